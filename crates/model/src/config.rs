@@ -1,0 +1,611 @@
+//! The configuration of a project: `quorate.toml`.
+//!
+//! Here live every setting with its default and its limits, and the reading of the file. Where the file is found,
+//! and what the environment overrides, the command line decides; secrets are never here, only the names of the
+//! variables that hold them. The idea: a `Config` that exists is sound, and its defaults are `Config::default()`,
+//! so an empty file and no file mean the same.
+
+use crate::diagnostic::{Diagnostics, quote};
+use crate::document::{Entry, NodeKind, Source, Spanned};
+use crate::error::{Error, Result};
+use crate::name::check_name;
+use crate::table::{Table, as_string, did_you_mean};
+use std::collections::{BTreeMap, HashSet};
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+/// The largest `count` of one agent table.
+pub const COUNT_MAX: i64 = 1000;
+
+/// How many agents a configuration may name in all, `count` included.
+pub const AGENTS_MAX: usize = 10_000;
+
+/// The shortest lease, in milliseconds.
+pub const LEASE_LEAST_MS: i64 = 1000;
+
+/// The shortest of all other durations, in milliseconds.
+pub const DURATION_LEAST_MS: i64 = 100;
+
+/// The smallest memory limit, in bytes: less does not start a process.
+pub const MEMORY_LEAST: u64 = 1 << 20;
+
+/// The largest share of CPU, in per cent of one core.
+pub const CPU_MAX: u32 = 100_000;
+
+const SECOND_MS: i64 = 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * SECOND_MS;
+
+/// The configuration of a project.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Config {
+    /// Whether an agent name that is not configured is refused.
+    pub strict_agents: bool,
+    /// Where state is kept.
+    pub store: StoreConfig,
+    /// The network doors.
+    pub server: ServerConfig,
+    /// Leases, retries and supervision.
+    pub health: HealthConfig,
+    /// Limits on money and tokens.
+    pub budget: BudgetConfig,
+    /// How long history is kept.
+    pub retention: RetentionConfig,
+    /// The agents by the name of their table; see [`Config::agents`] for the members of the team.
+    pub agent_tables: BTreeMap<String, AgentConfig>,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// `sqlite:PATH` (relative to the project folder) or `postgres://…`.
+    pub url: String,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// Whether the file names the address. If not, a node whose port is taken uses a free one.
+    pub listen_is_set: bool,
+}
+
+/// `[health]`; durations in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// How often a node looks after everything.
+    pub interval_ms: i64,
+    /// How long a lease lasts without renewal.
+    pub lease_ms: i64,
+    /// How long no sign of life makes a task stuck: a warning.
+    pub stuck_after_ms: i64,
+    /// How long no sign of life stops the child. Only if set.
+    pub stop_stuck_after_ms: Option<i64>,
+    /// How often a task is tried, unless it says so itself.
+    pub max_attempts: i64,
+    /// How often a dead agent is started again without a completed task between.
+    pub max_respawns: i64,
+    /// The wait before the first retry; doubles.
+    pub retry_after_ms: i64,
+    /// The time between asking a child to stop and killing it.
+    pub grace_ms: i64,
+    /// How long an attempt may take, unless the task says so itself.
+    pub timeout_ms: i64,
+}
+
+/// `[budget]`; `None` is no limit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BudgetConfig {
+    /// US dollars.
+    pub usd: Option<f64>,
+    /// Tokens.
+    pub tokens: Option<i64>,
+}
+
+/// `[retention]`; durations in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionConfig {
+    /// How long events are kept.
+    pub events_ms: i64,
+    /// How long the attempts of finished runs are kept.
+    pub attempts_ms: i64,
+    /// How long the output of attempts is kept.
+    pub logs_ms: i64,
+}
+
+/// `[agents.NAME]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentConfig {
+    /// How it is run; `command` unless given.
+    pub driver: Driver,
+    /// What it can do; it takes tasks that ask for one of these, or for none.
+    pub capabilities: Vec<String>,
+    /// How many of it there are; 1 unless given.
+    pub count: i64,
+    /// Its program and arguments; empty if none is given.
+    pub command: Vec<String>,
+    /// The model it uses.
+    pub model: Option<String>,
+    /// The file with its instructions, relative to the project folder.
+    pub prompt: Option<String>,
+    /// What its processes may use.
+    pub resources: ResourceLimits,
+    /// Variables to set in its environment.
+    pub env: BTreeMap<String, String>,
+    /// Names of variables of the node's environment to hand on.
+    pub env_pass: Vec<String>,
+    /// Its lease, if not that of `[health]`, in milliseconds.
+    pub lease_ms: Option<i64>,
+}
+
+/// What the processes of an agent may use; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// Memory, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// CPU, in per cent of one core (200 is two cores).
+    pub cpu_percent: Option<u32>,
+}
+
+impl Default for StoreConfig {
+    fn default() -> StoreConfig {
+        StoreConfig { url: "sqlite:.quorate/quorate.db".to_string() }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> ServerConfig {
+        ServerConfig { listen: SocketAddr::from(([127, 0, 0, 1], 8888)), listen_is_set: false }
+    }
+}
+
+impl Default for HealthConfig {
+    fn default() -> HealthConfig {
+        HealthConfig {
+            interval_ms: 10 * SECOND_MS,
+            lease_ms: 60 * SECOND_MS,
+            stuck_after_ms: 300 * SECOND_MS,
+            stop_stuck_after_ms: None,
+            max_attempts: 3,
+            max_respawns: 3,
+            retry_after_ms: SECOND_MS,
+            grace_ms: 5 * SECOND_MS,
+            timeout_ms: 3600 * SECOND_MS,
+        }
+    }
+}
+
+impl Default for RetentionConfig {
+    fn default() -> RetentionConfig {
+        RetentionConfig { events_ms: 30 * DAY_MS, attempts_ms: 30 * DAY_MS, logs_ms: 30 * DAY_MS }
+    }
+}
+
+impl Default for AgentConfig {
+    fn default() -> AgentConfig {
+        AgentConfig {
+            driver: Driver::default(),
+            capabilities: Vec::new(),
+            count: 1,
+            command: Vec::new(),
+            model: None,
+            prompt: None,
+            resources: ResourceLimits::default(),
+            env: BTreeMap::new(),
+            env_pass: Vec::new(),
+            lease_ms: None,
+        }
+    }
+}
+
+/// How an agent is run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Driver {
+    /// A plain program, once per task.
+    #[default]
+    Command,
+    /// Claude Code.
+    Claude,
+    /// Codex.
+    Codex,
+    /// Gemini CLI.
+    Gemini,
+    /// Any program that speaks the Agent Client Protocol.
+    Acp,
+    /// A model's API.
+    Model,
+    /// Pulls its work itself.
+    External,
+    /// A person.
+    Human,
+}
+
+impl Driver {
+    /// Every driver, in the order of the documentation.
+    pub const ALL: [Driver; 8] = [
+        Driver::Command,
+        Driver::Claude,
+        Driver::Codex,
+        Driver::Gemini,
+        Driver::Acp,
+        Driver::Model,
+        Driver::External,
+        Driver::Human,
+    ];
+
+    /// Returns the stable name, as written, stored and printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Driver::Command => "command",
+            Driver::Claude => "claude",
+            Driver::Codex => "codex",
+            Driver::Gemini => "gemini",
+            Driver::Acp => "acp",
+            Driver::Model => "model",
+            Driver::External => "external",
+            Driver::Human => "human",
+        }
+    }
+
+    /// Returns whether the product starts a program for it.
+    pub fn has_process(self) -> bool {
+        match self {
+            Driver::Command | Driver::Claude | Driver::Codex | Driver::Gemini | Driver::Acp => true,
+            Driver::Model | Driver::External | Driver::Human => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Driver {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Driver> {
+        let names = || Driver::ALL.into_iter().map(Driver::as_str);
+        let known = Driver::ALL.into_iter().find(|driver| driver.as_str() == text);
+        known.ok_or_else(|| {
+            let all = || format!("the drivers are: {}", names().collect::<Vec<_>>().join(", "));
+            Error::invalid(format!("unknown driver {}", quote(text)))
+                .hint(did_you_mean(text, names()).unwrap_or_else(all))
+        })
+    }
+}
+
+impl Config {
+    /// Reads the text of `quorate.toml`. An empty file is the default.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong in the file (up to a limit), each with its place and what was expected.
+    ///
+    /// ```
+    /// use quorate_model::config::Config;
+    /// let config = Config::parse("quorate.toml", b"[health]\nlease = '30s'\n")?;
+    /// assert_eq!(config.health.lease_ms, 30_000);
+    /// # Ok::<(), quorate_model::diagnostic::Diagnostics>(())
+    /// ```
+    pub fn parse(file_name: &str, bytes: &[u8]) -> Result<Config, Diagnostics> {
+        let source = Source::open(file_name, bytes)?;
+        let root = source.read_toml()?;
+        let config = Table::new(&source, root, "the configuration must be a table")
+            .map(|table| read_config(&source, table))
+            .unwrap_or_default();
+        source.verdict(config)
+    }
+
+    /// Returns the members of the team with their settings, in the order of their tables: `validation` if its
+    /// count is 1, else `validation-1`, `validation-2` and so on.
+    pub fn agents(&self) -> Vec<(String, &AgentConfig)> {
+        self.agent_tables
+            .iter()
+            .flat_map(|(name, agent)| member_names(name, agent.count).map(move |member| (member, agent)))
+            .collect()
+    }
+}
+
+/// Returns the names that a table of `count` agents stands for.
+fn member_names(name: &str, count: i64) -> impl Iterator<Item = String> {
+    (1..=count).map(move |number| if count == 1 { name.to_string() } else { format!("{name}-{number}") })
+}
+
+fn read_config(source: &Source<'_>, mut table: Table<'_, '_>) -> Config {
+    let config = Config {
+        strict_agents: table.boolean("strict_agents").unwrap_or_default(),
+        store: table.table("store").map(|t| read_store(source, t)).unwrap_or_default(),
+        server: table.table("server").map(|t| read_server(source, t)).unwrap_or_default(),
+        health: table.table("health").map(read_health).unwrap_or_default(),
+        budget: table.table("budget").map(read_budget).unwrap_or_default(),
+        retention: table.table("retention").map(read_retention).unwrap_or_default(),
+        agent_tables: table.table("agents").map(|t| read_agents(source, t)).unwrap_or_default(),
+    };
+    table.finish();
+    config
+}
+
+fn read_store(source: &Source<'_>, mut table: Table<'_, '_>) -> StoreConfig {
+    let url = table.string("url").filter(|url| accepted(source, url, check_store_url));
+    table.finish();
+    url.map_or_else(StoreConfig::default, |url| StoreConfig { url: url.value })
+}
+
+/// Checks the form of a store's address. The message never shows more than its scheme: it may hold a password.
+///
+/// # Errors
+///
+/// `Invalid`, with the two forms that are known.
+pub fn check_store_url(url: &str) -> Result<()> {
+    if url.strip_prefix("sqlite:").is_some_and(|path| !path.is_empty()) {
+        return Ok(());
+    }
+    if ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Ok(());
+    }
+    let shown = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    Err(Error::invalid(format!("{} is no database that is known", quote(shown)))
+        .hint("write `sqlite:.quorate/quorate.db` or `postgres://user@host/database`"))
+}
+
+fn read_server(source: &Source<'_>, mut table: Table<'_, '_>) -> ServerConfig {
+    let listen = table.string("listen");
+    table.finish();
+    let Some(listen) = listen else { return ServerConfig::default() };
+    match read_address(&listen.value) {
+        Ok(listen) => ServerConfig { listen, listen_is_set: true },
+        Err(error) => {
+            source.refuse_error(listen.span, error);
+            ServerConfig::default()
+        }
+    }
+}
+
+/// Reads `127.0.0.1:8888`, `[::1]:8888` or `localhost:8888`. No other name: looking it up would need the network.
+///
+/// # Errors
+///
+/// `Invalid`, with an example.
+pub fn read_address(text: &str) -> Result<SocketAddr> {
+    let numeric = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.to_string(),
+    };
+    numeric.parse().map_err(|_| {
+        Error::invalid(format!("{} is no address with a port", quote(text)))
+            .hint("write an IP address and a port, as in `127.0.0.1:8888`")
+    })
+}
+
+fn read_health(mut table: Table<'_, '_>) -> HealthConfig {
+    let default = HealthConfig::default();
+    let mut ms = |key, or| table.duration_ms(key, DURATION_LEAST_MS).unwrap_or(or);
+    let health = HealthConfig {
+        interval_ms: ms("interval", default.interval_ms),
+        stuck_after_ms: ms("stuck_after", default.stuck_after_ms),
+        retry_after_ms: ms("retry_after", default.retry_after_ms),
+        grace_ms: ms("grace", default.grace_ms),
+        timeout_ms: ms("timeout", default.timeout_ms),
+        lease_ms: table.duration_ms("lease", LEASE_LEAST_MS).unwrap_or(default.lease_ms),
+        stop_stuck_after_ms: table.duration_ms("stop_stuck_after", DURATION_LEAST_MS),
+        max_attempts: table.integer("max_attempts", 1..=100).map_or(default.max_attempts, |n| n.value),
+        max_respawns: table.integer("max_respawns", 0..=1000).map_or(default.max_respawns, |n| n.value),
+    };
+    table.finish();
+    health
+}
+
+fn read_budget(mut table: Table<'_, '_>) -> BudgetConfig {
+    let budget = BudgetConfig {
+        usd: table.amount("usd"),
+        tokens: table.integer("tokens", 0..=i64::MAX).map(|tokens| tokens.value),
+    };
+    table.finish();
+    budget
+}
+
+fn read_retention(mut table: Table<'_, '_>) -> RetentionConfig {
+    let default = RetentionConfig::default();
+    let mut ms = |key, or| table.duration_ms(key, DURATION_LEAST_MS).unwrap_or(or);
+    let retention = RetentionConfig {
+        events_ms: ms("events", default.events_ms),
+        attempts_ms: ms("attempts", default.attempts_ms),
+        logs_ms: ms("logs", default.logs_ms),
+    };
+    table.finish();
+    retention
+}
+
+fn read_agents(source: &Source<'_>, table: Table<'_, '_>) -> BTreeMap<String, AgentConfig> {
+    let mut agents = BTreeMap::new();
+    let mut members: BTreeMap<String, String> = BTreeMap::new();
+    for Entry { key, key_span, value } in table.rest() {
+        if let Err(error) = check_name("agent", &key) {
+            source.refuse_error(key_span, error);
+            continue;
+        }
+        let what = format!("an agent must be a table, as in `[agents.{key}]`");
+        let Some(table) = Table::new(source, value, &what) else { continue };
+        let agent = read_agent(source, table);
+        for member in member_names(&key, agent.count) {
+            if let Err(error) = check_member(&member, &key, &mut members) {
+                source.refuse_error(key_span.clone(), error);
+                break;
+            }
+        }
+        agents.insert(key, agent);
+    }
+    agents
+}
+
+/// Notes a member of the team under its name, which no other table may stand for.
+fn check_member(member: &str, table: &str, members: &mut BTreeMap<String, String>) -> Result<()> {
+    check_name("agent", member)?;
+    if members.len() >= AGENTS_MAX {
+        return Err(Error::invalid(format!("the configuration names more than {AGENTS_MAX} agents")));
+    }
+    match members.insert(member.to_string(), table.to_string()) {
+        None => Ok(()),
+        Some(other) => Err(Error::invalid(format!("two tables stand for the agent {}", quote(member)))
+            .hint(format!("rename [agents.{table}] or [agents.{other}], or change its `count`"))),
+    }
+}
+
+fn read_agent(source: &Source<'_>, mut table: Table<'_, '_>) -> AgentConfig {
+    let driver = table.parsed("driver", str::parse).unwrap_or_default();
+    let agent = AgentConfig {
+        driver,
+        capabilities: names(source, table.strings("capabilities"), |text| check_name("capability", text)),
+        count: table.integer("count", 1..=COUNT_MAX).map_or(1, |count| count.value),
+        command: read_command(source, driver, &mut table),
+        model: read_word(source, &mut table, "model"),
+        prompt: read_word(source, &mut table, "prompt"),
+        resources: table.table("resources").map(read_resources).unwrap_or_default(),
+        env: table.table("env").map(|env| read_env(source, env)).unwrap_or_default(),
+        env_pass: names(source, table.strings("env_pass"), check_variable),
+        lease_ms: table.duration_ms("lease", LEASE_LEAST_MS),
+    };
+    if driver == Driver::Model && agent.model.is_none() {
+        source.refuse_with(table.span(), "an agent with driver `model` needs a `model`", || {
+            Some("add `model = \"…\"` with the name of the model".to_string())
+        });
+    }
+    table.finish();
+    agent
+}
+
+fn read_command(source: &Source<'_>, driver: Driver, table: &mut Table<'_, '_>) -> Vec<String> {
+    let span = table.find("command").map(|entry| (entry.key_span.clone(), entry.value.span.clone()));
+    let command = table.strings("command");
+    let (Some((key_span, span)), Some(command)) = (span, &command) else { return Vec::new() };
+    if !driver.has_process() {
+        source
+            .refuse(key_span, format!("the driver `{driver}` runs no program, so `command` has no meaning"));
+    } else if command.first().is_none_or(|program| program.value.trim().is_empty()) {
+        source.refuse_with(span, "`command` names no program", || {
+            Some(
+                "write the program and its arguments, as in `command = [\"./agent.sh\", \"--fast\"]`"
+                    .to_string(),
+            )
+        });
+    }
+    command.iter().map(|word| word.value.clone()).collect()
+}
+
+fn read_word(source: &Source<'_>, table: &mut Table<'_, '_>, key: &'static str) -> Option<String> {
+    let word = table.string(key)?;
+    if word.value.trim().is_empty() {
+        source.refuse(word.span, format!("`{key}` is empty"));
+        return None;
+    }
+    Some(word.value)
+}
+
+fn names(
+    source: &Source<'_>,
+    names: Option<Vec<Spanned<String>>>,
+    check: impl Fn(&str) -> Result<()>,
+) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut kept = names.unwrap_or_default();
+    kept.retain(|name| accepted(source, name, &check) && seen.insert(name.value.clone()));
+    kept.into_iter().map(|name| name.value).collect()
+}
+
+fn read_resources(mut table: Table<'_, '_>) -> ResourceLimits {
+    let resources = ResourceLimits {
+        memory_bytes: table.parsed("memory", read_bytes),
+        cpu_percent: table.parsed("cpu", read_cpu),
+    };
+    table.finish();
+    resources
+}
+
+fn read_env(source: &Source<'_>, table: Table<'_, '_>) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::new();
+    for Entry { key, key_span, value } in table.rest() {
+        if let Err(error) = check_variable(&key) {
+            source.refuse_error(key_span, error);
+        } else if let NodeKind::String(_) = value.kind {
+            let what = format!("the variable `{key}` must be a string");
+            env.extend(as_string(source, value, &what).map(|text| (key, text.value)));
+        } else {
+            let found = value.kind.name();
+            source.refuse_with(
+                value.span,
+                format!("the variable `{key}` must be a string, not {found}"),
+                || Some("put the value in quotes".to_string()),
+            );
+        }
+    }
+    env
+}
+
+fn check_variable(name: &str) -> Result<()> {
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !starts_well
+        || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        || name.len() > VARIABLE_MAX
+    {
+        return Err(Error::invalid(format!("{} is no name of a variable", quote(name)))
+            .hint("use A-Z a-z 0-9 _ and begin with a letter or _"));
+    }
+    if name.starts_with("QUORATE_") {
+        return Err(Error::invalid(format!("the variable {} belongs to the product", quote(name)))
+            .hint("variables that begin with `QUORATE_` are set for every task; choose another name"));
+    }
+    Ok(())
+}
+
+/// The longest name of a variable, in bytes.
+const VARIABLE_MAX: usize = 256;
+
+fn accepted(source: &Source<'_>, text: &Spanned<String>, check: impl FnOnce(&str) -> Result<()>) -> bool {
+    check(&text.value).map_err(|error| source.refuse_error(text.span.clone(), error)).is_ok()
+}
+
+/// Reads an amount of memory, in bytes: `2GB` (a thousand each) or `512MiB` (1024 each).
+///
+/// # Errors
+///
+/// `Invalid` for anything else, and for less than [`MEMORY_LEAST`].
+pub fn read_bytes(text: &str) -> Result<u64> {
+    let refused = || {
+        Error::invalid(format!("{} is no amount of memory", quote(text))).hint(
+            "write a whole number with KB, MB, GB, TB or KiB, MiB, GiB, TiB, at least 1MiB, as in `2GB`",
+        )
+    };
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refused)?);
+    let factor: u64 = match unit.trim_start() {
+        "KB" => 1000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(refused()),
+    };
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    bytes.filter(|bytes| (MEMORY_LEAST..=i64::MAX.unsigned_abs()).contains(bytes)).ok_or_else(refused)
+}
+
+/// Reads a share of CPU in per cent of one core: `50%`, `200%`.
+///
+/// # Errors
+///
+/// `Invalid` for anything else, 0 and more than [`CPU_MAX`].
+pub fn read_cpu(text: &str) -> Result<u32> {
+    let percent =
+        text.strip_suffix('%').and_then(|digits| match digits.bytes().all(|b| b.is_ascii_digit()) {
+            true => digits.parse::<u32>().ok(),
+            false => None,
+        });
+    percent.filter(|percent| (1..=CPU_MAX).contains(percent)).ok_or_else(|| {
+        Error::invalid(format!("{} is no share of CPU", quote(text)))
+            .hint("write per cent of one core, as in `50%` or `200%`")
+    })
+}

@@ -1,0 +1,27 @@
+//! Nouns and pure decisions.
+//!
+//! Here live the words of the product as types: ids, events, errors, task states, plans, configuration, resource
+//! names, and the decisions that need only facts. No I/O, no clock, no async, no random numbers.
+
+pub mod agent;
+pub mod at;
+pub mod config;
+pub mod diagnostic;
+pub mod document;
+pub mod duration;
+mod error;
+mod event;
+mod ids;
+pub mod name;
+pub mod plan;
+pub mod priority;
+pub mod resource;
+pub mod retry;
+pub mod table;
+pub mod task;
+
+pub use error::{Error, Kind, Result, nearest};
+pub use event::{Event, EventKind};
+pub use agent::AgentState;
+pub use ids::{MessageId, RunId, Seq, TaskId, Term};
+pub use task::TaskState;

@@ -1,0 +1,220 @@
+//! What `quorate.toml` may say, and what is told about what it may not.
+
+use quorate_model::config::{AGENTS_MAX, Config, Driver, read_address, read_bytes, read_cpu};
+use quorate_model::{Error, Kind};
+
+fn config(text: &str) -> Config {
+    Config::parse("quorate.toml", text.as_bytes()).unwrap_or_else(|found| panic!("{found}"))
+}
+
+fn refuse(text: &str, expected: &str) {
+    let found = Config::parse("quorate.toml", text.as_bytes()).expect_err(text).to_string();
+    assert!(found.contains(expected), "{text}\n--- found\n{found}\n--- expected\n{expected}");
+}
+
+const EVERYTHING: &str = r#"
+strict_agents = true
+[store]
+url = "postgres://user@host/db"
+[server]
+listen = "0.0.0.0:9000"
+[health]
+interval = "2s"
+lease = "1s"
+stuck_after = "1m"
+stop_stuck_after = "10m"
+max_attempts = 5
+max_respawns = 0
+retry_after = "100ms"
+grace = "1s"
+timeout = "2h"
+[budget]
+usd = 20.5
+tokens = 5_000_000
+[retention]
+events = "1d"
+attempts = "2d"
+logs = "3d"
+[agents.validation]
+driver = "command"
+capabilities = ["validation", "docs"]
+count = 2
+command = ["./agents/validate.sh", "--fast"]
+env = { RUST_LOG = "info" }
+env_pass = ["HOME_KEY"]
+lease = "30s"
+[agents.research]
+driver = "claude"
+model = "some-model"
+prompt = "prompts/research.md"
+resources = { memory = "2GB", cpu = "50%" }
+"#;
+
+#[test]
+fn an_empty_file_is_the_default_that_is_documented() {
+    let found = config("");
+    assert_eq!(found, Config::default());
+    assert_eq!(found.store.url, "sqlite:.quorate/quorate.db");
+    assert_eq!(found.server.listen.to_string(), "127.0.0.1:8888");
+    assert!(!found.server.listen_is_set && !found.strict_agents);
+    let health = &found.health;
+    assert_eq!((health.interval_ms, health.lease_ms, health.stuck_after_ms), (10_000, 60_000, 300_000));
+    assert_eq!((health.max_attempts, health.max_respawns, health.retry_after_ms), (3, 3, 1000));
+    assert_eq!((health.grace_ms, health.timeout_ms, health.stop_stuck_after_ms), (5000, 3_600_000, None));
+    assert_eq!((found.budget.usd, found.budget.tokens), (None, None));
+    assert_eq!(found.retention.events_ms, 30 * 24 * 3_600_000);
+    assert_eq!(found.retention.events_ms, found.retention.logs_ms);
+    assert!(found.agents().is_empty());
+}
+
+#[test]
+fn every_key_is_read() {
+    let found = config(EVERYTHING);
+    assert!(found.strict_agents && found.server.listen_is_set);
+    assert_eq!(found.store.url, "postgres://user@host/db");
+    assert_eq!(found.server.listen.port(), 9000);
+    let health = &found.health;
+    assert_eq!((health.interval_ms, health.lease_ms, health.stuck_after_ms), (2000, 1000, 60_000));
+    assert_eq!((health.max_attempts, health.max_respawns, health.retry_after_ms), (5, 0, 100));
+    assert_eq!(
+        (health.grace_ms, health.timeout_ms, health.stop_stuck_after_ms),
+        (1000, 7_200_000, Some(600_000))
+    );
+    assert_eq!((found.budget.usd, found.budget.tokens), (Some(20.5), Some(5_000_000)));
+    assert_eq!(found.retention.attempts_ms, 2 * 24 * 3_600_000);
+    let validation = &found.agent_tables["validation"];
+    assert_eq!(validation.driver, Driver::Command);
+    assert_eq!(validation.capabilities, ["validation", "docs"]);
+    assert_eq!(validation.command, ["./agents/validate.sh", "--fast"]);
+    assert_eq!(validation.env["RUST_LOG"], "info");
+    assert_eq!(
+        (validation.env_pass.as_slice(), validation.lease_ms),
+        (["HOME_KEY".to_string()].as_slice(), Some(30_000))
+    );
+    let research = &found.agent_tables["research"];
+    assert_eq!((research.driver, research.model.as_deref()), (Driver::Claude, Some("some-model")));
+    assert_eq!(research.prompt.as_deref(), Some("prompts/research.md"));
+    assert_eq!(
+        (research.resources.memory_bytes, research.resources.cpu_percent),
+        (Some(2_000_000_000), Some(50))
+    );
+}
+
+#[test]
+fn count_makes_numbered_members() {
+    let found = config(EVERYTHING);
+    let names: Vec<String> = found.agents().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["research", "validation-1", "validation-2"]);
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_the_nearest_known_key() {
+    let text = "[health]\nlease = \"30s\"\nstuck_aftr = \"5m\"\n";
+    let error = Error::from(Config::parse("quorate.toml", text.as_bytes()).expect_err("unknown"));
+    assert_eq!(error.kind, Kind::Invalid);
+    assert_eq!(
+        error.message,
+        "quorate.toml:3:1: unknown key `stuck_aftr`\n3 | stuck_aftr = \"5m\"\n  | ^^^^^^^^^^"
+    );
+    assert_eq!(error.hint.as_deref(), Some("did you mean `stuck_after`?"));
+    refuse(
+        "[helth]\n",
+        "quorate.toml:1:2: unknown key `helth`\n1 | [helth]\n  |  ^^^^^\nhelp: did you mean `health`?",
+    );
+    refuse("[agents.a]\ncapabilites = []\n", "did you mean `capabilities`?");
+    refuse("[agents.a.resources]\nmem = '1GB'\n", "did you mean `memory`?");
+    refuse("strict = true\n", "unknown key `strict`");
+}
+
+#[test]
+fn wrong_values_say_where_and_what_was_expected() {
+    refuse("store = 1", "quorate.toml:1:9: `store` must be a table, not an integer");
+    refuse("[store]\nurl = 'mysql://user:secret@x'", "quorate.toml:2:7: `mysql` is no database");
+    refuse("[store]\nurl = 'sqlite:'", "is no database");
+    refuse("[server]\nlisten = '8888'", "`8888` is no address with a port");
+    refuse("[server]\nlisten = '127.0.0.1:99999'", "is no address with a port");
+    refuse("[health]\nlease = '999ms'", "quorate.toml:2:9: `lease` must be at least 1s, not `999ms`");
+    refuse("[health]\ninterval = '99ms'", "`interval` must be at least 100ms");
+    refuse(
+        "[health]\ninterval = 10",
+        "`interval` must be a duration in quotes, such as \"30s\", not an integer",
+    );
+    refuse("[health]\ntimeout = '10 min'", "unknown unit ` min`");
+    refuse("[health]\nmax_attempts = 0", "`max_attempts` must be a whole number from 1 to 100, not 0");
+    refuse("[budget]\nusd = -1", "`usd` must be a number, at least 0");
+    refuse("[budget]\ntokens = 1.5", "`tokens` must be a whole number, at least 0, not a number");
+    refuse(
+        "[agents.a]\ndriver = 'cluade'",
+        "unknown driver `cluade`\n2 | driver = 'cluade'\n  |          ^^^^^^^^\nhelp: did you mean `claude`?",
+    );
+    refuse("[agents.a]\ndriver = 'xyzzyxyzzy'", "help: the drivers are: command, claude, codex");
+    refuse("[agents.a]\ncount = 0", "`count` must be a whole number from 1 to 1000, not 0");
+    refuse("[agents.a]\ncount = 1001", "from 1 to 1000");
+    refuse("[agents.a]\ncommand = []", "`command` names no program");
+    refuse("[agents.a]\ncommand = ['']", "`command` names no program");
+    refuse("[agents.a]\ncommand = 'x'", "`command` must be an array of strings, not a string");
+    refuse("[agents.a]\ndriver = 'human'\ncommand = ['x']", "`human` runs no program");
+    refuse("[agents.a]\ndriver = 'model'", "needs a `model`");
+    refuse("[agents.a]\nlease = '1ms'", "`lease` must be at least 1s");
+    refuse("[agents.a]\ncapabilities = ['a b']", "capability `a b` is not a name");
+    refuse("[agents.a]\nenv = { A = 1 }", "the variable `A` must be a string, not an integer");
+    refuse("[agents.a]\nenv = { 'A B' = '1' }", "`A B` is no name of a variable");
+    refuse("[agents.a]\nenv = { QUORATE_TERM = '1' }", "belongs to the product");
+    refuse("[agents.a]\nenv_pass = ['9']", "is no name of a variable");
+    refuse("[agents.a]\nresources = { memory = '2' }", "is no amount of memory");
+    refuse("[agents.a]\nresources = { cpu = '0%' }", "is no share of CPU");
+    refuse("[agents.'a b']\n", "agent `a b` is not a name");
+    refuse("agents = 1", "`agents` must be a table");
+    refuse("[agents]\na = 1", "an agent must be a table, as in `[agents.a]`, not an integer");
+    refuse("[agents.a]\n[agents.a]\n", "duplicate key");
+}
+
+#[test]
+fn members_of_two_tables_may_not_share_a_name() {
+    refuse("[agents.a]\ncount = 2\n[agents.a-2]\n", "two tables stand for the agent `a-2`");
+    let long = "x".repeat(63);
+    refuse(&format!("[agents.{long}]\ncount = 2\n"), "is not a name");
+    config(&format!("[agents.{long}]\n"));
+}
+
+#[test]
+fn the_team_is_bounded_at_the_limit() {
+    let tables =
+        |count: usize| (0..count).map(|n| format!("[agents.a{n}]\ncount = 1000\n")).collect::<String>();
+    assert_eq!(config(&tables(AGENTS_MAX / 1000)).agents().len(), AGENTS_MAX);
+    refuse(&format!("{}[agents.b]\n", tables(AGENTS_MAX / 1000)), "more than 10000 agents");
+}
+
+#[test]
+fn several_findings_are_told_together_in_order() {
+    let found =
+        Config::parse("q.toml", b"x = 1\n[health]\nlease = '1ms'\n[budget]\nusd = 'a'\n").expect_err("three");
+    let lines: Vec<usize> = found.list.iter().map(|finding| finding.line).collect();
+    assert_eq!(lines, [1, 3, 5]);
+}
+
+#[test]
+fn hostile_files_are_refused_without_panic() {
+    refuse("\u{0}", "quorate.toml:1:");
+    assert!(Config::parse("q", b"\xff").is_err());
+    assert!(Config::parse("q", &vec![b'#'; (16 << 20) + 1]).is_err());
+    refuse(&format!("{} = 1", vec!["a"; 50_000].join(".")), "nested more than 64 deep");
+}
+
+#[test]
+fn amounts_and_addresses_are_read() {
+    assert_eq!(read_bytes("2GB"), Ok(2_000_000_000));
+    assert_eq!(read_bytes("512 MiB"), Ok(512 << 20));
+    for text in ["", "GB", "2", "2gb", "1KB", "-1GB", "99999999999TB", "1.5GB"] {
+        assert!(read_bytes(text).is_err(), "{text}");
+    }
+    assert_eq!(read_cpu("200%"), Ok(200));
+    for text in ["", "%", "50", "+5%", "0%", "100001%", "1.5%"] {
+        assert!(read_cpu(text).is_err(), "{text}");
+    }
+    assert!(read_address("localhost:0").is_ok_and(|address| address.ip().is_loopback()));
+    assert!(read_address("[::1]:8888").is_ok());
+    for text in ["", "localhost", "example.org:80", ":80", "127.0.0.1"] {
+        assert!(read_address(text).is_err(), "{text}");
+    }
+}

@@ -1,0 +1,379 @@
+//! The team: who is in it, whose session lives where, who may work.
+//!
+//! Here live registering, sessions (one life of one agent process, held by lease and term), pause, resume, kill
+//! and removal. What an agent's state is called is read from facts by `model::agent`.
+
+use crate::task::{self, Task};
+use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
+use quorate_store::{Row, Sql, Tx, Write, args};
+
+/// A member of the team as it is stored.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    /// Its name.
+    pub name: String,
+    /// How it is run.
+    pub driver: String,
+    /// What it can do; `["*"]` is everything.
+    pub capabilities: Vec<String>,
+    /// The stored part of its state: idle, ready, blocked, stale, failed.
+    pub state: String,
+    /// Why it is in that state.
+    pub reason: Option<String>,
+    /// Whether a person paused it.
+    pub paused: bool,
+    /// Whether it was removed from the team.
+    pub removed: bool,
+    /// Where its session lives.
+    pub node: Option<String>,
+    /// The host of its session.
+    pub host: Option<String>,
+    /// The process of its session.
+    pub pid: Option<i64>,
+    /// The term of its session.
+    pub term: Term,
+    /// The end of its session's lease.
+    pub lease_until: Option<i64>,
+    /// Its last sign of life.
+    pub heartbeat_at: Option<i64>,
+    /// How often its process was started again since a task of its last completed.
+    pub respawns: i64,
+}
+
+macro_rules! columns {
+    () => {
+        "name, driver, capabilities, state, reason, paused, removed, node, host, pid, term, lease_until, heartbeat_at, respawns"
+    };
+}
+pub(crate) use columns;
+
+impl Agent {
+    pub(crate) fn from_row(row: &Row<'_>) -> Result<Agent> {
+        Ok(Agent {
+            name: row.text("name")?,
+            driver: row.text("driver")?,
+            capabilities: task::list(row.opt_text("capabilities")?),
+            state: row.text("state")?,
+            reason: row.opt_text("reason")?,
+            paused: row.flag("paused")?,
+            removed: row.flag("removed")?,
+            node: row.opt_text("node")?,
+            host: row.opt_text("host")?,
+            pid: row.opt_int("pid")?,
+            term: Term(row.int("term")?),
+            lease_until: row.opt_int("lease_until")?,
+            heartbeat_at: row.opt_int("heartbeat_at")?,
+            respawns: row.int("respawns")?,
+        })
+    }
+}
+
+const BY_NAME: Sql = Sql::Each {
+    lite: concat!("select ", columns!(), " from agents where name = $1"),
+    pg: concat!("select ", columns!(), " from agents where name = $1 for update"),
+};
+
+async fn find(tx: &mut Tx, name: &str) -> Result<Option<Agent>> {
+    tx.one(BY_NAME, args![name], Agent::from_row).await
+}
+
+/// Returns the agent, its row locked, or says which name is nearest.
+pub(crate) async fn lock(tx: &mut Tx, name: &str) -> Result<Agent> {
+    match find(tx, name).await? {
+        Some(agent) if !agent.removed => Ok(agent),
+        _ => Err(unknown(tx, name).await?),
+    }
+}
+
+/// Refuses a name that is not in the team.
+pub(crate) async fn must_exist(tx: &mut Tx, name: Option<&str>) -> Result<()> {
+    match name {
+        Some(name) => lock(tx, name).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Names looked at for the nearest one.
+const NAMES_MAX: i64 = 10_000;
+
+pub(crate) async fn unknown(tx: &mut Tx, name: &str) -> Result<Error> {
+    let sql = "select name from agents where removed = 0 order by name limit $1";
+    let names = tx.all(sql, args![NAMES_MAX], |row| row.text("name")).await?;
+    let hint = match nearest(name, names.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`? `quorate agent list` shows the team"),
+        None => format!("add it with `quorate agent add {name}`; `quorate agent list` shows the team"),
+    };
+    Ok(Error::not_found(format!("no agent `{name}`")).hint(hint))
+}
+
+/// Adds a member, or brings driver and capabilities up to date.
+#[derive(Debug, Clone)]
+pub struct Add {
+    /// Its name.
+    pub name: String,
+    /// How it is run.
+    pub driver: String,
+    /// What it can do; `["*"]` is everything.
+    pub capabilities: Vec<String>,
+}
+
+impl Write for Add {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
+        let known = find(tx, &self.name).await?;
+        if known.as_ref().is_some_and(|a| !a.removed && a.driver == self.driver && a.capabilities == self.capabilities) {
+            return Ok(());
+        }
+        tx.later(
+            "insert into agents (name, driver, capabilities, created_at) values ($1, $2, $3, now_ms())
+             on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities, removed = 0",
+            args![&self.name, &self.driver, &capabilities],
+        );
+        if known.is_none_or(|agent| agent.removed) {
+            tx.record(added(&self.name, &self.driver));
+        }
+        Ok(())
+    }
+}
+
+fn added(name: &str, driver: &str) -> Event {
+    Event::new(EventKind::AgentAdded, format!("{name} joined the team ({driver})")).agent(name)
+}
+
+/// A sign of life of an agent that pulls its work; a name first seen registers itself.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its name.
+    pub name: String,
+    /// Whether a name first seen is refused (`strict_agents`).
+    pub strict: bool,
+}
+
+impl Write for Seen {
+    type Answer = Agent;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Agent> {
+        match find(tx, &self.name).await? {
+            Some(agent) if !agent.removed => {
+                tx.later("update agents set heartbeat_at = now_ms() where name = $1", args![&self.name]);
+                Ok(agent)
+            }
+            _ if self.strict => {
+                let error = unknown(tx, &self.name).await?;
+                Err(Error { kind: Kind::Refused, message: format!("{}, and strict_agents is set", error.message), ..error })
+            }
+            _ => {
+                let sql = concat!(
+                    "insert into agents (name, driver, created_at, heartbeat_at) values ($1, 'external', now_ms(), now_ms())
+                     on conflict (name) do update set removed = 0, heartbeat_at = now_ms() returning ",
+                    columns!()
+                );
+                tx.record(added(&self.name, "external"));
+                Ok(tx.one(sql, args![&self.name], Agent::from_row).await?.expect("an upsert returns its row"))
+            }
+        }
+    }
+}
+
+/// Begins a session: one life of one agent process. A name whose session is alive elsewhere is refused.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// Its name.
+    pub name: String,
+    /// How it is run.
+    pub driver: String,
+    /// What it can do; `["*"]` is everything.
+    pub capabilities: Vec<String>,
+    /// Where the session lives.
+    pub node: String,
+    /// The host.
+    pub host: String,
+    /// The process.
+    pub pid: i64,
+    /// How long its lease lasts, in milliseconds.
+    pub lease_ms: i64,
+}
+
+impl Write for Begin {
+    type Answer = Term;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Term> {
+        let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
+        if find(tx, &self.name).await?.is_none() {
+            tx.record(added(&self.name, &self.driver));
+        }
+        let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_until, heartbeat_at, created_at)
+                   values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms())
+                   on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
+                      state = 'ready', reason = null, removed = 0, node = excluded.node, host = excluded.host,
+                      pid = excluded.pid, term = agents.term + 1, lease_until = excluded.lease_until,
+                      heartbeat_at = excluded.heartbeat_at, respawns = 0, last_crash = null
+                   where agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node
+                   returning term";
+        let args = args![&self.name, &self.driver, capabilities, &self.node, &self.host, self.pid, self.lease_ms];
+        let Some(term) = tx.one(sql, args, |row| row.int("term")).await? else {
+            return Err(Error::new(Kind::Conflict, format!("agent `{}` has a session elsewhere", self.name))
+                .hint(format!("`quorate agent show {}` tells where", self.name)));
+        };
+        let data = serde_json::json!({ "node": self.node, "host": self.host, "pid": self.pid, "term": term });
+        tx.record(Event::new(EventKind::AgentStarted, format!("{} started", self.name)).agent(&self.name).data(data));
+        Ok(Term(term))
+    }
+}
+
+/// Ends a session in order.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// The agent.
+    pub name: String,
+    /// Where its session lives.
+    pub node: String,
+}
+
+impl Write for End {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        let sql = "update agents set lease_until = null, node = null, pid = null, host = null,
+                          state = case when state = 'failed' then state else 'idle' end
+                    where name = $1 and node = $2";
+        if tx.run(sql, args![&self.name, &self.node]).await? > 0 {
+            tx.record(Event::new(EventKind::AgentStopped, format!("{} stopped", self.name)).agent(&self.name));
+        }
+        Ok(())
+    }
+}
+
+/// An agent's own process died, or could not be started. Decides whether it is started again.
+#[derive(Debug, Clone)]
+pub struct Crash {
+    /// The agent.
+    pub name: String,
+    /// The task it was at.
+    pub task: TaskId,
+    /// How its process ended.
+    pub reason: String,
+    /// Whether the process could not even be started: that is never the task's doing.
+    pub spawn: bool,
+    /// Respawns at most.
+    pub max_respawns: i64,
+}
+
+/// What follows a crash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterCrash {
+    /// It is started again; so many times since a task of its last completed.
+    Respawned(i64),
+    /// Its brake is on.
+    Failed,
+}
+
+impl Write for Crash {
+    type Answer = AfterCrash;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<AfterCrash> {
+        let agent = lock(tx, &self.name).await?;
+        let sql = "select coalesce(last_crash, 0) as task from agents where name = $1";
+        let last = tx.one(sql, args![&self.name], |row| row.int("task")).await?.unwrap_or(0);
+        // One task that always kills its agent is the task's fault: its attempts bound it, not the agent's brake.
+        let counts = self.spawn || last != self.task.0;
+        if counts && agent.respawns >= self.max_respawns {
+            let reason = format!("{} (respawned {} times without completing a task)", self.reason, agent.respawns);
+            tx.later("update agents set state = 'failed', reason = $2 where name = $1", args![&self.name, &reason]);
+            let event = Event::new(EventKind::AgentFailed, format!("{} failed: {reason}", self.name));
+            tx.record(event.agent(&self.name).task(self.task));
+            return Ok(AfterCrash::Failed);
+        }
+        let respawns = agent.respawns + i64::from(counts);
+        tx.later(
+            "update agents set respawns = $2, last_crash = $3, reason = $4 where name = $1",
+            args![&self.name, respawns, self.task, &self.reason],
+        );
+        let event = Event::new(EventKind::AgentRespawned, format!("{} respawned: {}", self.name, self.reason));
+        tx.record(event.agent(&self.name).task(self.task).data(serde_json::json!({ "respawns": respawns })));
+        Ok(AfterCrash::Respawned(respawns))
+    }
+}
+
+/// A person's word to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Take nothing more; what it has it finishes.
+    Pause,
+    /// Take work again; also lifts the crash brake.
+    Resume,
+    /// Stop the task it has now; it is tried again.
+    Kill,
+    /// Leave the team.
+    Remove,
+}
+
+/// Gives an agent a person's word.
+#[derive(Debug, Clone)]
+pub struct Tell {
+    /// The agent.
+    pub name: String,
+    /// What it is told.
+    pub word: Word,
+}
+
+impl Write for Tell {
+    type Answer = Agent;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Agent> {
+        let agent = lock(tx, &self.name).await?;
+        match self.word {
+            Word::Pause => tx.later("update agents set paused = 1 where name = $1", args![&self.name]),
+            Word::Resume => tx.later(
+                "update agents set paused = 0, respawns = 0, last_crash = null, reason = null,
+                        state = case when state <> 'failed' then state when lease_until is null then 'idle' else 'ready' end
+                  where name = $1",
+                args![&self.name],
+            ),
+            Word::Kill => kill(tx, &self.name).await?,
+            Word::Remove => remove(tx, &agent).await?,
+        }
+        let (kind, done) = match self.word {
+            Word::Pause => (EventKind::AgentPaused, "was paused: it takes nothing more"),
+            Word::Resume => (EventKind::AgentResumed, "was resumed"),
+            Word::Kill => (EventKind::AgentStopped, "was told to stop what it does"),
+            Word::Remove => (EventKind::AgentRemoved, "left the team"),
+        };
+        tx.record(Event::new(kind, format!("{} {done}", self.name)).agent(&self.name));
+        Ok(agent)
+    }
+}
+
+/// Takes the agent's task away: the term rises, and whoever supervises it stops the child.
+async fn kill(tx: &mut Tx, name: &str) -> Result<()> {
+    for task in running(tx, name).await? {
+        let failed = task::Failed {
+            failure: quorate_model::retry::Failure::Lapsed,
+            outcome: "cancelled",
+            reason: "a person killed its agent",
+            tail: None,
+            retry_after_ms: 0,
+        };
+        task::fail_attempt(tx, &task, &failed).await?;
+    }
+    Ok(())
+}
+
+async fn running(tx: &mut Tx, name: &str) -> Result<Vec<Task>> {
+    let sql = Sql::Each {
+        lite: concat!("select ", task::columns!(), " from tasks where owner = $1 and state = 'running' order by id"),
+        pg: concat!("select ", task::columns!(), " from tasks where owner = $1 and state = 'running' order by id for update"),
+    };
+    tx.all(sql, args![name], Task::from_row).await
+}
+
+async fn remove(tx: &mut Tx, agent: &Agent) -> Result<()> {
+    if !running(tx, &agent.name).await?.is_empty() {
+        return Err(Error::new(Kind::Conflict, format!("agent `{}` has a task", agent.name))
+            .hint(format!("quorate agent kill {}, then remove it", agent.name)));
+    }
+    tx.later("update agents set removed = 1, lease_until = null, node = null where name = $1", args![&agent.name]);
+    Ok(())
+}

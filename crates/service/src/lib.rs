@@ -1,0 +1,22 @@
+//! What the system can do: one request value per operation, with its SQL.
+//!
+//! Only here does state change. A door parses its input once into a request, gives it to
+//! [`Store::write`](quorate_store::Store::write) or [`read`](quorate_store::Store::read), and shows the answer.
+//! No HTTP, no terminal, no child process, no clock of its own.
+
+pub mod agent;
+pub mod claim;
+pub mod event;
+pub mod health;
+pub mod log;
+pub mod message;
+pub mod node;
+pub mod run;
+mod schema;
+pub mod task;
+pub mod time;
+pub mod view;
+pub mod why;
+pub mod wire;
+
+pub use schema::SCHEMA;

@@ -1,0 +1,146 @@
+//! What an agent writes into the log of its own accord.
+//!
+//! Here lives the line. An action that means something to the ledger (claim, release, complete, help, a state) is
+//! done by the operation for it, in the same transaction, so that a line can never say what the ledger does not
+//! hold.
+
+use crate::claim::{self, Releaser};
+use crate::message::{self, MessageKind};
+use crate::task;
+use quorate_model::resource::Mode;
+use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term};
+use quorate_store::{Tx, Write, args};
+
+/// The longest message of a line, in bytes.
+pub const MESSAGE_MAX: usize = 16 * 1024;
+
+/// A line for the log.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Who writes.
+    pub agent: String,
+    /// What the line is about: any word; some do something.
+    pub action: String,
+    /// In what state: any word.
+    pub status: Option<String>,
+    /// The resource, in canonical form.
+    pub resource: Option<String>,
+    /// Percent.
+    pub progress: Option<i64>,
+    /// Further facts, a JSON object.
+    pub metadata: Option<serde_json::Value>,
+    /// The words.
+    pub message: String,
+    /// How long a claim made by this line is held, in milliseconds.
+    pub ttl_ms: i64,
+}
+
+impl Write for Line {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        self.check()?;
+        match self.action.as_str() {
+            "claim" => self.claim(tx).await?,
+            "release" => self.release(tx).await?,
+            "complete" => self.complete(tx).await?,
+            "help" => self.help(tx).await?,
+            "startup" | "idle" => self.state(tx, "idle"),
+            "error" => self.state(tx, "blocked"),
+            _ => {}
+        }
+        tx.record(self.event());
+        Ok(())
+    }
+}
+
+impl Line {
+    fn check(&self) -> Result<()> {
+        if self.progress.is_some_and(|n| !(0..=100).contains(&n)) {
+            return Err(Error::invalid("progress is a number from 0 to 100"));
+        }
+        if self.metadata.as_ref().is_some_and(|value| !value.is_object()) {
+            return Err(Error::invalid("metadata is a JSON object").hint("--metadata '{\"key\": \"value\"}'"));
+        }
+        if self.message.len() > MESSAGE_MAX {
+            return Err(Error::invalid(format!("the message has {} bytes, more than {MESSAGE_MAX}", self.message.len())));
+        }
+        Ok(())
+    }
+
+    fn event(&self) -> Event {
+        let data = serde_json::json!({
+            "action": self.action, "status": self.status, "progress": self.progress, "metadata": self.metadata
+        });
+        let event = Event::new(EventKind::LogLine, self.message.clone()).agent(&self.agent).data(data);
+        match &self.resource {
+            Some(resource) => event.resource(resource),
+            None => event,
+        }
+    }
+
+    fn resource(&self) -> Result<&String> {
+        self.resource.as_ref().ok_or_else(|| {
+            Error::invalid(format!("action `{}` is about a resource", self.action)).hint("add --resource src/a.rs")
+        })
+    }
+
+    async fn claim(&self, tx: &mut Tx) -> Result<()> {
+        let take = claim::Take {
+            agent: self.agent.clone(),
+            resources: vec![self.resource()?.clone()],
+            mode: Mode::Exclusive,
+            ttl_ms: self.ttl_ms,
+            task: None,
+            wait_ms: None,
+            place: None,
+        };
+        take.apply(tx).await.map(drop)
+    }
+
+    async fn release(&self, tx: &mut Tx) -> Result<()> {
+        let by = Releaser::Holder { agent: self.agent.clone(), term: None };
+        claim::Release { resources: vec![self.resource()?.clone()], by }.apply(tx).await.map(drop)
+    }
+
+    /// Ends the claim the line names, or the task the agent has.
+    async fn complete(&self, tx: &mut Tx) -> Result<()> {
+        if self.resource.is_some() {
+            return self.release(tx).await;
+        }
+        let sql = "select id, term from tasks where owner = $1 and state = 'running' order by id limit 1";
+        let held = tx.one(sql, args![&self.agent], |row| Ok((TaskId(row.int("id")?), Term(row.int("term")?)))).await?;
+        let Some((id, term)) = held else {
+            return Err(Error::new(Kind::Conflict, format!("{} has no task to complete", self.agent))
+                .hint("name what is complete with --resource, or take a task with `quorate task next`"));
+        };
+        let result = self.metadata.as_ref().map(ToString::to_string);
+        task::Done { id, term, result, tail: None }.apply(tx).await.map(drop)
+    }
+
+    async fn help(&self, tx: &mut Tx) -> Result<()> {
+        let to = self.metadata.as_ref().and_then(|m| m.get("help_needed_from")).and_then(|v| v.as_str());
+        let Some(to) = to else { return Ok(()) };
+        let text = self.message.clone();
+        let send = message::Send {
+            from: self.agent.clone(),
+            to: to.to_owned(),
+            kind: MessageKind::Help,
+            text,
+            task: None,
+            reply_to: None,
+        };
+        send.apply(tx).await.map(drop)
+    }
+
+    fn state(&self, tx: &mut Tx, state: &'static str) {
+        let reason = (state == "blocked").then_some(&self.message);
+        tx.later(
+            "update agents set state = case when lease_until is null or $2 = 'blocked' then $2 else 'ready' end, reason = $3
+              where name = $1 and state <> 'failed'",
+            args![&self.agent, state, reason],
+        );
+        let message = format!("{} says it is {}", self.agent, self.action);
+        tx.record(Event::new(EventKind::AgentReported, message).agent(&self.agent));
+    }
+}

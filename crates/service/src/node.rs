@@ -1,0 +1,201 @@
+//! Nodes: the processes that supervise.
+//!
+//! Here live a node's beginning and end, and the election of the one that does what only one should: a lease with
+//! a term, like everything. Orphans of a node that died are listed here; `process` ends them.
+
+use quorate_model::{Event, EventKind, Result, TaskId, Term};
+use quorate_store::{Read, Row, Tx, Write, args};
+
+/// A node as it is stored.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Its id.
+    pub id: i64,
+    /// What it is: up, run or agent.
+    pub kind: String,
+    /// Its host.
+    pub host: String,
+    /// Its process …
+    pub pid: i64,
+    /// … and when that began, as the kernel counts.
+    pub pid_started: String,
+    /// The folder it works in.
+    pub folder: String,
+    /// When it began.
+    pub started_at: i64,
+    /// The end of its lease.
+    pub lease_until: i64,
+    /// Whether the lease is alive.
+    pub alive: bool,
+}
+
+fn from_row(row: &Row<'_>) -> Result<Node> {
+    Ok(Node {
+        id: row.int("id")?,
+        kind: row.text("kind")?,
+        host: row.text("host")?,
+        pid: row.int("pid")?,
+        pid_started: row.text("pid_started")?,
+        folder: row.text("folder")?,
+        started_at: row.int("started_at")?,
+        lease_until: row.int("lease_until")?,
+        alive: row.flag("alive")?,
+    })
+}
+
+/// Begins a node; answers with its id.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// What it is: up, run or agent.
+    pub kind: &'static str,
+    /// Its host.
+    pub host: String,
+    /// Its process …
+    pub pid: i64,
+    /// … and when that began, as the kernel counts.
+    pub pid_started: String,
+    /// The folder it works in.
+    pub folder: String,
+    /// How long its lease lasts, in milliseconds.
+    pub lease_ms: i64,
+}
+
+impl Write for Begin {
+    type Answer = i64;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<i64> {
+        let sql = "insert into nodes (kind, host, pid, pid_started, folder, started_at, lease_until)
+                   values ($1, $2, $3, $4, $5, now_ms(), now_ms() + $6) returning id";
+        let args = args![self.kind, &self.host, self.pid, &self.pid_started, &self.folder, self.lease_ms];
+        let id = tx.one(sql, args, |row| row.int("id")).await?.expect("an insert returns its row");
+        let data = serde_json::json!({ "node": id, "kind": self.kind, "host": self.host, "pid": self.pid });
+        tx.record(Event::new(EventKind::NodeStarted, format!("node {id} started ({})", self.kind)).data(data));
+        Ok(id)
+    }
+}
+
+/// Ends a node in order: its lease and its singletons are free at once.
+#[derive(Debug, Clone)]
+pub struct End {
+    /// The node.
+    pub id: i64,
+}
+
+impl Write for End {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        let sql = "update nodes set stopped_at = now_ms(), lease_until = now_ms() where id = $1 and stopped_at is null";
+        if tx.run(sql, args![self.id]).await? > 0 {
+            tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
+            let data = serde_json::json!({ "node": self.id });
+            tx.record(Event::new(EventKind::NodeStopped, format!("node {} stopped", self.id)).data(data));
+        }
+        Ok(())
+    }
+}
+
+/// Asks to be the one node that does `duty`, or to stay it; answers with the term, or `None` while another is.
+#[derive(Debug, Clone)]
+pub struct Lead {
+    /// What only one node does.
+    pub duty: &'static str,
+    /// Who asks.
+    pub node: i64,
+    /// How long the lease lasts, in milliseconds.
+    pub lease_ms: i64,
+}
+
+impl Write for Lead {
+    type Answer = Option<Term>;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Option<Term>> {
+        let sql = "insert into leaders (duty, node, term, lease_until) values ($1, $2, 1, now_ms() + $3)
+                   on conflict (duty) do update set node = excluded.node, lease_until = excluded.lease_until,
+                      term = case when leaders.node = excluded.node then leaders.term else leaders.term + 1 end
+                   where leaders.node = excluded.node or leaders.lease_until <= now_ms() returning term";
+        let term = tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await?;
+        Ok(term.map(Term))
+    }
+}
+
+/// Lists nodes that have not stopped in order, the latest first.
+#[derive(Debug, Clone)]
+pub struct List;
+
+impl Read for List {
+    type Answer = Vec<Node>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Node>> {
+        let sql = "select id, kind, host, pid, pid_started, folder, started_at, lease_until,
+                          case when lease_until > now_ms() then 1 else 0 end as alive
+                     from nodes where stopped_at is null order by id desc limit 1000";
+        tx.all(sql, &[], from_row).await
+    }
+}
+
+/// A child process that an attempt was given to and that nobody has reported as ended.
+#[derive(Debug, Clone)]
+pub struct Orphan {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt's number.
+    pub attempt: i64,
+    /// The term under which it ran.
+    pub term: Term,
+    /// The process …
+    pub pid: i64,
+    /// … and when it began.
+    pub pid_started: String,
+    /// Whether the attempt is over in the ledger's eyes, or its supervisor's lease has lapsed.
+    pub lost: bool,
+}
+
+/// Lists the children on a host whose supervisor may be dead.
+#[derive(Debug, Clone)]
+pub struct Orphans {
+    /// The host.
+    pub host: String,
+}
+
+impl Read for Orphans {
+    type Answer = Vec<Orphan>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Orphan>> {
+        let sql = "select a.task_id, a.number, a.term, a.pid, a.pid_started,
+                          case when a.ended_at is not null or t.id is null or t.term <> a.term
+                                 or t.lease_until < now_ms() then 1 else 0 end as lost
+                     from attempts a left join tasks t on t.id = a.task_id
+                    where a.host = $1 and a.pid is not null and (a.ended_at is null or a.outcome in ('lost', 'released', 'cancelled'))
+                    order by a.started_at desc limit 10000";
+        tx.all(sql, args![&self.host], |row| {
+            Ok(Orphan {
+                task: TaskId(row.int("task_id")?),
+                attempt: row.int("number")?,
+                term: Term(row.int("term")?),
+                pid: row.int("pid")?,
+                pid_started: row.text("pid_started")?,
+                lost: row.flag("lost")?,
+            })
+        })
+        .await
+    }
+}
+
+/// Forgets the process of an attempt, once it is known to be gone.
+#[derive(Debug, Clone)]
+pub struct Gone {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt's number.
+    pub attempt: i64,
+}
+
+impl Write for Gone {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        tx.run("update attempts set pid = null where task_id = $1 and number = $2", args![self.task, self.attempt]).await?;
+        Ok(())
+    }
+}

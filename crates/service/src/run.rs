@@ -1,0 +1,263 @@
+//! Runs: a goal and the tasks that serve it.
+//!
+//! Here live beginning a run from a plan's tasks, ending it when its tasks have ended, and a person's wishes.
+
+use crate::task::{self, NewTask, Task, columns};
+use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId};
+use quorate_store::{Row, Sql, Tx, Write, args};
+
+/// A run as it is stored.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// What is wanted.
+    pub goal: String,
+    /// The plan's file name.
+    pub source: Option<String>,
+    /// running, completed, failed or cancelled.
+    pub state: String,
+    /// Why it ended as it did.
+    pub reason: Option<String>,
+    /// Whether a node works at it, rather than the command that began it.
+    pub detached: bool,
+    /// The folder of its written report.
+    pub report: Option<String>,
+    /// When it began, milliseconds since 1970 (UTC).
+    pub created_at: i64,
+    /// When it ended.
+    pub finished_at: Option<i64>,
+}
+
+macro_rules! run_columns {
+    () => {
+        "id, goal, source, state, reason, detached, report, created_at, finished_at"
+    };
+}
+pub(crate) use run_columns;
+
+impl Run {
+    pub(crate) fn from_row(row: &Row<'_>) -> Result<Run> {
+        Ok(Run {
+            id: RunId(row.int("id")?),
+            goal: row.text("goal")?,
+            source: row.opt_text("source")?,
+            state: row.text("state")?,
+            reason: row.opt_text("reason")?,
+            detached: row.flag("detached")?,
+            report: row.opt_text("report")?,
+            created_at: row.int("created_at")?,
+            finished_at: row.opt_int("finished_at")?,
+        })
+    }
+
+    /// Returns whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.state != "running"
+    }
+}
+
+const BY_ID: Sql = Sql::Each {
+    lite: concat!("select ", run_columns!(), " from runs where id = $1"),
+    pg: concat!("select ", run_columns!(), " from runs where id = $1 for update"),
+};
+
+async fn lock(tx: &mut Tx, id: RunId) -> Result<Run> {
+    tx.one(BY_ID, args![id], Run::from_row).await?.ok_or_else(|| unknown(id))
+}
+
+pub(crate) fn unknown(id: RunId) -> Error {
+    Error::not_found(format!("no run {id}")).hint("`quorate runs list` shows all")
+}
+
+/// Begins a run with its tasks, all or nothing.
+#[derive(Debug)]
+pub struct Start {
+    /// What is wanted.
+    pub goal: String,
+    /// The plan's file name.
+    pub source: Option<String>,
+    /// Whether a node is to work at it.
+    pub detached: bool,
+    /// Its tasks; each stands behind those it needs or names them by place.
+    pub tasks: Vec<NewTask>,
+}
+
+impl Write for Start {
+    type Answer = (RunId, Vec<TaskId>);
+
+    async fn apply(&self, tx: &mut Tx) -> Result<(RunId, Vec<TaskId>)> {
+        let sql = "insert into runs (goal, source, detached, created_at) values ($1, $2, $3, now_ms()) returning id";
+        let id = tx.one(sql, args![&self.goal, &self.source, self.detached], |row| row.int("id")).await?;
+        let id = RunId(id.expect("an insert returns its row"));
+        let message = format!("run {id} started: {} ({} tasks)", self.goal, self.tasks.len());
+        tx.record(Event::new(EventKind::RunStarted, message).run(Some(id)));
+        let tasks = task::add_tasks(tx, Some(id), &self.tasks, None).await?;
+        Ok((id, tasks))
+    }
+}
+
+/// Refuses a run that is unknown or over.
+pub(crate) async fn must_be_open(tx: &mut Tx, id: RunId) -> Result<()> {
+    let run = lock(tx, id).await?;
+    if run.is_over() {
+        return Err(Error::new(Kind::Conflict, format!("run {id} is {} already", run.state))
+            .hint("leave out --in, or begin a new run with `quorate run`"));
+    }
+    Ok(())
+}
+
+/// Opens a run again, because one of its tasks is tried anew.
+pub(crate) async fn reopen(tx: &mut Tx, id: Option<RunId>) -> Result<()> {
+    let Some(id) = id else { return Ok(()) };
+    let sql = "update runs set state = 'running', reason = null, finished_at = null where id = $1 and state <> 'running'";
+    if tx.run(sql, args![id]).await? > 0 {
+        tx.record(Event::new(EventKind::RunResumed, format!("run {id} goes on")).run(Some(id)));
+    }
+    Ok(())
+}
+
+/// Ends a run if all its tasks have ended; answers with the run as it then is.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// The run.
+    pub id: RunId,
+}
+
+impl Write for Settle {
+    type Answer = Run;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Run> {
+        let run = lock(tx, self.id).await?;
+        if run.is_over() || has_open_tasks(tx, self.id).await? {
+            return Ok(run);
+        }
+        finish(tx, &run).await
+    }
+}
+
+async fn has_open_tasks(tx: &mut Tx, id: RunId) -> Result<bool> {
+    let sql = "select id from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') limit 1";
+    Ok(tx.one(sql, args![id], |row| row.int("id")).await?.is_some())
+}
+
+async fn finish(tx: &mut Tx, run: &Run) -> Result<Run> {
+    let sql = "select state, count(*) as n from tasks where run_id = $1 group by state";
+    let counts = tx.all(sql, args![run.id], |row| Ok((row.text("state")?, row.int("n")?))).await?;
+    let count = |state: &str| counts.iter().filter(|(s, _)| s == state).map(|(_, n)| n).sum::<i64>();
+    let (completed, failed, cancelled) = (count("completed"), count("failed"), count("cancelled"));
+    let state = if failed + cancelled == 0 { "completed" } else { "failed" };
+    let reason = format!("{completed} completed, {failed} failed, {cancelled} cancelled");
+    let sql = concat!(
+        "update runs set state = $2, reason = $3, finished_at = now_ms() where id = $1 returning ",
+        run_columns!()
+    );
+    let run = tx.one(sql, args![run.id, state, &reason], Run::from_row).await?.expect("its row is locked");
+    let data = serde_json::json!({ "state": state, "completed": completed, "failed": failed, "cancelled": cancelled });
+    tx.record(Event::new(EventKind::RunFinished, format!("run {} {state}: {reason}", run.id)).run(Some(run.id)).data(data));
+    Ok(run)
+}
+
+/// Ends every run whose tasks have ended. Part of the health check.
+pub(crate) async fn settle_all(tx: &mut Tx, limit: i64) -> Result<usize> {
+    let sql = "select id from runs r where state = 'running' and not exists
+                 (select 1 from tasks t where t.run_id = r.id and t.state not in ('completed', 'failed', 'cancelled'))
+               order by id limit $1";
+    let over = tx.all(sql, args![limit], |row| Ok(RunId(row.int("id")?))).await?;
+    for id in &over {
+        let run = lock(tx, *id).await?;
+        if !run.is_over() && !has_open_tasks(tx, *id).await? {
+            finish(tx, &run).await?;
+        }
+    }
+    Ok(over.len())
+}
+
+/// Calls off a run: every task that has not ended is cancelled.
+#[derive(Debug, Clone)]
+pub struct Cancel {
+    /// The run.
+    pub id: RunId,
+    /// Why, for the log.
+    pub reason: String,
+}
+
+impl Write for Cancel {
+    type Answer = Run;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Run> {
+        let run = lock(tx, self.id).await?;
+        if run.is_over() {
+            return Err(Error::new(Kind::Conflict, format!("run {} is {} already", self.id, run.state)));
+        }
+        for task in open_tasks(tx, self.id).await? {
+            task::cancel_one(tx, &task, &self.reason).await?;
+        }
+        let sql = concat!(
+            "update runs set state = 'cancelled', reason = $2, finished_at = now_ms() where id = $1 returning ",
+            run_columns!()
+        );
+        let run = tx.one(sql, args![self.id, &self.reason], Run::from_row).await?.expect("its row is locked");
+        tx.record(Event::new(EventKind::RunCancelled, format!("run {} cancelled: {}", run.id, self.reason)).run(Some(run.id)));
+        let data = serde_json::json!({ "state": "cancelled" });
+        tx.record(Event::new(EventKind::RunFinished, format!("run {} cancelled", run.id)).run(Some(run.id)).data(data));
+        Ok(run)
+    }
+}
+
+async fn open_tasks(tx: &mut Tx, id: RunId) -> Result<Vec<Task>> {
+    let sql = Sql::Each {
+        lite: concat!("select ", columns!(), " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id"),
+        pg: concat!("select ", columns!(), " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id for update"),
+    };
+    tx.all(sql, args![id], Task::from_row).await
+}
+
+/// Lets a run go on: what failed or was cancelled is tried anew. One that is going on is left as it is.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// The run.
+    pub id: RunId,
+}
+
+impl Write for Resume {
+    type Answer = Run;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Run> {
+        let run = lock(tx, self.id).await?;
+        if run.state == "completed" {
+            return Err(Error::new(Kind::Conflict, format!("run {} is completed: nothing to resume", run.id))
+                .hint("begin a new one with `quorate run`"));
+        }
+        if !run.is_over() {
+            return Ok(run);
+        }
+        reopen(tx, Some(run.id)).await?;
+        // Those cancelled because of a need follow that need by themselves.
+        let sql = concat!(
+            "select ", columns!(), " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null order by id"
+        );
+        for task in tx.all(sql, args![run.id], Task::from_row).await? {
+            task::reopen_one(tx, &task, "its run was resumed").await?;
+        }
+        lock(tx, run.id).await
+    }
+}
+
+/// Notes where the report of a run was written.
+#[derive(Debug, Clone)]
+pub struct Reported {
+    /// The run.
+    pub id: RunId,
+    /// The folder.
+    pub report: String,
+}
+
+impl Write for Reported {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        tx.run("update runs set report = $2 where id = $1", args![self.id, &self.report]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,274 @@
+//! How an attempt ends by its owner's word: done, checked, failed.
+//!
+//! Here live the writes that carry a term. Each says in the same statement that it only counts for the current
+//! term; one that does not count changes nothing and leaves `write.refused` in the log.
+
+use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, free_dependents, lock, refuse};
+use crate::claim::release_of_task;
+use quorate_model::retry::{self, Failure};
+use quorate_model::task::Next;
+use quorate_model::{Event, EventKind, Result, RunId, TaskId, TaskState, Term};
+use quorate_store::{Tx, Write, args};
+
+/// How an attempt that did not succeed ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It failed.
+    Failed,
+    /// It reached its timeout.
+    TimedOut,
+    /// Its check failed.
+    VerifyFailed,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Failed => "failed",
+            Outcome::TimedOut => "timed_out",
+            Outcome::VerifyFailed => "verify_failed",
+        }
+    }
+}
+
+/// The owner says that the work is done. With a check the task becomes `verifying`, else it is completed.
+///
+/// Said again with the same term and result, it is no error.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The task.
+    pub id: TaskId,
+    /// The term under which it was taken.
+    pub term: Term,
+    /// The result, a JSON text.
+    pub result: Option<String>,
+    /// The end of the output.
+    pub tail: Option<String>,
+}
+
+/// What `done` led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DoneAnswer {
+    /// The task is completed.
+    Completed {
+        /// The run that may be over now.
+        run: Option<RunId>,
+    },
+    /// A node is to run the check; the term has risen.
+    Verifying,
+}
+
+impl Write for Done {
+    type Answer = DoneAnswer;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<DoneAnswer> {
+        let sql = concat!(
+            "update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
+                    holds = 0, finished_at = now_ms()
+              where id = $1 and term = $2 and state = 'running' and verify is null returning ",
+            columns!()
+        );
+        let completed = tx.one(sql, args![self.id, self.term, &self.result], Task::from_row).await?;
+        match completed {
+            Some(task) => {
+                complete(tx, &task, "said", self.tail.as_deref()).await?;
+                Ok(DoneAnswer::Completed { run: task.run_id })
+            }
+            None => self.otherwise(tx).await,
+        }
+    }
+}
+
+impl Done {
+    /// The ways that are not the plain one: a check is due, it was said before, or it does not count.
+    async fn otherwise(&self, tx: &mut Tx) -> Result<DoneAnswer> {
+        let task = lock(tx, self.id).await?;
+        if task.state == TaskState::Running && task.term == self.term {
+            return Ok(self.verify(tx, &task));
+        }
+        if self.was_said(tx, &task).await? {
+            return Ok(match task.state {
+                TaskState::Verifying => DoneAnswer::Verifying,
+                _ => DoneAnswer::Completed { run: task.run_id },
+            });
+        }
+        Err(refuse(&task, self.term, "done"))
+    }
+
+    fn verify(&self, tx: &mut Tx, task: &Task) -> DoneAnswer {
+        tx.later(
+            "update tasks set state = 'verifying', term = term + 1, lease_until = null, node = null, result = $2,
+                    message = null, reason = 'waits for a node to run its check' where id = $1",
+            args![task.id, &self.result],
+        );
+        tx.later(
+            "update attempts set evidence = 'said', tail = $3 where task_id = $1 and number = $2",
+            args![task.id, task.attempt, &self.tail],
+        );
+        tx.record(task.event(EventKind::TaskVerifying, format!("task {} is said to be done; its check is due", task.named())));
+        DoneAnswer::Verifying
+    }
+
+    async fn was_said(&self, tx: &mut Tx, task: &Task) -> Result<bool> {
+        if !matches!(task.state, TaskState::Completed | TaskState::Verifying) || task.result != self.result {
+            return Ok(false);
+        }
+        let sql = "select number from attempts where task_id = $1 and number = $2 and term = $3
+                      and (outcome is null or outcome = 'completed')";
+        Ok(tx.one(sql, args![task.id, task.attempt, self.term], |row| row.int("number")).await?.is_some())
+    }
+}
+
+/// What follows a completed task: its attempt ends, its claims are free, those who needed it go on.
+async fn complete(tx: &mut Tx, task: &Task, evidence: &str, tail: Option<&str>) -> Result<()> {
+    let end = AttemptEnd { outcome: "completed", evidence: Some(evidence), tail, reason: None };
+    end_attempt(tx, task, &end);
+    if !task.claims.is_empty() || task.holds {
+        release_of_task(tx, task).await?;
+    }
+    if let Some(owner) = &task.owner {
+        tx.later("update agents set respawns = 0, last_crash = null where name = $1 and respawns > 0", args![owner]);
+    }
+    let message = format!("task {} completed", task.named());
+    tx.record(task.event(EventKind::TaskCompleted, message).data(serde_json::json!({
+        "attempt": task.attempt, "term": task.term.0, "evidence": evidence
+    })));
+    free_dependents(tx, task).await
+}
+
+/// The supervisor's word on the check of a task that it took with [`TakeCheck`](super::TakeCheck).
+#[derive(Debug, Clone)]
+pub struct SettleCheck {
+    /// The task.
+    pub id: TaskId,
+    /// The term under which the check was taken.
+    pub term: Term,
+    /// `None` when it passed, else why it did not.
+    pub failure: Option<String>,
+    /// The end of the check's output.
+    pub tail: Option<String>,
+    /// First pause before another attempt.
+    pub retry_after_ms: i64,
+}
+
+impl Write for SettleCheck {
+    type Answer = TaskState;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<TaskState> {
+        let task = lock(tx, self.id).await?;
+        if task.state != TaskState::Verifying || task.term != self.term {
+            return Err(refuse(&task, self.term, "the check's outcome"));
+        }
+        let Some(why) = &self.failure else {
+            tx.later(
+                "update tasks set state = 'completed', progress = 100, lease_until = null, reason = null, holds = 0,
+                        finished_at = now_ms() where id = $1",
+                args![task.id],
+            );
+            complete(tx, &task, "checked", None).await?;
+            return Ok(TaskState::Completed);
+        };
+        tx.record(task.event(EventKind::TaskVerifyFailed, format!("the check of task {} failed: {why}", task.named())));
+        let failed = Failed {
+            failure: Failure::Ordinary,
+            outcome: Outcome::VerifyFailed.as_str(),
+            reason: why,
+            tail: self.tail.as_deref(),
+            retry_after_ms: self.retry_after_ms,
+        };
+        fail_attempt(tx, &task, &failed).await
+    }
+}
+
+/// The owner, or its supervisor, says that the attempt failed.
+#[derive(Debug, Clone)]
+pub struct Fail {
+    /// The task.
+    pub id: TaskId,
+    /// The term under which it was taken.
+    pub term: Term,
+    /// Why.
+    pub error: String,
+    /// Whether trying again is of no use.
+    pub is_final: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The end of the output.
+    pub tail: Option<String>,
+    /// First pause before another attempt.
+    pub retry_after_ms: i64,
+}
+
+impl Write for Fail {
+    type Answer = TaskState;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<TaskState> {
+        let task = lock(tx, self.id).await?;
+        if task.state != TaskState::Running || task.term != self.term {
+            return Err(refuse(&task, self.term, "fail"));
+        }
+        let failed = Failed {
+            failure: if self.is_final { Failure::Final } else { Failure::Ordinary },
+            outcome: self.outcome.as_str(),
+            reason: &self.error,
+            tail: self.tail.as_deref(),
+            retry_after_ms: self.retry_after_ms,
+        };
+        fail_attempt(tx, &task, &failed).await
+    }
+}
+
+/// A failed attempt, whoever noticed it.
+pub(crate) struct Failed<'a> {
+    pub failure: Failure,
+    pub outcome: &'static str,
+    pub reason: &'a str,
+    pub tail: Option<&'a str>,
+    pub retry_after_ms: i64,
+}
+
+/// A retry prefers another agent for so long after it becomes ready.
+const AVOID_MS: i64 = 2_000;
+
+/// Ends the attempt and decides what follows. The task's row is locked.
+pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) -> Result<TaskState> {
+    let end = AttemptEnd { outcome: failed.outcome, reason: Some(failed.reason), tail: failed.tail, evidence: None };
+    end_attempt(tx, task, &end);
+    if !task.claims.is_empty() || task.holds {
+        release_of_task(tx, task).await?;
+    }
+    let failures = task.failures + 1;
+    let next = retry::next(failed.failure, failures, task.max_attempts, failed.retry_after_ms, task.id);
+    let (state, wait) = match next {
+        Next::GiveUp => return give_up(tx, task, failures, failed.reason).await,
+        Next::Again => (TaskState::Ready, 0),
+        Next::After(ms) => (TaskState::Waiting, ms),
+    };
+    tx.later(
+        "update tasks set state = $2, term = term + 1, failures = $3, lease_until = null, reason = $4, holds = 0, stuck = 0,
+                result = null, due_at = now_ms() + $5, avoid_agent = owner, avoid_until = now_ms() + $5 + $6
+          where id = $1",
+        args![task.id, state.as_str(), failures, failed.reason, wait, AVOID_MS],
+    );
+    tx.record(retried(task, failures, failed.reason, wait));
+    Ok(state)
+}
+
+fn retried(task: &Task, failures: i64, reason: &str, wait_ms: i64) -> Event {
+    let left = task.max_attempts - failures;
+    let message = format!("attempt {} of task {} failed: {reason}; {left} left", task.attempt, task.named());
+    task.event(EventKind::TaskRetried, message)
+        .data(serde_json::json!({ "attempt": task.attempt, "failures": failures, "retry_in_ms": wait_ms, "reason": reason }))
+}
+
+async fn give_up(tx: &mut Tx, task: &Task, failures: i64, reason: &str) -> Result<TaskState> {
+    tx.later(
+        "update tasks set state = 'failed', term = term + 1, failures = $2, lease_until = null, reason = $3, holds = 0,
+                stuck = 0, finished_at = now_ms() where id = $1",
+        args![task.id, failures, reason],
+    );
+    let message = format!("task {} failed after attempt {}: {reason}", task.named(), task.attempt);
+    tx.record(task.event(EventKind::TaskFailed, message).data(serde_json::json!({ "attempt": task.attempt, "reason": reason })));
+    cancel_dependents(tx, task, "failed").await?;
+    Ok(TaskState::Failed)
+}

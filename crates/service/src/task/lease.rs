@@ -1,0 +1,161 @@
+//! Keeping a lease: renewal in batches by the supervisor, and progress by whoever works.
+//!
+//! Here live the writes that move a lease's end. Taking lives in `take`, the end of a lease in `health`.
+
+use super::{columns, lock, refuse, Task};
+use quorate_model::{EventKind, Result, TaskId, Term};
+use quorate_store::{Sql, Tx, Write, args};
+
+/// A task that a supervisor says it holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Held {
+    /// The task.
+    pub id: TaskId,
+    /// The term under which it is held.
+    pub term: Term,
+    /// Whether its child showed a sign of life since the last time.
+    pub active: bool,
+}
+
+/// Renews the leases of a supervisor's tasks and sessions; answers with the tasks that are still held.
+///
+/// A crash of the database server may forget a renewal, which only ends a lease early: terms make that safe.
+#[derive(Debug, Clone)]
+pub struct Renew {
+    /// What is held.
+    pub held: Vec<Held>,
+    /// Agents whose sessions live here.
+    pub agents: Vec<String>,
+    /// The node they live in.
+    pub node: String,
+    /// How long the leases last from now, in milliseconds.
+    pub lease_ms: i64,
+}
+
+impl Write for Renew {
+    type Answer = Vec<TaskId>;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+        tx.relax();
+        let ids: Vec<i64> = self.held.iter().map(|h| h.id.0).collect();
+        let terms: Vec<i64> = self.held.iter().map(|h| h.term.0).collect();
+        let active: Vec<i64> = self.held.iter().map(|h| h.active.into()).collect();
+        let kept = if ids.is_empty() {
+            Vec::new()
+        } else {
+            tx.all(RENEW, args![ids, terms, active, self.lease_ms], |row| Ok(TaskId(row.int("id")?))).await?
+        };
+        if !kept.is_empty() {
+            let kept: Vec<i64> = kept.iter().map(|id| id.0).collect();
+            tx.later(RENEW_CLAIMS, args![kept, self.lease_ms]);
+        }
+        if !self.agents.is_empty() {
+            tx.later(RENEW_AGENTS, args![self.agents.as_slice(), &self.node, self.lease_ms]);
+        }
+        tx.later(
+            "update nodes set lease_until = now_ms() + $2 where id = cast(cast($1 as text) as bigint) and stopped_at is null",
+            args![&self.node, self.lease_ms],
+        );
+        Ok(kept)
+    }
+}
+
+const RENEW: Sql = Sql::Each {
+    lite: "update tasks set lease_until = now_ms() + $4,
+                  active_at = case when n.active = 1 then now_ms() else active_at end,
+                  stuck = case when n.active = 1 then 0 else stuck end
+             from (select i.value as id, t.value as term, a.value as active
+                     from json_each($1) i join json_each($2) t on t.key = i.key join json_each($3) a on a.key = i.key) n
+            where tasks.id = n.id and tasks.term = n.term and tasks.state in ('running', 'verifying')
+        returning tasks.id",
+    pg: "update tasks set lease_until = now_ms() + $4,
+                  active_at = case when n.active = 1 then now_ms() else active_at end,
+                  stuck = case when n.active = 1 then 0 else stuck end
+             from (select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as n (id, term, active) order by 1) n
+            where tasks.id = n.id and tasks.term = n.term and tasks.state in ('running', 'verifying')
+        returning tasks.id",
+};
+
+const RENEW_CLAIMS: Sql = Sql::Each {
+    lite: "update claims set expires_at = max(expires_at, now_ms() + $2)
+            where task_id in (select value from json_each($1))",
+    pg: "update claims set expires_at = greatest(expires_at, now_ms() + $2) where task_id = any($1::bigint[])",
+};
+
+const RENEW_AGENTS: Sql = Sql::Each {
+    lite: "update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $3,
+                  state = case when state = 'stale' then 'ready' else state end
+            where name in (select value from json_each($1)) and node = $2",
+    pg: "update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $3,
+                  state = case when state = 'stale' then 'ready' else state end
+            where name = any($1::text[]) and node = $2",
+};
+
+/// Reports progress and renews the lease by its own length.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// The task.
+    pub id: TaskId,
+    /// The term under which it was taken.
+    pub term: Term,
+    /// 0 to 100.
+    pub percent: Option<i64>,
+    /// A word for people.
+    pub message: Option<String>,
+}
+
+impl Write for Progress {
+    type Answer = Task;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Task> {
+        let sql = concat!(
+            "update tasks set progress = coalesce($3, progress), message = coalesce($4, message), active_at = now_ms(),
+                    stuck = 0, lease_until = now_ms() + lease_ms
+              where id = $1 and term = $2 and state = 'running' returning ",
+            columns!()
+        );
+        let Some(task) = tx.one(sql, args![self.id, self.term, self.percent, &self.message], Task::from_row).await? else {
+            let task = lock(tx, self.id).await?;
+            return Err(refuse(&task, self.term, "progress"));
+        };
+        if task.holds {
+            let until = task.lease_until.unwrap_or_default();
+            tx.later("update claims set expires_at = $2 where task_id = $1 and expires_at < $2", args![task.id, until]);
+        }
+        let said = self.message.as_deref().unwrap_or("");
+        let message = format!("task {} at {} % {said}", task.named(), task.progress).trim_end().to_owned();
+        let data = serde_json::json!({ "percent": task.progress, "message": self.message });
+        tx.record(task.event(EventKind::TaskProgress, message).data(data));
+        Ok(task)
+    }
+}
+
+/// Notes which process works on an attempt, so that it can be found and ended if its supervisor dies.
+#[derive(Debug, Clone)]
+pub struct Started {
+    /// The task.
+    pub id: TaskId,
+    /// The attempt's number.
+    pub attempt: i64,
+    /// The host it runs on.
+    pub host: String,
+    /// The process …
+    pub pid: i64,
+    /// … and when it began, as the kernel counts: together they name one process for ever.
+    pub pid_started: String,
+    /// The file with its kept output.
+    pub log: String,
+}
+
+impl Write for Started {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        tx.run(
+            "update attempts set host = $3, pid = $4, pid_started = $5, log = $6 where task_id = $1 and number = $2",
+            args![self.id, self.attempt, &self.host, self.pid, &self.pid_started, &self.log],
+        )
+        .await?;
+        Ok(())
+    }
+}

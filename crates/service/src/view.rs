@@ -1,0 +1,341 @@
+//! Read models: what screens and lists show.
+//!
+//! Here live the questions that look at several nouns at once. Nothing here changes anything.
+
+use crate::agent::Agent;
+use crate::claim::Claim;
+use crate::run::{Run, run_columns};
+use crate::task::{NeedResult, Task, columns, need_results, unknown};
+use crate::{agent, claim, run};
+use quorate_model::agent::{AgentFacts, AgentState};
+use quorate_model::{Result, RunId, TaskId, Term};
+use quorate_store::{Read, Row, Tx, args};
+
+/// An agent that gave a sign of life within so long, without a session, counts as alive (milliseconds).
+const EXTERNAL_ALIVE_MS: i64 = 60_000;
+
+/// An agent with its state read from the facts.
+#[derive(Debug, Clone)]
+pub struct AgentView {
+    /// As it is stored.
+    pub agent: Agent,
+    /// Its state.
+    pub state: AgentState,
+    /// The task it has.
+    pub task: Option<TaskId>,
+}
+
+/// Lists the team, by name; removed members are left out.
+#[derive(Debug, Clone, Default)]
+pub struct Agents {
+    /// Only this one.
+    pub name: Option<String>,
+}
+
+impl Read for Agents {
+    type Answer = Vec<AgentView>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<AgentView>> {
+        let sql = concat!(
+            "select ", agent::columns!(), ", now_ms() as now,
+                    (select min(t.id) from tasks t where t.owner = agents.name and t.state = 'running') as task_id,
+                    coalesce((select max(t.stuck) from tasks t where t.owner = agents.name and t.state = 'running'), 0) as stuck,
+                    coalesce((select max(case when t.lease_until < now_ms() then 1 else 0 end) from tasks t
+                               where t.owner = agents.name and t.state = 'running'), 0) as task_lapsed,
+                    case when exists (select 1 from tasks t where t.owner = agents.name and t.state = 'parked') then 1 else 0 end as parked,
+                    case when exists (select 1 from claim_waits w where w.agent = agents.name and w.deadline > now_ms())
+                         then 1 else 0 end as waits
+               from agents where removed = 0 and (cast($1 as text) is null or name = $1) order by name"
+        );
+        tx.all(sql, args![&self.name], agent_view).await
+    }
+}
+
+fn agent_view(row: &Row<'_>) -> Result<AgentView> {
+    let agent = Agent::from_row(row)?;
+    let now = row.int("now")?;
+    let task = row.opt_int("task_id")?.map(TaskId);
+    let session_alive = agent.lease_until.is_some_and(|until| until >= now);
+    let seen = agent.heartbeat_at.is_some_and(|at| at > now - EXTERNAL_ALIVE_MS);
+    let facts = AgentFacts {
+        failed: agent.state == "failed",
+        paused: agent.paused,
+        alive: session_alive || (agent.lease_until.is_none() && seen),
+        lapsed: agent.state == "stale" || agent.lease_until.is_some_and(|until| until < now) || row.flag("task_lapsed")?,
+        has_task: task.is_some(),
+        stuck: row.flag("stuck")?,
+        parked: row.flag("parked")?,
+        blocked: agent.state == "blocked" || row.flag("waits")?,
+    };
+    Ok(AgentView { state: quorate_model::agent::state(facts), agent, task })
+}
+
+/// Lists tasks, by id.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    /// Only of this run.
+    pub run: Option<RunId>,
+    /// Only in this state.
+    pub state: Option<String>,
+    /// Only of this owner, or kept for this agent.
+    pub agent: Option<String>,
+}
+
+impl Read for Tasks {
+    type Answer = Vec<Task>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Task>> {
+        let sql = concat!(
+            "select ", columns!(), " from tasks
+              where (cast($1 as bigint) is null or run_id = $1) and (cast($2 as text) is null or state = $2)
+                and (cast($3 as text) is null or owner = $3 or agent = $3) order by id"
+        );
+        tx.all(sql, args![self.run, &self.state, &self.agent], Task::from_row).await
+    }
+}
+
+/// An attempt as it is kept.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    /// The task.
+    pub task: TaskId,
+    /// Its number.
+    pub number: i64,
+    /// The term under which it ran.
+    pub term: Term,
+    /// Whose it was.
+    pub agent: String,
+    /// When it began.
+    pub started_at: i64,
+    /// When it ended.
+    pub ended_at: Option<i64>,
+    /// How it ended.
+    pub outcome: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// How much its `done` is worth: said, or checked by the supervisor.
+    pub evidence: Option<String>,
+    /// The end of its output.
+    pub tail: Option<String>,
+    /// The file with its kept output …
+    pub log: Option<String>,
+    /// … on this host.
+    pub host: Option<String>,
+}
+
+macro_rules! attempt_columns {
+    () => {
+        "task_id, number, term, agent, started_at, ended_at, outcome, reason, evidence, tail, log, host"
+    };
+}
+
+fn attempt(row: &Row<'_>) -> Result<Attempt> {
+    Ok(Attempt {
+        task: TaskId(row.int("task_id")?),
+        number: row.int("number")?,
+        term: Term(row.int("term")?),
+        agent: row.text("agent")?,
+        started_at: row.int("started_at")?,
+        ended_at: row.opt_int("ended_at")?,
+        outcome: row.opt_text("outcome")?,
+        reason: row.opt_text("reason")?,
+        evidence: row.opt_text("evidence")?,
+        tail: row.opt_text("tail")?,
+        log: row.opt_text("log")?,
+        host: row.opt_text("host")?,
+    })
+}
+
+/// A task with everything a person asks about it.
+#[derive(Debug, Clone)]
+pub struct TaskStory {
+    /// The task.
+    pub task: Task,
+    /// The ledger's time.
+    pub now: i64,
+    /// Its attempts, the oldest first.
+    pub attempts: Vec<Attempt>,
+    /// What it needs, with results.
+    pub needs: Vec<(NeedResult, String)>,
+    /// The tasks that need it.
+    pub dependents: Vec<TaskId>,
+    /// Live claims bound to it.
+    pub claims: Vec<Claim>,
+    /// The team, for the question who could take it.
+    pub team: Vec<AgentView>,
+}
+
+/// Tells everything about one task.
+#[derive(Debug, Clone)]
+pub struct Story {
+    /// The task.
+    pub id: TaskId,
+}
+
+impl Read for Story {
+    type Answer = TaskStory;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<TaskStory> {
+        let sql = concat!("select ", columns!(), " from tasks where id = $1");
+        let task = tx.one(sql, args![self.id], Task::from_row).await?.ok_or_else(|| unknown(self.id))?;
+        let sql = concat!("select ", attempt_columns!(), " from attempts where task_id = $1 order by number");
+        let attempts = tx.all(sql, args![self.id], attempt).await?;
+        let mut needs = Vec::new();
+        for need in need_results(tx, self.id).await? {
+            let state = tx.one("select state from tasks where id = $1", args![need.id], |row| row.text("state")).await?;
+            needs.push((need, state.unwrap_or_default()));
+        }
+        let sql = "select task_id from task_needs where needs_id = $1 order by task_id";
+        let dependents = tx.all(sql, args![self.id], |row| Ok(TaskId(row.int("task_id")?))).await?;
+        let sql = concat!("select ", claim::columns!(), " from claims c where c.task_id = $1 and ", claim::live!(), " order by c.id");
+        let claims = tx.all(sql, args![self.id], Claim::from_row).await?;
+        let team = Agents::default().fetch(tx).await?;
+        Ok(TaskStory { task, now: tx.now().await?, attempts, needs, dependents, claims, team })
+    }
+}
+
+/// Lists live claims, the oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    /// Only of this agent.
+    pub agent: Option<String>,
+}
+
+impl Read for Claims {
+    type Answer = Vec<Claim>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Claim>> {
+        let sql = concat!(
+            "select ", claim::columns!(), " from claims c
+              where (cast($1 as text) is null or c.agent = $1) and ", claim::live!(), " order by c.id"
+        );
+        tx.all(sql, args![&self.agent], Claim::from_row).await
+    }
+}
+
+/// A run with its tasks and attempts.
+#[derive(Debug, Clone)]
+pub struct RunStory {
+    /// The run.
+    pub run: Run,
+    /// The ledger's time.
+    pub now: i64,
+    /// Its tasks, by id.
+    pub tasks: Vec<Task>,
+    /// Their attempts, by task and number.
+    pub attempts: Vec<Attempt>,
+    /// Who needs whom: task, need.
+    pub needs: Vec<(TaskId, TaskId)>,
+}
+
+/// Tells everything about one run.
+#[derive(Debug, Clone)]
+pub struct RunShow {
+    /// The run.
+    pub id: RunId,
+}
+
+impl Read for RunShow {
+    type Answer = RunStory;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<RunStory> {
+        let sql = concat!("select ", run_columns!(), " from runs where id = $1");
+        let run = tx.one(sql, args![self.id], Run::from_row).await?.ok_or_else(|| run::unknown(self.id))?;
+        let tasks = Tasks { run: Some(self.id), ..Tasks::default() }.fetch(tx).await?;
+        let sql = concat!(
+            "select ", attempt_columns!(), " from attempts
+              where task_id in (select id from tasks where run_id = $1) order by task_id, number"
+        );
+        let attempts = tx.all(sql, args![self.id], attempt).await?;
+        let sql = "select task_id, needs_id from task_needs where task_id in (select id from tasks where run_id = $1)
+                    order by task_id, needs_id";
+        let needs =
+            tx.all(sql, args![self.id], |row| Ok((TaskId(row.int("task_id")?), TaskId(row.int("needs_id")?)))).await?;
+        Ok(RunStory { run, now: tx.now().await?, tasks, attempts, needs })
+    }
+}
+
+/// A run with the count of its tasks by state.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    /// The run.
+    pub run: Run,
+    /// How many tasks in which state.
+    pub counts: Vec<(String, i64)>,
+}
+
+/// Lists runs, by id.
+#[derive(Debug, Clone, Default)]
+pub struct Runs {
+    /// Only those that are going on.
+    pub open: bool,
+}
+
+impl Read for Runs {
+    type Answer = Vec<RunView>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<RunView>> {
+        let sql = concat!("select ", run_columns!(), " from runs where ($1 = 0 or state = 'running') order by id");
+        let runs = tx.all(sql, args![self.open], Run::from_row).await?;
+        let sql = "select run_id, state, count(*) as n from tasks where run_id is not null
+                      and ($1 = 0 or run_id in (select id from runs where state = 'running'))
+                    group by run_id, state order by run_id";
+        let counts = tx
+            .all(sql, args![self.open], |row| Ok((RunId(row.int("run_id")?), row.text("state")?, row.int("n")?)))
+            .await?;
+        let mut by_run = std::collections::HashMap::<RunId, Vec<(String, i64)>>::new();
+        for (id, state, n) in counts {
+            by_run.entry(id).or_default().push((state, n));
+        }
+        Ok(runs.into_iter().map(|run| RunView { counts: by_run.remove(&run.id).unwrap_or_default(), run }).collect())
+    }
+}
+
+/// One look at everything.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// The team.
+    pub agents: Vec<AgentView>,
+    /// How many tasks in which state.
+    pub counts: Vec<(String, i64)>,
+    /// All runs.
+    pub runs: Vec<RunView>,
+    /// The ledger's time.
+    pub now: i64,
+}
+
+/// Asks for one look at everything.
+#[derive(Debug, Clone)]
+pub struct Status;
+
+impl Read for Status {
+    type Answer = Overview;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Overview> {
+        let agents = Agents::default().fetch(tx).await?;
+        let sql = "select state, count(*) as n from tasks group by state order by state";
+        let counts = tx.all(sql, &[], |row| Ok((row.text("state")?, row.int("n")?))).await?;
+        let runs = Runs::default().fetch(tx).await?;
+        Ok(Overview { agents, counts, runs, now: tx.now().await? })
+    }
+}
+
+/// Looks at the holdings of a supervisor: which of its tasks it still holds. Cheap, for every hint of a change.
+#[derive(Debug, Clone)]
+pub struct StillHeld {
+    /// Task and term.
+    pub held: Vec<(TaskId, Term)>,
+}
+
+impl Read for StillHeld {
+    type Answer = Vec<TaskId>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+        let mut still = Vec::new();
+        for (id, term) in &self.held {
+            let sql = "select id from tasks where id = $1 and term = $2 and state in ('running', 'verifying')";
+            still.extend(tx.one(sql, args![*id, *term], |row| Ok(TaskId(row.int("id")?))).await?);
+        }
+        Ok(still)
+    }
+}

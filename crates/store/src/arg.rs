@@ -1,0 +1,132 @@
+//! Arguments of a statement, for either database.
+//!
+//! Here lives the closed list of what can be bound. Encoding for PostgreSQL is here; SQLite binds by name in `lite`.
+
+use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+
+/// A value bound to `$1`, `$2`, … of a statement.
+///
+/// Lists are PostgreSQL arrays and, on SQLite, a JSON text for `json_each`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Arg<'a> {
+    /// SQL null.
+    Null,
+    /// A `bigint`.
+    Int(i64),
+    /// A `text`.
+    Text(std::borrow::Cow<'a, str>),
+    /// A list of integers.
+    Ints(Vec<i64>),
+    /// A list of texts.
+    Texts(Vec<String>),
+}
+
+impl Arg<'_> {
+    /// Returns the argument without borrowing from the operation.
+    pub(crate) fn into_owned(self) -> Arg<'static> {
+        match self {
+            Arg::Null => Arg::Null,
+            Arg::Int(n) => Arg::Int(n),
+            Arg::Text(text) => Arg::Text(text.into_owned().into()),
+            Arg::Ints(list) => Arg::Ints(list),
+            Arg::Texts(list) => Arg::Texts(list),
+        }
+    }
+}
+
+impl From<i64> for Arg<'_> {
+    fn from(n: i64) -> Self {
+        Arg::Int(n)
+    }
+}
+
+impl From<bool> for Arg<'_> {
+    fn from(flag: bool) -> Self {
+        Arg::Int(flag.into())
+    }
+}
+
+impl<'a> From<&'a str> for Arg<'a> {
+    fn from(text: &'a str) -> Self {
+        Arg::Text(text.into())
+    }
+}
+
+impl<'a> From<&'a String> for Arg<'a> {
+    fn from(text: &'a String) -> Self {
+        Arg::Text(text.as_str().into())
+    }
+}
+
+impl From<String> for Arg<'_> {
+    fn from(text: String) -> Self {
+        Arg::Text(text.into())
+    }
+}
+
+impl From<&[i64]> for Arg<'_> {
+    fn from(list: &[i64]) -> Self {
+        Arg::Ints(list.to_vec())
+    }
+}
+
+impl From<Vec<i64>> for Arg<'_> {
+    fn from(list: Vec<i64>) -> Self {
+        Arg::Ints(list)
+    }
+}
+
+impl From<&[String]> for Arg<'_> {
+    fn from(list: &[String]) -> Self {
+        Arg::Texts(list.to_vec())
+    }
+}
+
+impl<'a, T: Into<Arg<'a>>> From<Option<T>> for Arg<'a> {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Arg::Null, Into::into)
+    }
+}
+
+impl<'a> From<&'a Option<String>> for Arg<'a> {
+    fn from(value: &'a Option<String>) -> Self {
+        value.as_deref().into()
+    }
+}
+
+macro_rules! id_arg {
+    ($($name:ident),*) => {$(
+        impl From<quorate_model::$name> for Arg<'_> {
+            fn from(id: quorate_model::$name) -> Self {
+                Arg::Int(id.0)
+            }
+        }
+    )*};
+}
+
+id_arg!(TaskId, RunId, MessageId, Term, Seq);
+
+/// Makes a slice of [`Arg`]s from anything that converts into one.
+#[macro_export]
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { &[$($crate::Arg::from($value)),*] };
+}
+
+impl ToSql for Arg<'_> {
+    fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        match self {
+            Arg::Null => Ok(IsNull::Yes),
+            Arg::Int(n) if *ty == Type::INT4 => i32::try_from(*n)?.to_sql(ty, out),
+            Arg::Int(n) => n.to_sql(ty, out),
+            Arg::Text(text) => text.as_ref().to_sql(ty, out),
+            Arg::Ints(list) => list.to_sql(ty, out),
+            Arg::Texts(list) => list.to_sql(ty, out),
+        }
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}

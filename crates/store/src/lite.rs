@@ -1,0 +1,521 @@
+//! The embedded ledger: SQLite, one writer thread per process, group commit.
+//!
+//! All writes of a process go to one thread. It takes the fair lock (so that processes sharing the file take
+//! turns instead of starving in SQLite's busy handler), begins one transaction, runs whatever waits, a savepoint
+//! each, commits once, and answers only then. There is no timer: a group is what arrived during the last commit.
+//!
+//! Only SQLite itself may open or close the database file: any other open-and-close in this process would cancel
+//! its POSIX locks. The fair lock is a file of its own.
+
+use crate::arg::Arg;
+use crate::changes::{Bell, Changes};
+use crate::clock::{Clock, Kept, ledger};
+use crate::migrate::Schema;
+use crate::row::Row;
+use crate::store::{Options, Read, Write};
+use crate::tx::{Conn, Tx, event_args};
+use nix::fcntl::{Flock, FlockArg};
+use quorate_model::{Error, Event, EventKind, Result};
+use rusqlite::{Connection, ErrorCode, OpenFlags, functions::FunctionFlags};
+use std::fs::File;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// Marks a file as ours ("QUOR").
+const APPLICATION_ID: i64 = 0x5155_4F52;
+/// Operations in one commit at most, so that the first of a group does not wait for all.
+const GROUP_MAX: usize = 128;
+/// Operations that may wait for the writer before callers wait for a place.
+const QUEUE_MAX: usize = 4_096;
+/// Connections kept for reading.
+const READERS_MAX: usize = 4;
+/// How long SQLite waits for someone who does not take the fair lock (a person's `sqlite3`).
+const BUSY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub(crate) struct Lite {
+    path: PathBuf,
+    clock: Clock,
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    readers: Arc<Mutex<Vec<Tx>>>,
+    bell: Bell,
+    watching: OnceLock<()>,
+}
+
+impl Lite {
+    pub(crate) async fn open(path: PathBuf, options: Options) -> Result<Lite> {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let bell = Bell::new();
+        let (ready, opened) = oneshot::channel();
+        let lite =
+            Lite { path, clock: options.clock.clone(), jobs, readers: Arc::default(), bell, watching: OnceLock::new() };
+        let (path, bell) = (lite.path.clone(), lite.bell.clone());
+        std::thread::Builder::new()
+            .name("ledger-writer".into())
+            .spawn(move || match Writer::open(&path, &options) {
+                Ok(writer) => {
+                    let _ = ready.send(Ok(()));
+                    writer.serve(queue, &bell);
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            })
+            .map_err(|e| Error::failed(format!("cannot start the ledger's writer thread: {e}")))?;
+        opened.await.map_err(|_| gone())??;
+        Ok(lite)
+    }
+
+    pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
+        let (reply, answer) = oneshot::channel();
+        let job = Pending { work, out: None, reply };
+        self.jobs.send(Box::new(job)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
+        let (path, clock, readers) = (self.path.clone(), self.clock.clone(), self.readers.clone());
+        let job = move || {
+            let kept = readers.lock().expect("no reader panics while it holds the list").pop();
+            let mut tx = match kept {
+                Some(tx) => tx,
+                None => Tx::new(Conn::Lite(LiteConn::open_to_read(&path)?)),
+            };
+            let answer = read_once(&query, &mut tx, &clock);
+            let mut list = readers.lock().expect("no reader panics while it holds the list");
+            if list.len() < READERS_MAX {
+                list.push(tx);
+            }
+            answer
+        };
+        tokio::task::spawn_blocking(job).await.map_err(|e| Error::failed(format!("a reader stopped: {e}")))?
+    }
+
+    pub(crate) fn changes(&self) -> Changes {
+        self.watching.get_or_init(|| watch_file(&self.path, self.bell.clone()));
+        self.bell.changes()
+    }
+
+    pub(crate) async fn backup(&self, file: PathBuf) -> Result<()> {
+        let path = self.path.clone();
+        let copy = move || {
+            if file.exists() {
+                return Err(Error::invalid(format!("{} is there already", file.display()))
+                    .hint("name a new file, or move the old one away"));
+            }
+            let from = LiteConn::open_to_read(&path)?;
+            from.conn.backup("main", &file, None::<fn(rusqlite::backup::Progress)>).map_err(|e| wrong(&e, &file))
+        };
+        tokio::task::spawn_blocking(copy).await.map_err(|e| Error::failed(format!("the copy stopped: {e}")))?
+    }
+}
+
+fn gone() -> Error {
+    Error::unavailable("the ledger's writer has stopped")
+}
+
+fn read_once<R: Read>(query: &R, tx: &mut Tx, clock: &Clock) -> Result<R::Answer> {
+    let conn = lite(tx);
+    conn.exec("begin")?;
+    let answer = conn.set_now(clock).and_then(|_| now_or_never(query.fetch(tx)));
+    // The read transaction must end whatever happened, or it would hold the write-ahead log back.
+    lite(tx).exec("rollback")?;
+    answer
+}
+
+fn lite(tx: &mut Tx) -> &mut LiteConn {
+    match &mut tx.conn {
+        Conn::Lite(conn) => conn,
+        Conn::Pg(_) => unreachable!("made by this module"),
+    }
+}
+
+/// Polls an operation once. On SQLite nothing in a transaction ever waits, so once is enough.
+fn now_or_never<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut context = Context::from_waker(Waker::noop());
+    match catch_unwind(AssertUnwindSafe(|| pin!(work).poll(&mut context))) {
+        Ok(Poll::Ready(answer)) => answer,
+        Ok(Poll::Pending) => Err(Error::failed("an operation waited inside a transaction (this is a bug)")),
+        Err(_) => Err(Error::failed("an operation panicked inside a transaction (this is a bug)")),
+    }
+}
+
+/// An operation on its way through the writer.
+trait Job: Send {
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+    fn fail(&mut self, error: Error);
+    fn answer(self: Box<Self>);
+}
+
+struct Pending<W: Write> {
+    work: W,
+    out: Option<Result<W::Answer>>,
+    reply: oneshot::Sender<Result<W::Answer>>,
+}
+
+impl<W: Write> Job for Pending<W> {
+    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
+        Box::pin(async move {
+            self.out = Some(Ok(self.work.apply(tx).await?));
+            Ok(())
+        })
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.out = Some(Err(error));
+    }
+
+    fn answer(self: Box<Self>) {
+        // A caller that went away needs no answer.
+        let _ = self.reply.send(self.out.expect("every job was run or failed"));
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    lock: Option<File>,
+    clock: Clock,
+    schema: &'static Schema,
+    tx: Tx,
+}
+
+impl Writer {
+    fn open(path: &Path, options: &Options) -> Result<Writer> {
+        make_folder(path, options.create)?;
+        let lock = open_lock(path)?;
+        let mut writer = Writer {
+            path: path.to_owned(),
+            lock: Some(lock),
+            clock: options.clock.clone(),
+            schema: options.schema,
+            tx: Tx::new(Conn::Lite(LiteConn::open_to_write(path)?)),
+        };
+        writer.with_lock(Writer::migrate)?;
+        Ok(writer)
+    }
+
+    /// Holds the fair lock during `work`. Waiting here is first come, first served by the kernel.
+    fn with_lock<T>(&mut self, work: impl FnOnce(&mut Writer) -> Result<T>) -> Result<T> {
+        let file = self.lock.take().expect("the lock file is put back below");
+        match Flock::lock(file, FlockArg::LockExclusive) {
+            Ok(held) => {
+                let answer = work(self);
+                self.lock = Some(held.unlock().map_err(|(_, e)| lock_failed(&self.path, e))?);
+                answer
+            }
+            Err((file, e)) => {
+                self.lock = Some(file);
+                Err(lock_failed(&self.path, e))
+            }
+        }
+    }
+
+    fn migrate(&mut self) -> Result<()> {
+        let (schema, path) = (self.schema, self.path.clone());
+        let conn = lite(&mut self.tx);
+        let found = check_ours(conn, &path)?;
+        let missing = schema.missing(found, &format!("{}", path.display()))?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        conn.exec("begin immediate")?;
+        for step in missing {
+            conn.conn.execute_batch(step.lite).map_err(|e| wrong(&e, &path))?;
+        }
+        let stamp = format!("pragma application_id = {APPLICATION_ID}; pragma user_version = {}", schema.version());
+        conn.conn.execute_batch(&stamp).map_err(|e| wrong(&e, &path))?;
+        conn.exec("commit")
+    }
+
+    fn serve(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>, bell: &Bell) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut group = vec![first];
+            let done = self.with_lock(|writer| writer.commit_group(&mut group, &mut queue));
+            if let Err(error) = done {
+                self.abandon();
+                group.iter_mut().for_each(|job| job.fail(error.clone()));
+            }
+            bell.ring();
+            group.into_iter().for_each(Job::answer);
+        }
+    }
+
+    fn commit_group(&mut self, group: &mut Vec<Box<dyn Job>>, queue: &mut mpsc::Receiver<Box<dyn Job>>) -> Result<()> {
+        lite(&mut self.tx).exec("begin immediate")?;
+        self.settle_clock()?;
+        self.run_one(&mut group[0])?;
+        while group.len() < GROUP_MAX {
+            let Ok(mut job) = queue.try_recv() else { break };
+            let ran = self.run_one(&mut job);
+            group.push(job);
+            ran?;
+        }
+        lite(&mut self.tx).exec("commit")
+    }
+
+    /// Runs one operation in a savepoint of its own. An error means that the whole group is lost.
+    fn run_one(&mut self, job: &mut Box<dyn Job>) -> Result<()> {
+        lite(&mut self.tx).exec("savepoint op")?;
+        let outcome = now_or_never(job.run(&mut self.tx)).and_then(|()| self.flush());
+        if let Err(error) = outcome {
+            self.tx.forget();
+            lite(&mut self.tx).exec("rollback to op")?;
+            if let Some(event) = error.event.clone() {
+                self.tx.record(*event);
+                self.flush()?;
+            }
+            job.fail(error);
+        }
+        lite(&mut self.tx).exec("release op")
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let (later, events) = (std::mem::take(&mut self.tx.later), std::mem::take(&mut self.tx.events));
+        let conn = lite(&mut self.tx);
+        for (sql, args) in &later {
+            conn.run(sql, args)?;
+        }
+        for event in &events {
+            conn.run(INSERT_EVENT, &event_args(event))?;
+        }
+        Ok(())
+    }
+
+    fn settle_clock(&mut self) -> Result<()> {
+        let Some((keep, shift)) = lite(&mut self.tx).set_now(&self.clock)? else { return Ok(()) };
+        lite(&mut self.tx).run(KEEP_CLOCK, &[keep.text().into()])?;
+        let Some(shift) = shift else { return Ok(()) };
+        for sql in self.schema.shift_leases {
+            lite(&mut self.tx).run(sql, &[shift.into()])?;
+        }
+        let message = format!("the wall clock was stepped by {shift} ms; leases were moved with it");
+        self.tx.record(Event::new(EventKind::ClockStepped, message));
+        self.flush()
+    }
+
+    /// Gives up an open transaction after a failure that took the whole group.
+    fn abandon(&mut self) {
+        self.tx.forget();
+        let conn = lite(&mut self.tx);
+        if !conn.conn.is_autocommit() {
+            // If even this fails, the next `begin` says so to its callers.
+            let _ = conn.exec("rollback");
+        }
+    }
+}
+
+const INSERT_EVENT: &str = "insert into events (at, kind, agent, task_id, run_id, resource, message, data)
+     values (now_ms(), $1, $2, $3, $4, $5, $6, $7)";
+const KEEP_CLOCK: &str =
+    "insert into meta (key, value) values ('clock', $1) on conflict (key) do update set value = excluded.value";
+
+/// One connection to the file.
+#[derive(Debug)]
+pub(crate) struct LiteConn {
+    conn: Connection,
+    path: PathBuf,
+    now: Arc<AtomicI64>,
+}
+
+impl LiteConn {
+    fn open_to_write(path: &Path) -> Result<LiteConn> {
+        let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        conn.pragmas("pragma journal_mode = wal; pragma synchronous = full;")?;
+        Ok(conn)
+    }
+
+    fn open_to_read(path: &Path) -> Result<LiteConn> {
+        // Not opened read-only: a reader of a write-ahead log must be able to make its shared memory.
+        let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        conn.pragmas("pragma query_only = on;")?;
+        Ok(conn)
+    }
+
+    fn open(path: &Path, flags: OpenFlags) -> Result<LiteConn> {
+        let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(|e| wrong(&e, path))?;
+        conn.busy_timeout(BUSY).map_err(|e| wrong(&e, path))?;
+        conn.set_prepared_statement_cache_capacity(256);
+        let now = Arc::new(AtomicI64::new(0));
+        let read = now.clone();
+        // Deterministic within one statement, which is what the flag promises.
+        let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+        conn.create_scalar_function("now_ms", 0, flags, move |_| Ok(read.load(Ordering::Relaxed)))
+            .and_then(|()| conn.create_scalar_function("log_head", 0, flags, |_| Ok(i64::MAX)))
+            .map_err(|e| wrong(&e, path))?;
+        Ok(LiteConn { conn, path: path.to_owned(), now })
+    }
+
+    fn pragmas(&self, text: &str) -> Result<()> {
+        self.conn.execute_batch(text).map_err(|e| wrong(&e, &self.path))
+    }
+
+    fn exec(&self, text: &str) -> Result<()> {
+        let mut statement = self.conn.prepare_cached(text).map_err(|e| wrong(&e, &self.path))?;
+        statement.raw_execute().map_err(|e| wrong(&e, &self.path))?;
+        Ok(())
+    }
+
+    /// Sets the ledger's time for this transaction; returns what is to be kept if the clock changed.
+    fn set_now(&self, clock: &Clock) -> Result<Option<(Kept, Option<i64>)>> {
+        let text = self.all("select value from meta where key = 'clock'", &[], |row| row.text("value"))?;
+        let kept = text.first().and_then(|text| Kept::parse(text));
+        let ledger = ledger(kept.as_ref(), &clock.reading());
+        self.now.store(ledger.now, Ordering::Relaxed);
+        Ok(ledger.keep.map(|keep| (keep, ledger.shift)))
+    }
+
+    pub(crate) fn all<T>(&self, sql: &str, args: &[Arg<'_>], decode: fn(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+        let mut statement = self.prepare(sql, args)?;
+        let mut rows = statement.raw_query();
+        let mut list = Vec::new();
+        while let Some(row) = rows.next().map_err(|e| wrong(&e, &self.path))? {
+            list.push(decode(&Row::Lite(row))?);
+        }
+        Ok(list)
+    }
+
+    pub(crate) fn run(&self, sql: &str, args: &[Arg<'_>]) -> Result<u64> {
+        let mut statement = self.prepare(sql, args)?;
+        let changed = statement.raw_execute().map_err(|e| wrong(&e, &self.path))?;
+        Ok(changed as u64)
+    }
+
+    /// Binds by name: SQLite numbers `$n` by first appearance, so positions would swap arguments silently.
+    fn prepare(&self, sql: &str, args: &[Arg<'_>]) -> Result<rusqlite::CachedStatement<'_>> {
+        let mut statement = self.conn.prepare_cached(sql).map_err(|e| wrong(&e, &self.path))?;
+        for (arg, name) in args.iter().zip(NAMES) {
+            let index = statement.parameter_index(name).map_err(|e| wrong(&e, &self.path))?;
+            let Some(index) = index else {
+                return Err(Error::failed(format!("statement has no {name} (this is a bug): {sql}")));
+            };
+            bind(&mut statement, index, arg).map_err(|e| wrong(&e, &self.path))?;
+        }
+        Ok(statement)
+    }
+}
+
+const NAMES: [&str; 40] = [
+    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17", "$18",
+    "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31", "$32", "$33", "$34",
+    "$35", "$36", "$37", "$38", "$39", "$40",
+];
+
+fn bind(statement: &mut rusqlite::Statement<'_>, index: usize, arg: &Arg<'_>) -> rusqlite::Result<()> {
+    match arg {
+        Arg::Null => statement.raw_bind_parameter(index, rusqlite::types::Null),
+        Arg::Int(n) => statement.raw_bind_parameter(index, n),
+        Arg::Text(text) => statement.raw_bind_parameter(index, text.as_ref()),
+        Arg::Ints(list) => statement.raw_bind_parameter(index, json_list(list.iter())),
+        Arg::Texts(list) => statement.raw_bind_parameter(index, json_list(list.iter().map(|t| json_text(t)))),
+    }
+}
+
+fn json_list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
+    format!("[{}]", items.map(|item| item.to_string()).collect::<Vec<_>>().join(","))
+}
+
+fn json_text(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c < ' ' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn make_folder(path: &Path, create: bool) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    if !create {
+        return Err(Error::not_found(format!("no ledger at {}", path.display()))
+            .hint("start one with `quorate run PLAN`, `quorate up` or `quorate init`"));
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(|e| {
+        Error::unavailable(format!("cannot make the folder {}: {e}", folder.display()))
+            .hint("choose another place with QUORATE_STORE=sqlite:PATH, or mend the folder's permissions")
+    })
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| {
+        Error::unavailable(format!("cannot write {}: {e}", Path::new(&name).display())).hint(permission_hint(path))
+    })
+}
+
+fn lock_failed(path: &Path, e: nix::Error) -> Error {
+    Error::unavailable(format!("cannot lock {}: {e}", path.display()))
+        .hint("a network file system may not know locks: put the ledger on a local disk")
+}
+
+/// Returns the schema version of a file that is ours, 0 for an empty one, or the refusal of another's.
+fn check_ours(conn: &LiteConn, path: &Path) -> Result<i64> {
+    let id = conn.all("pragma application_id", &[], |row| row.int("application_id"))?;
+    let version = conn.all("pragma user_version", &[], |row| row.int("user_version"))?;
+    let objects = conn.all("select count(*) as n from sqlite_schema", &[], |row| row.int("n"))?;
+    match (id.first(), objects.first()) {
+        (Some(&APPLICATION_ID), _) => Ok(version.first().copied().unwrap_or(0)),
+        (_, Some(0)) => Ok(0),
+        _ => Err(Error::unavailable(format!("{} is a SQLite database, but not a Quorate ledger", path.display()))
+            .hint("name another file under [store] url, or with QUORATE_STORE=sqlite:PATH")),
+    }
+}
+
+fn permission_hint(path: &Path) -> String {
+    format!("see who owns it with `ls -l {}`; `quorate doctor` tells more", path.display())
+}
+
+/// Translates SQLite's errors into the words of a person with a file.
+fn wrong(e: &rusqlite::Error, path: &Path) -> Error {
+    let shown = path.display();
+    match e.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::unavailable(format!("the ledger {shown} is locked by another program"))
+                .hint("end the other program (`fuser` shows it), then try again")
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            Error::unavailable(format!("cannot write the ledger {shown}: {e}")).hint(permission_hint(path))
+        }
+        Some(ErrorCode::DiskFull) => Error::unavailable(format!("the disk that holds the ledger {shown} is full"))
+            .hint("free some space; nothing that was acknowledged is lost"),
+        Some(ErrorCode::NotADatabase) => Error::unavailable(format!("{shown} is not a SQLite database"))
+            .hint("name another file under [store] url, or with QUORATE_STORE=sqlite:PATH"),
+        Some(ErrorCode::SystemIoFailure) => Error::unavailable(format!("cannot read or write the ledger {shown}: {e}"))
+            .hint("`quorate doctor` looks at the disk and the file"),
+        _ => Error::failed(format!("the ledger {shown}: {e}")),
+    }
+}
+
+/// Rings the bell when another process writes, by the kernel's word on the write-ahead log: no polling.
+fn watch_file(path: &Path, bell: Bell) {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+    let mut wal = path.file_name().map(std::ffi::OsStr::to_owned).unwrap_or_default();
+    wal.push("-wal");
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC)
+        .and_then(|watch| watch.add_watch(&folder, AddWatchFlags::IN_MODIFY).map(|_| watch));
+    // Without the kernel's help followers still look by themselves, once a second.
+    let Ok(watch) = watch else { return };
+    let serve = move || {
+        while let Ok(events) = watch.read_events() {
+            if events.iter().any(|event| event.name.as_deref() == Some(&wal)) {
+                bell.ring();
+            }
+        }
+    };
+    let _ = std::thread::Builder::new().name("ledger-watch".into()).spawn(serve);
+}

@@ -1,0 +1,476 @@
+//! The shared ledger: PostgreSQL through a small pool, statements sent ahead of their answers.
+//!
+//! A transaction is two flights: `begin` rides with the first statement; writes that need no answer, the events
+//! and `commit` ride together. Conflicts that the server names (deadlock, serialization) are tried again here
+//! and nowhere else. Wake-ups are sent beside the transaction, never inside it, and merge under load.
+
+use crate::arg::Arg;
+use crate::changes::{Bell, Changes};
+use crate::migrate::Schema;
+use crate::row::Row;
+use crate::store::{Options, Read, Write};
+use crate::tx::{Conn, Tx, event_args};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use futures_util::future::{join, join_all};
+use quorate_model::{Error, Event, Result};
+use std::future::Future;
+use std::pin::pin;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_postgres::{AsyncMessage, Config, NoTls, error::SqlState, types::ToSql};
+
+/// How often a transaction that met a conflict is applied again.
+const TRIES_MAX: u32 = 8;
+/// Statements sent ahead in one flight at most.
+const FLIGHT_MAX: usize = 256;
+/// Wake-ups under load are this far apart.
+const NOTIFY_EVERY: Duration = Duration::from_millis(10);
+/// How long a caller waits for a free connection.
+const POOL_WAIT: Duration = Duration::from_secs(15);
+/// How long a connection attempt may take.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// Writes meet small rows by key: plans that scan are never right, and compiling them costs more than they take.
+const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+     -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off \
+     -c idle_in_transaction_session_timeout=30s -c synchronous_commit=on";
+/// Reads may scan, but a cursor over the log must not build a bitmap of it.
+const READ_OPTIONS: &str =
+    "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=30s -c synchronous_commit=off";
+
+#[derive(Debug)]
+pub(crate) struct Pg {
+    write: Pool,
+    read: Pool,
+    config: Config,
+    bell: Bell,
+    shown: Arc<str>,
+    channel: Arc<str>,
+    teller: Arc<Teller>,
+    listening: OnceLock<()>,
+}
+
+/// Remembers that others are to be told of a commit.
+#[derive(Debug, Default)]
+struct Teller {
+    dirty: AtomicBool,
+    wake: Notify,
+}
+
+impl Pg {
+    pub(crate) async fn open(text: &str, shown: String, options: Options) -> Result<Pg> {
+        let shown: Arc<str> = shown.into();
+        let config = Config::from_str(text).map_err(|e| {
+            Error::invalid(format!("store url {shown}: {e}")).hint("postgres://USER@HOST:PORT/DATABASE")
+        })?;
+        let write = pool(&config, WRITE_OPTIONS, options.connections)?;
+        let read = pool(&config, READ_OPTIONS, options.connections.div_ceil(2))?;
+        let channel = prepare_schema(&write, options.schema, &shown).await?.into();
+        let teller = Arc::new(Teller::default());
+        tokio::spawn(tell(read.clone(), teller.clone(), Arc::clone(&channel)));
+        Ok(Pg { write, read, config, bell: Bell::new(), shown, channel, teller, listening: OnceLock::new() })
+    }
+
+    pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
+        let mut tries = 1;
+        loop {
+            let mut tx = self.begin(&self.write, "begin").await?;
+            let outcome = match work.apply(&mut tx).await {
+                Ok(answer) => commit(&mut tx).await.map(|()| answer),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(answer) => {
+                    self.tell_all();
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    let again = conn(&mut tx).conflict && tries < TRIES_MAX;
+                    rollback(tx).await;
+                    if !again {
+                        return Err(self.log_refusal(error).await);
+                    }
+                }
+            }
+            tokio::time::sleep(pause(tries)).await;
+            tries += 1;
+        }
+    }
+
+    pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
+        let mut tx = self.begin(&self.read, "begin isolation level repeatable read read only").await?;
+        let answer = query.fetch(&mut tx).await;
+        rollback(tx).await;
+        answer
+    }
+
+    async fn begin(&self, pool: &Pool, begin: &'static str) -> Result<Tx> {
+        let client = pool.get().await.map_err(|e| no_connection(&e, &self.shown))?;
+        let shown = Arc::clone(&self.shown);
+        let conn = PgConn { client, begin: Some(begin), conflict: false, shown };
+        Ok(Tx::new(Conn::Pg(Box::new(conn))))
+    }
+
+    /// Writes the event that an error carries, in a transaction of its own: the refused one is rolled back.
+    async fn log_refusal(&self, error: Error) -> Error {
+        let Some(event) = error.event.clone() else { return error };
+        let Ok(mut tx) = self.begin(&self.write, "begin").await else { return error };
+        tx.record(*event);
+        if commit(&mut tx).await.is_ok() {
+            self.tell_all();
+        } else {
+            rollback(tx).await;
+        }
+        error
+    }
+
+    fn tell_all(&self) {
+        self.bell.ring();
+        self.teller.dirty.store(true, Ordering::SeqCst);
+        self.teller.wake.notify_one();
+    }
+
+    pub(crate) fn changes(&self) -> Changes {
+        self.listening.get_or_init(|| {
+            tokio::spawn(listen(self.config.clone(), Arc::clone(&self.channel), self.bell.clone()));
+        });
+        self.bell.changes()
+    }
+
+    pub(crate) async fn close(&self) {
+        tell_now(&self.read, &self.teller, &self.channel).await;
+    }
+}
+
+fn pause(tries: u32) -> Duration {
+    // Spread by the address of a local: two that met here must not meet again at the same moment.
+    let spread = (std::ptr::from_ref(&tries) as usize >> 4) % 7;
+    Duration::from_millis(u64::from(1_u32 << tries.min(6)) + spread as u64)
+}
+
+fn pool(config: &Config, options: &str, size: usize) -> Result<Pool> {
+    let mut config = config.clone();
+    let own = config.get_options().map(str::to_owned).unwrap_or_default();
+    config.options(format!("{options} {own}").trim());
+    if config.get_application_name().is_none() {
+        config.application_name("quorate");
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_WAIT);
+    }
+    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(CONNECT_WAIT), recycle: None };
+    Pool::builder(manager)
+        .max_size(size.max(1))
+        .timeouts(timeouts)
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|e| Error::failed(format!("cannot make a pool of connections: {e}")))
+}
+
+/// One connection, at most one transaction open on it.
+pub(crate) struct PgConn {
+    client: Object,
+    /// The text that begins the transaction, until it is sent with the first statement.
+    begin: Option<&'static str>,
+    /// Whether the server named a conflict, so that the operation may be applied again.
+    conflict: bool,
+    shown: Arc<str>,
+}
+
+impl std::fmt::Debug for PgConn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgConn").field("begin", &self.begin).finish_non_exhaustive()
+    }
+}
+
+impl PgConn {
+    pub(crate) async fn all<T>(
+        &mut self,
+        sql: &str,
+        args: &[Arg<'_>],
+        decode: fn(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let statement = self.prepare(sql).await?;
+        let params = params(args);
+        let answer = match self.begin.take() {
+            Some(begin) => {
+                let (begun, answer) =
+                    join(self.client.batch_execute(begin), self.client.query(&statement, &params)).await;
+                begun.and(answer)
+            }
+            None => self.client.query(&statement, &params).await,
+        };
+        let rows = answer.map_err(|e| self.wrong(&e))?;
+        rows.iter().map(|row| decode(&Row::Pg(row))).collect()
+    }
+
+    pub(crate) async fn run(&mut self, sql: &str, args: &[Arg<'_>]) -> Result<u64> {
+        let statement = self.prepare(sql).await?;
+        let params = params(args);
+        let answer = match self.begin.take() {
+            Some(begin) => {
+                let (begun, answer) =
+                    join(self.client.batch_execute(begin), self.client.execute(&statement, &params)).await;
+                begun.and(answer)
+            }
+            None => self.client.execute(&statement, &params).await,
+        };
+        answer.map_err(|e| self.wrong(&e))
+    }
+
+    async fn prepare(&mut self, sql: &str) -> Result<tokio_postgres::Statement> {
+        self.client.prepare_cached(sql).await.map_err(|e| self.wrong(&e))
+    }
+
+    pub(crate) fn relax(&mut self) {
+        if self.begin.is_some() {
+            self.begin = Some("begin; set local synchronous_commit = off");
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.begin.is_none()
+    }
+
+    fn wrong(&mut self, e: &tokio_postgres::Error) -> Error {
+        self.conflict |= matches!(e.code(), Some(c) if *c == SqlState::T_R_DEADLOCK_DETECTED || *c == SqlState::T_R_SERIALIZATION_FAILURE);
+        wrong(e, &self.shown)
+    }
+}
+
+impl Drop for PgConn {
+    /// A transaction that was left open (its caller went away) is ended before the connection is used again:
+    /// one poll queues the message, in order, before anything the next user sends.
+    fn drop(&mut self) {
+        if self.is_open() {
+            let mut context = Context::from_waker(Waker::noop());
+            let _ = pin!(self.client.batch_execute("rollback")).poll(&mut context);
+        }
+    }
+}
+
+fn params<'a>(args: &'a [Arg<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
+    args.iter().map(|arg| arg as &(dyn ToSql + Sync)).collect()
+}
+
+fn conn(tx: &mut Tx) -> &mut PgConn {
+    match &mut tx.conn {
+        Conn::Pg(conn) => conn,
+        Conn::Lite(_) => unreachable!("made by this module"),
+    }
+}
+
+/// Sends what is buffered and `commit`. An error inside the flight turns the commit into a rollback without an
+/// error of its own, so every answer is looked at.
+async fn commit(tx: &mut Tx) -> Result<()> {
+    let mut flight = std::mem::take(&mut tx.later);
+    let events = std::mem::take(&mut tx.events);
+    flight.extend(events.iter().enumerate().map(|(place, event)| (INSERT_EVENT, event_row(place, event))));
+    let conn = conn(tx);
+    if flight.is_empty() && !conn.is_open() {
+        return Ok(());
+    }
+    let mut statements = Vec::with_capacity(flight.len());
+    for (sql, _) in &flight {
+        statements.push(conn.prepare(sql).await?);
+    }
+    let mut parts = statements.iter().zip(&flight).collect::<Vec<_>>().into_iter().peekable();
+    loop {
+        let part: Vec<_> = parts.by_ref().take(FLIGHT_MAX).collect();
+        let end = parts.peek().is_none().then_some("commit");
+        send(conn, &part, end).await?;
+        if end.is_some() {
+            conn.begin = Some("begin");
+            return Ok(());
+        }
+    }
+}
+
+type Sent<'a> = (&'a tokio_postgres::Statement, &'a (&'static str, Vec<Arg<'static>>));
+
+async fn send(conn: &mut PgConn, part: &[Sent<'_>], end: Option<&str>) -> Result<()> {
+    let begin = conn.begin.take();
+    let client = &conn.client;
+    let begun = async { if let Some(begin) = begin { client.batch_execute(begin).await } else { Ok(()) } };
+    let ran = join_all(part.iter().map(|(statement, (_, args))| async move {
+        client.execute(*statement, &params(args)).await
+    }));
+    let ended = async { if let Some(end) = end { client.batch_execute(end).await } else { Ok(()) } };
+    let (begun, (ran, ended)) = join(begun, join(ran, ended)).await;
+    let first_error = begun.err().or_else(|| ran.into_iter().find_map(std::result::Result::err)).or(ended.err());
+    match first_error {
+        Some(e) => {
+            // What the server did with this flight is not known to be open or ended: say rollback either way.
+            Err(conn.wrong(&e))
+        }
+        None => Ok(()),
+    }
+}
+
+fn event_row(place: usize, event: &Event) -> Vec<Arg<'static>> {
+    let mut args = event_args(event);
+    args.push(Arg::Int(i64::try_from(place).expect("events of a transaction are counted in memory")));
+    args
+}
+
+/// A place in the log: the transaction's number, then the place in it. Readers stay below the oldest open
+/// transaction, so that none appears behind them; `era` keeps the order after a dump was restored elsewhere.
+const INSERT_EVENT: &str = "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
+     values (((pg_current_xact_id()::text::bigint + (select era from log_era)) << 20) | $8, now_ms(),
+             $1, $2, $3, $4, $5, $6, $7)";
+
+async fn rollback(mut tx: Tx) {
+    let conn = conn(&mut tx);
+    if conn.is_open() && conn.client.batch_execute("rollback").await.is_ok() {
+        conn.begin = Some("begin");
+    }
+}
+
+/// Brings the schema up to date and returns the name of the channel for wake-ups.
+async fn prepare_schema(pool: &Pool, schema: &Schema, shown: &str) -> Result<String> {
+    let mut client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
+    let found = version(&client, shown).await?;
+    if found != schema.version() {
+        migrate(&mut client, schema, shown).await?;
+    }
+    settle_era(&client, shown).await?;
+    let row = client.query_one("select current_schema()", &[]).await.map_err(|e| wrong(&e, shown))?;
+    Ok(format!("quorate_{}", row.try_get::<_, Option<String>>(0).ok().flatten().unwrap_or_default()))
+}
+
+async fn version(client: &tokio_postgres::Client, shown: &str) -> Result<i64> {
+    match client.query_opt("select value from meta where key = 'schema'", &[]).await {
+        Ok(row) => Ok(row.and_then(|row| row.get::<_, String>(0).parse().ok()).unwrap_or(0)),
+        Err(e) if e.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(0),
+        Err(e) => Err(wrong(&e, shown)),
+    }
+}
+
+async fn migrate(client: &mut Object, schema: &Schema, shown: &str) -> Result<()> {
+    let tx = client.transaction().await.map_err(|e| wrong(&e, shown))?;
+    // Two processes that meet a new database take turns; the second finds the work done.
+    tx.batch_execute(
+        "select pg_advisory_xact_lock(hashtext('quorate.schema'));
+         create table if not exists meta (key text primary key, value text not null)",
+    )
+    .await
+    .map_err(|e| wrong(&e, shown))?;
+    let found = version(tx.client(), shown).await?;
+    for step in schema.missing(found, shown)? {
+        tx.batch_execute(step.pg).await.map_err(|e| migration_failed(step.name, &e, shown))?;
+    }
+    tx.execute(
+        "insert into meta (key, value) values ('schema', $1) on conflict (key) do update set value = excluded.value",
+        &[&schema.version().to_string()],
+    )
+    .await
+    .map_err(|e| wrong(&e, shown))?;
+    tx.commit().await.map_err(|e| wrong(&e, shown))
+}
+
+fn migration_failed(name: &str, e: &tokio_postgres::Error, shown: &str) -> Error {
+    Error::unavailable(format!("cannot make the schema ({name}) in {shown}: {}", text(e)))
+        .hint("use an empty database, or an empty schema with ?options=-csearch_path%3DNAME")
+}
+
+/// After a dump was restored into another cluster, transaction numbers begin lower: the era makes up for it.
+async fn settle_era(client: &tokio_postgres::Client, shown: &str) -> Result<()> {
+    client
+        .execute(
+            "update log_era set era = (select max(seq) >> 20 from events) + 1
+              where (select max(seq) >> 20 from events)
+                    >= era + pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+            &[],
+        )
+        .await
+        .map(drop)
+        .map_err(|e| wrong(&e, shown))
+}
+
+/// Tells others of commits: at once when idle, merged under load, never inside a transaction.
+async fn tell(pool: Pool, teller: Arc<Teller>, channel: Arc<str>) {
+    loop {
+        teller.wake.notified().await;
+        tell_now(&pool, &teller, &channel).await;
+        tokio::time::sleep(NOTIFY_EVERY).await;
+    }
+}
+
+async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
+    if !teller.dirty.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    // A hint that cannot be sent costs time, never correctness: everyone also looks by himself.
+    if let Ok(client) = pool.get().await {
+        if let Ok(statement) = client.prepare_cached("select pg_notify($1, '')").await {
+            let _ = client.execute(&statement, &[&channel]).await;
+        }
+    }
+}
+
+/// Rings the bell on every notification; connects again for ever, since it is only a hint.
+async fn listen(config: Config, channel: Arc<str>, bell: Bell) {
+    loop {
+        if let Ok((client, mut connection)) = config.connect(NoTls).await {
+            let listen = format!("listen \"{channel}\"");
+            let pump = async {
+                while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                    if matches!(message, AsyncMessage::Notification(_)) {
+                        bell.ring();
+                    }
+                }
+            };
+            // Both end when the connection does; an error of `listen` only means another round.
+            let _ = join(pump, client.batch_execute(&listen)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bell.ring();
+    }
+}
+
+fn no_connection(e: &PoolError, shown: &str) -> Error {
+    match e {
+        PoolError::Backend(e) => wrong(e, shown),
+        PoolError::Timeout(_) => Error::unavailable(format!("no free connection to {shown} within {POOL_WAIT:?}"))
+            .hint("`quorate doctor` shows what holds the database"),
+        e => Error::unavailable(format!("cannot reach {shown}: {e}")),
+    }
+}
+
+fn text(e: &tokio_postgres::Error) -> String {
+    match e.as_db_error() {
+        Some(db) => db.message().to_owned(),
+        None => {
+            let mut text = e.to_string();
+            let mut source = std::error::Error::source(e);
+            while let Some(inner) = source {
+                text = format!("{text}: {inner}");
+                source = inner.source();
+            }
+            text
+        }
+    }
+}
+
+fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
+    let Some(code) = e.code() else {
+        return Error::unavailable(format!("cannot reach the ledger {shown}: {}", text(e)))
+            .hint("is the server running? `quorate doctor` looks");
+    };
+    let class = &code.code()[..2];
+    let message = format!("the ledger {shown}: {}", text(e));
+    match class {
+        "08" | "57" | "53" => Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks"),
+        "28" => Error::unavailable(message).hint("check the user and password in the store's url"),
+        "3D" => Error::unavailable(message).hint("make the database with `createdb`, or name another in the store's url"),
+        "25" => Error::unavailable(message).hint("this server is read-only: name the primary in the store's url"),
+        "42" if code == &SqlState::INSUFFICIENT_PRIVILEGE => {
+            Error::unavailable(message).hint("grant the role the right, or use another")
+        }
+        _ => Error::failed(message),
+    }
+}

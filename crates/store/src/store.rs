@@ -1,0 +1,117 @@
+//! The ledger's door: operations go in as values, answers come out after the commit.
+//!
+//! Here live opening, writing, reading and backing up. The two databases live in `lite` and `pg`.
+
+use crate::changes::Changes;
+use crate::clock::Clock;
+use crate::lite::Lite;
+use crate::migrate::Schema;
+use crate::pg::Pg;
+use crate::tx::Tx;
+use crate::url::Url;
+use quorate_model::{Error, Result};
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An operation that changes the ledger. It may be applied again after a conflict, so it has no effect
+/// but through `tx`. An error means that nothing is changed (and only the error's own event is logged).
+pub trait Write: Send + Sync + 'static {
+    /// What the caller gets after the commit.
+    type Answer: Send + 'static;
+    /// Applies the operation within a transaction.
+    fn apply(&self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer>> + Send;
+}
+
+/// A question to the ledger, answered from one consistent state.
+pub trait Read: Send + Sync + 'static {
+    /// What the caller gets.
+    type Answer: Send + 'static;
+    /// Fetches the answer within a read-only transaction.
+    fn fetch(&self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer>> + Send;
+}
+
+/// How a ledger is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The schema to migrate to.
+    pub schema: &'static Schema,
+    /// The clock of an embedded ledger.
+    pub clock: Clock,
+    /// Connections to PostgreSQL at most, for writing; half as many again for reading.
+    pub connections: usize,
+    /// Whether a missing embedded ledger is made; else its absence is [`Kind::NotFound`](quorate_model::Kind).
+    pub create: bool,
+}
+
+impl Options {
+    /// Returns the options of a command: the host's clock, 8 connections, making what is missing.
+    pub fn new(schema: &'static Schema) -> Options {
+        Options { schema, clock: Clock::System, connections: 8, create: true }
+    }
+}
+
+/// An open ledger. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Arc<Backend>,
+}
+
+#[derive(Debug)]
+enum Backend {
+    Lite(Lite),
+    Pg(Pg),
+}
+
+impl Store {
+    /// Opens the ledger at `url` and brings its schema up to date.
+    pub async fn open(url: &Url, options: Options) -> Result<Store> {
+        let backend = match url {
+            Url::Lite(path) => Backend::Lite(Lite::open(path.clone(), options).await?),
+            Url::Pg(text) => Backend::Pg(Pg::open(text, url.shown(), options).await?),
+        };
+        Ok(Store { backend: Arc::new(backend) })
+    }
+
+    /// Applies `work` and returns its answer after the commit.
+    pub async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
+        match &*self.backend {
+            Backend::Lite(lite) => lite.write(work).await,
+            Backend::Pg(pg) => pg.write(work).await,
+        }
+    }
+
+    /// Answers a question.
+    pub async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
+        match &*self.backend {
+            Backend::Lite(lite) => lite.read(query).await,
+            Backend::Pg(pg) => pg.read(query).await,
+        }
+    }
+
+    /// Subscribes to hints of changes, those of other processes included.
+    ///
+    /// A hint may be lost or false: look again by yourself after a while.
+    pub fn changes(&self) -> Changes {
+        match &*self.backend {
+            Backend::Lite(lite) => lite.changes(),
+            Backend::Pg(pg) => pg.changes(),
+        }
+    }
+
+    /// Writes a consistent copy of an embedded ledger to a new file while everything runs.
+    pub async fn backup(&self, file: &Path) -> Result<()> {
+        match &*self.backend {
+            Backend::Lite(lite) => lite.backup(file.to_owned()).await,
+            Backend::Pg(_) => Err(Error::invalid("a PostgreSQL ledger is copied with pg_dump")),
+        }
+    }
+
+    /// Sends what is left to be told to others. Call it before the process ends.
+    pub async fn close(&self) {
+        if let Backend::Pg(pg) = &*self.backend {
+            pg.close().await;
+        }
+    }
+}
+

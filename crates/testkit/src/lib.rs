@@ -1,0 +1,5 @@
+//! What tests of several rooms share.
+
+pub mod cluster;
+pub mod ledger;
+pub mod postgres;

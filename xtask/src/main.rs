@@ -1,0 +1,79 @@
+//! `cargo xtask`: what a developer and CI run.
+//!
+//! Here live the names of the subcommands and what they accept. What each does lives in the module of its name.
+//! It uses the standard library only, so that it builds in seconds on a machine that has nothing yet.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to the developer is what it is for")]
+
+mod apt;
+#[path = "../../crates/testkit/src/cluster.rs"]
+mod cluster;
+mod deny;
+mod licence;
+mod pg;
+mod setup;
+mod step;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Result with a message for the developer.
+type Outcome<T = ()> = Result<T, String>;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND
+
+  setup [--unpack]          make what the tests need (PostgreSQL, rustfmt, clippy, tmux); says each step
+                            --unpack: PostgreSQL from .deb archives into a cache, even if the system has one
+  test                      formatting, clippy, tidy, all tests, documentation; with its own PostgreSQL
+  test -p CRATE… [FILTER…]  only the tests of these crates (and of these names)
+  ci                        test, with Cargo.lock taken as it is
+  tidy                      the house rules alone
+  deny                      cargo-deny (installs it first, which takes minutes)
+  pg [--fast] [--dir DIR] [--background]
+                            a PostgreSQL of your own for benchmarks; prints its URL and runs until Ctrl-C
+                            --fast: without fsync; --background: returns, runs until `pg stop`
+  pg stop URL|FOLDER        ends one that was started with --background
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["setup"] => setup::everything().map(drop),
+        ["setup", "--unpack"] => setup::unpack().map(drop),
+        ["test"] => test::everything(false),
+        ["ci"] => test::everything(true),
+        ["test", selection @ ..] => test::some(selection),
+        ["tidy"] => tidy::command(),
+        ["deny"] => deny::command(),
+        ["pg", rest @ ..] => pg::command(rest),
+        ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("xtask: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns the root of the repository.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).unwrap_or(here)
+}
+
+/// Tells the developer what is being done.
+fn say(text: &str) {
+    println!("xtask: {text}");
+}
