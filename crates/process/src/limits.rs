@@ -1,7 +1,7 @@
 //! What a child may use, and what the system can do to hold it to that.
 //!
 //! Here live the limits, the choice of the means, and the answer for `doctor`. How control groups work is in
-//! [`crate::cgroup`].
+//! `cgroup`.
 
 use crate::cgroup;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

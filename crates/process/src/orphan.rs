@@ -1,10 +1,10 @@
 //! Children whose supervisor died.
 //!
 //! Here lives the ending of what another supervisor left running. Which children those are, the caller knows: it
-//! stored [`ProcessId`](crate::ProcessId), [`boot_id`](crate::boot_id) and [`host`](crate::host) when it started them,
+//! stored [`ProcessId`], [`boot_id`](crate::boot_id) and [`host`](crate::host) when it started them,
 //! and must compare boot and host first: a process of another boot or machine is none of ours.
 //!
-//! The child itself dies with its supervisor (see [`crate::spawn`]), but not what it had started; so the tree is looked
+//! The child itself dies with its supervisor (see `spawn`), but not what it had started; so the tree is looked
 //! for even if the child is gone, by its marker.
 
 use crate::cgroup::{self, Group};

@@ -305,21 +305,18 @@ fn explain(command: &Command, error: &io::Error) -> Error {
     };
     let program = command.program.to_string_lossy();
     let is_path = program.contains('/');
+    let file = command.dir.join(&command.program);
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) if is_path && command.dir.join(&command.program).exists() => {
+        Some(Errno::ENOENT) if is_path && file.exists() => {
             fail("the interpreter in its first line (`#!`) does not exist")
         }
         Some(Errno::ENOENT) if is_path => fail("no such file or directory"),
         Some(Errno::ENOENT) => fail("no such program on the PATH"),
-        Some(Errno::EACCES) => {
-            let file = command.dir.join(&command.program);
-            let hint = format!("chmod +x {}", file.display());
-            if is_path && !is_executable(&file) {
-                fail("permission denied").hint(hint)
-            } else {
-                fail("permission denied")
-            }
+        Some(Errno::EACCES) if !is_path => {
+            fail("no program of that name on the PATH may be run by this user")
         }
+        Some(Errno::EACCES) if is_executable(&file) => fail("permission denied"),
+        Some(Errno::EACCES) => fail("permission denied").hint(format!("chmod +x {}", file.display())),
         Some(Errno::E2BIG) => fail("its arguments and environment are too long")
             .hint("hand over long input on standard input or in a file"),
         Some(Errno::EAGAIN) => {

@@ -134,6 +134,29 @@ impl Read for List {
     }
 }
 
+/// Ends a node whose process is known to be dead: what it held lapses at once instead of when its lease ends.
+///
+/// Only for a node of this very host, whose process was looked for and not found.
+#[derive(Debug, Clone)]
+pub struct Bury {
+    /// The node.
+    pub id: i64,
+}
+
+impl Write for Bury {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        let name = self.id.to_string();
+        tx.later(
+            "update tasks set lease_until = now_ms() - 1 where node = $1 and state in ('running', 'verifying')",
+            args![&name],
+        );
+        tx.later("update agents set lease_until = now_ms() - 1 where node = $1", args![&name]);
+        End { id: self.id }.apply(tx).await
+    }
+}
+
 /// A child process that an attempt was given to and that nobody has reported as ended.
 #[derive(Debug, Clone)]
 pub struct Orphan {

@@ -2,6 +2,7 @@
 //!
 //! Here lives the closed list of what can be bound. Encoding for PostgreSQL is here; SQLite binds by name in `lite`.
 
+use quorate_model::Error;
 use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
 /// A value bound to `$1`, `$2`, … of a statement.
@@ -32,6 +33,11 @@ impl Arg<'_> {
             Arg::Texts(list) => Arg::Texts(list),
         }
     }
+}
+
+/// The refusal of a text that PostgreSQL cannot hold; SQLite could, but both behave alike.
+pub(crate) fn unstorable() -> Error {
+    Error::invalid("a text holds the character U+0000").hint("leave it out: a ledger cannot keep it")
 }
 
 impl From<i64> for Arg<'_> {

@@ -13,7 +13,7 @@ use crate::clock::{Clock, Kept, ledger};
 use crate::migrate::Schema;
 use crate::row::Row;
 use crate::store::{Options, Read, Write};
-use crate::tx::{Conn, Tx, event_args};
+use crate::tx::{Conn, Later, Tx, event_args};
 use nix::fcntl::{Flock, FlockArg};
 use quorate_model::{Error, Event, EventKind, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, functions::FunctionFlags};
@@ -36,13 +36,12 @@ const GROUP_MAX: usize = 128;
 const QUEUE_MAX: usize = 4_096;
 /// Connections kept for reading.
 const READERS_MAX: usize = 4;
-/// How long SQLite waits for someone who does not take the fair lock (a person's `sqlite3`).
-const BUSY: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(crate) struct Lite {
     path: PathBuf,
     clock: Clock,
+    busy: Duration,
     jobs: mpsc::Sender<Box<dyn Job>>,
     readers: Arc<Mutex<Vec<Tx>>>,
     bell: Bell,
@@ -54,8 +53,8 @@ impl Lite {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let bell = Bell::new();
         let (ready, opened) = oneshot::channel();
-        let lite =
-            Lite { path, clock: options.clock.clone(), jobs, readers: Arc::default(), bell, watching: OnceLock::new() };
+        let (clock, busy) = (options.clock.clone(), options.busy);
+        let lite = Lite { path, clock, busy, jobs, readers: Arc::default(), bell, watching: OnceLock::new() };
         let (path, bell) = (lite.path.clone(), lite.bell.clone());
         std::thread::Builder::new()
             .name("ledger-writer".into())
@@ -67,7 +66,7 @@ impl Lite {
                 Err(error) => drop(ready.send(Err(error))),
             })
             .map_err(|e| Error::failed(format!("cannot start the ledger's writer thread: {e}")))?;
-        opened.await.map_err(|_| gone())??;
+        lite.in_time(opened).await??;
         Ok(lite)
     }
 
@@ -75,16 +74,27 @@ impl Lite {
         let (reply, answer) = oneshot::channel();
         let job = Pending { work, out: None, reply };
         self.jobs.send(Box::new(job)).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
+        self.in_time(answer).await?
+    }
+
+    /// Waits for the writer, but not for ever: whoever holds the fair lock may have been stopped (Ctrl-Z) with it.
+    ///
+    /// SQLite's own wait, which is shorter, comes first and knows more. An operation whose caller no longer waits
+    /// is not begun.
+    async fn in_time<T>(&self, answer: oneshot::Receiver<T>) -> Result<T> {
+        match tokio::time::timeout(self.busy * 2, answer).await {
+            Ok(answer) => answer.map_err(|_| gone()),
+            Err(_) => Err(locked(&self.path)),
+        }
     }
 
     pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
-        let (path, clock, readers) = (self.path.clone(), self.clock.clone(), self.readers.clone());
+        let (path, clock, readers, busy) = (self.path.clone(), self.clock.clone(), self.readers.clone(), self.busy);
         let job = move || {
             let kept = readers.lock().expect("no reader panics while it holds the list").pop();
             let mut tx = match kept {
                 Some(tx) => tx,
-                None => Tx::new(Conn::Lite(LiteConn::open_to_read(&path)?)),
+                None => Tx::new(Conn::Lite(LiteConn::open_to_read(&path, busy)?)),
             };
             let answer = read_once(&query, &mut tx, &clock);
             let mut list = readers.lock().expect("no reader panics while it holds the list");
@@ -102,13 +112,13 @@ impl Lite {
     }
 
     pub(crate) async fn backup(&self, file: PathBuf) -> Result<()> {
-        let path = self.path.clone();
+        let (path, busy) = (self.path.clone(), self.busy);
         let copy = move || {
             if file.exists() {
                 return Err(Error::invalid(format!("{} is there already", file.display()))
                     .hint("name a new file, or move the old one away"));
             }
-            let from = LiteConn::open_to_read(&path)?;
+            let from = LiteConn::open_to_read(&path, busy)?;
             from.conn.backup("main", &file, None::<fn(rusqlite::backup::Progress)>).map_err(|e| wrong(&e, &file))
         };
         tokio::task::spawn_blocking(copy).await.map_err(|e| Error::failed(format!("the copy stopped: {e}")))?
@@ -147,6 +157,8 @@ fn now_or_never<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// An operation on its way through the writer.
 trait Job: Send {
+    /// Returns whether someone still waits for the answer.
+    fn is_wanted(&self) -> bool;
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
     fn fail(&mut self, error: Error);
     fn answer(self: Box<Self>);
@@ -159,6 +171,10 @@ struct Pending<W: Write> {
 }
 
 impl<W: Write> Job for Pending<W> {
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
         Box::pin(async move {
             self.out = Some(Ok(self.work.apply(tx).await?));
@@ -171,8 +187,10 @@ impl<W: Write> Job for Pending<W> {
     }
 
     fn answer(self: Box<Self>) {
-        // A caller that went away needs no answer.
-        let _ = self.reply.send(self.out.expect("every job was run or failed"));
+        // A caller that went away needs no answer; its operation was perhaps not even begun.
+        if let Some(out) = self.out {
+            let _ = self.reply.send(out);
+        }
     }
 }
 
@@ -193,7 +211,7 @@ impl Writer {
             lock: Some(lock),
             clock: options.clock.clone(),
             schema: options.schema,
-            tx: Tx::new(Conn::Lite(LiteConn::open_to_write(path)?)),
+            tx: Tx::new(Conn::Lite(LiteConn::open_to_write(path, options.busy)?)),
         };
         writer.with_lock(Writer::migrate)?;
         Ok(writer)
@@ -260,6 +278,9 @@ impl Writer {
 
     /// Runs one operation in a savepoint of its own. An error means that the whole group is lost.
     fn run_one(&mut self, job: &mut Box<dyn Job>) -> Result<()> {
+        if !job.is_wanted() {
+            return Ok(());
+        }
         lite(&mut self.tx).exec("savepoint op")?;
         let outcome = now_or_never(job.run(&mut self.tx)).and_then(|()| self.flush());
         if let Err(error) = outcome {
@@ -277,9 +298,7 @@ impl Writer {
     fn flush(&mut self) -> Result<()> {
         let (later, events) = (std::mem::take(&mut self.tx.later), std::mem::take(&mut self.tx.events));
         let conn = lite(&mut self.tx);
-        for (sql, args) in &later {
-            conn.run(sql, args)?;
-        }
+        conn.run_each(&later)?;
         for event in &events {
             conn.run(INSERT_EVENT, &event_args(event))?;
         }
@@ -323,23 +342,23 @@ pub(crate) struct LiteConn {
 }
 
 impl LiteConn {
-    fn open_to_write(path: &Path) -> Result<LiteConn> {
-        let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+    fn open_to_write(path: &Path, busy: Duration) -> Result<LiteConn> {
+        let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, busy)?;
         conn.pragmas("pragma journal_mode = wal; pragma synchronous = full;")?;
         Ok(conn)
     }
 
-    fn open_to_read(path: &Path) -> Result<LiteConn> {
+    fn open_to_read(path: &Path, busy: Duration) -> Result<LiteConn> {
         // Not opened read-only: a reader of a write-ahead log must be able to make its shared memory.
-        let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
         conn.pragmas("pragma query_only = on;")?;
         Ok(conn)
     }
 
-    fn open(path: &Path, flags: OpenFlags) -> Result<LiteConn> {
+    fn open(path: &Path, flags: OpenFlags, busy: Duration) -> Result<LiteConn> {
         let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .map_err(|e| wrong(&e, path))?;
-        conn.busy_timeout(BUSY).map_err(|e| wrong(&e, path))?;
+        conn.busy_timeout(busy).map_err(|e| wrong(&e, path))?;
         conn.set_prepared_statement_cache_capacity(256);
         let now = Arc::new(AtomicI64::new(0));
         let read = now.clone();
@@ -380,6 +399,10 @@ impl LiteConn {
         Ok(list)
     }
 
+    pub(crate) fn run_each(&self, list: &[Later]) -> Result<()> {
+        list.iter().try_for_each(|(sql, args)| self.run(sql, args).map(drop))
+    }
+
     pub(crate) fn run(&self, sql: &str, args: &[Arg<'_>]) -> Result<u64> {
         let mut statement = self.prepare(sql, args)?;
         let changed = statement.raw_execute().map_err(|e| wrong(&e, &self.path))?;
@@ -390,6 +413,9 @@ impl LiteConn {
     fn prepare(&self, sql: &str, args: &[Arg<'_>]) -> Result<rusqlite::CachedStatement<'_>> {
         let mut statement = self.conn.prepare_cached(sql).map_err(|e| wrong(&e, &self.path))?;
         for (arg, name) in args.iter().zip(NAMES) {
+            if matches!(arg, Arg::Text(text) if text.contains('\0')) {
+                return Err(crate::arg::unstorable());
+            }
             let index = statement.parameter_index(name).map_err(|e| wrong(&e, &self.path))?;
             let Some(index) = index else {
                 return Err(Error::failed(format!("statement has no {name} (this is a bug): {sql}")));
@@ -479,14 +505,16 @@ fn permission_hint(path: &Path) -> String {
     format!("see who owns it with `ls -l {}`; `quorate doctor` tells more", path.display())
 }
 
+fn locked(path: &Path) -> Error {
+    Error::unavailable(format!("the ledger {} is locked by another program", path.display()))
+        .hint("end or continue the other program (`fuser` shows it), then try again")
+}
+
 /// Translates SQLite's errors into the words of a person with a file.
 fn wrong(e: &rusqlite::Error, path: &Path) -> Error {
     let shown = path.display();
     match e.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            Error::unavailable(format!("the ledger {shown} is locked by another program"))
-                .hint("end the other program (`fuser` shows it), then try again")
-        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => locked(path),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             Error::unavailable(format!("cannot write the ledger {shown}: {e}")).hint(permission_hint(path))
         }

@@ -9,7 +9,7 @@ use crate::changes::{Bell, Changes};
 use crate::migrate::Schema;
 use crate::row::Row;
 use crate::store::{Options, Read, Write};
-use crate::tx::{Conn, Tx, event_args};
+use crate::tx::{Conn, Later, Tx, event_args};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
 use futures_util::future::{join, join_all};
 use quorate_model::{Error, Event, Result};
@@ -25,6 +25,8 @@ use tokio_postgres::{AsyncMessage, Config, NoTls, error::SqlState, types::ToSql}
 
 /// How often a transaction that met a conflict is applied again.
 const TRIES_MAX: u32 = 8;
+/// Events of one transaction at most: its part of the log holds so many places.
+const PLACES: usize = 1 << 20;
 /// Statements sent ahead in one flight at most.
 const FLIGHT_MAX: usize = 256;
 /// Wake-ups under load are this far apart.
@@ -190,36 +192,41 @@ impl std::fmt::Debug for PgConn {
 impl PgConn {
     pub(crate) async fn all<T>(
         &mut self,
+        before: &[Later],
         sql: &str,
         args: &[Arg<'_>],
         decode: fn(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         let statement = self.prepare(sql).await?;
-        let params = params(args);
-        let answer = match self.begin.take() {
-            Some(begin) => {
-                let (begun, answer) =
-                    join(self.client.batch_execute(begin), self.client.query(&statement, &params)).await;
-                begun.and(answer)
-            }
-            None => self.client.query(&statement, &params).await,
-        };
-        let rows = answer.map_err(|e| self.wrong(&e))?;
+        let rest = self.send_most(before).await?;
+        let (begin, params) = (self.begin.take(), params(args));
+        let query = self.client.query(&statement, &params);
+        let (sent, rows) = join(send(&self.client, begin, &rest), query).await;
+        let rows = sent.and(rows).map_err(|e| self.wrong(&e))?;
         rows.iter().map(|row| decode(&Row::Pg(row))).collect()
     }
 
-    pub(crate) async fn run(&mut self, sql: &str, args: &[Arg<'_>]) -> Result<u64> {
+    pub(crate) async fn run(&mut self, before: &[Later], sql: &str, args: &[Arg<'_>]) -> Result<u64> {
         let statement = self.prepare(sql).await?;
-        let params = params(args);
-        let answer = match self.begin.take() {
-            Some(begin) => {
-                let (begun, answer) =
-                    join(self.client.batch_execute(begin), self.client.execute(&statement, &params)).await;
-                begun.and(answer)
-            }
-            None => self.client.execute(&statement, &params).await,
-        };
-        answer.map_err(|e| self.wrong(&e))
+        let rest = self.send_most(before).await?;
+        let (begin, params) = (self.begin.take(), params(args));
+        let execute = self.client.execute(&statement, &params);
+        let (sent, changed) = join(send(&self.client, begin, &rest), execute).await;
+        sent.and(changed).map_err(|e| self.wrong(&e))
+    }
+
+    /// Sends what needs no answer, but for the last flight's worth, which rides with what follows it.
+    async fn send_most<'a>(&mut self, list: &'a [Later]) -> Result<Vec<Ready<'a>>> {
+        let mut ready = Vec::with_capacity(list.len());
+        for (sql, args) in list {
+            ready.push((self.prepare(sql).await?, args.as_slice()));
+        }
+        let last = ready.len().saturating_sub(1) / FLIGHT_MAX * FLIGHT_MAX;
+        for part in ready[..last].chunks(FLIGHT_MAX) {
+            let begin = self.begin.take();
+            send(&self.client, begin, part).await.map_err(|e| self.wrong(&e))?;
+        }
+        Ok(ready.split_off(last))
     }
 
     async fn prepare(&mut self, sql: &str) -> Result<tokio_postgres::Statement> {
@@ -269,46 +276,33 @@ fn conn(tx: &mut Tx) -> &mut PgConn {
 async fn commit(tx: &mut Tx) -> Result<()> {
     let mut flight = std::mem::take(&mut tx.later);
     let events = std::mem::take(&mut tx.events);
+    if events.len() >= PLACES {
+        return Err(Error::invalid(format!("one operation records {} events; at most {PLACES}", events.len())));
+    }
     flight.extend(events.iter().enumerate().map(|(place, event)| (INSERT_EVENT, event_row(place, event))));
     let conn = conn(tx);
     if flight.is_empty() && !conn.is_open() {
         return Ok(());
     }
-    let mut statements = Vec::with_capacity(flight.len());
-    for (sql, _) in &flight {
-        statements.push(conn.prepare(sql).await?);
-    }
-    let mut parts = statements.iter().zip(&flight).collect::<Vec<_>>().into_iter().peekable();
-    loop {
-        let part: Vec<_> = parts.by_ref().take(FLIGHT_MAX).collect();
-        let end = parts.peek().is_none().then_some("commit");
-        send(conn, &part, end).await?;
-        if end.is_some() {
-            conn.begin = Some("begin");
-            return Ok(());
-        }
-    }
+    let rest = conn.send_most(&flight).await?;
+    let begin = conn.begin.take();
+    let (sent, ended) = join(send(&conn.client, begin, &rest), conn.client.batch_execute("commit")).await;
+    sent.and(ended).map_err(|e| conn.wrong(&e))?;
+    conn.begin = Some("begin");
+    Ok(())
 }
 
-type Sent<'a> = (&'a tokio_postgres::Statement, &'a (&'static str, Vec<Arg<'static>>));
+/// A statement that is prepared, with its arguments.
+type Ready<'a> = (tokio_postgres::Statement, &'a [Arg<'static>]);
 
-async fn send(conn: &mut PgConn, part: &[Sent<'_>], end: Option<&str>) -> Result<()> {
-    let begin = conn.begin.take();
-    let client = &conn.client;
+/// Sends statements that need no answer, `begin` before them. Its first poll puts all on the wire, in order.
+async fn send(client: &Object, begin: Option<&str>, part: &[Ready<'_>]) -> Result<(), tokio_postgres::Error> {
     let begun = async { if let Some(begin) = begin { client.batch_execute(begin).await } else { Ok(()) } };
-    let ran = join_all(part.iter().map(|(statement, (_, args))| async move {
-        client.execute(*statement, &params(args)).await
+    let ran = join_all(part.iter().map(|(statement, args)| async move {
+        client.execute(statement, &params(args)).await
     }));
-    let ended = async { if let Some(end) = end { client.batch_execute(end).await } else { Ok(()) } };
-    let (begun, (ran, ended)) = join(begun, join(ran, ended)).await;
-    let first_error = begun.err().or_else(|| ran.into_iter().find_map(std::result::Result::err)).or(ended.err());
-    match first_error {
-        Some(e) => {
-            // What the server did with this flight is not known to be open or ended: say rollback either way.
-            Err(conn.wrong(&e))
-        }
-        None => Ok(()),
-    }
+    let (begun, ran) = join(begun, ran).await;
+    begun.and(ran.into_iter().find_map(std::result::Result::err).map_or(Ok(()), Err))
 }
 
 fn event_row(place: usize, event: &Event) -> Vec<Arg<'static>> {
@@ -464,6 +458,7 @@ fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
     let class = &code.code()[..2];
     let message = format!("the ledger {shown}: {}", text(e));
     match class {
+        "22" if code == &SqlState::CHARACTER_NOT_IN_REPERTOIRE => crate::arg::unstorable(),
         "08" | "57" | "53" => Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks"),
         "28" => Error::unavailable(message).hint("check the user and password in the store's url"),
         "3D" => Error::unavailable(message).hint("make the database with `createdb`, or name another in the store's url"),

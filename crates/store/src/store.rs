@@ -13,6 +13,7 @@ use quorate_model::{Error, Result};
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An operation that changes the ledger. It may be applied again after a conflict, so it has no effect
 /// but through `tx`. An error means that nothing is changed (and only the error's own event is logged).
@@ -42,12 +43,17 @@ pub struct Options {
     pub connections: usize,
     /// Whether a missing embedded ledger is made; else its absence is [`Kind::NotFound`](quorate_model::Kind).
     pub create: bool,
+    /// How long an embedded ledger that another program has locked is waited for.
+    pub busy: Duration,
 }
+
+/// How long an embedded ledger that another program has locked is waited for, unless said otherwise.
+const BUSY: Duration = Duration::from_secs(10);
 
 impl Options {
     /// Returns the options of a command: the host's clock, 8 connections, making what is missing.
     pub fn new(schema: &'static Schema) -> Options {
-        Options { schema, clock: Clock::System, connections: 8, create: true }
+        Options { schema, clock: Clock::System, connections: 8, create: true, busy: BUSY }
     }
 }
 

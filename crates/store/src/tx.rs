@@ -64,8 +64,11 @@ pub(crate) enum Conn {
 pub struct Tx {
     pub(crate) conn: Conn,
     pub(crate) events: Vec<Event>,
-    pub(crate) later: Vec<(&'static str, Vec<Arg<'static>>)>,
+    pub(crate) later: Vec<Later>,
 }
+
+/// A statement whose answer is not needed, and its arguments.
+pub(crate) type Later = (&'static str, Vec<Arg<'static>>);
 
 impl Tx {
     pub(crate) fn new(conn: Conn) -> Tx {
@@ -88,9 +91,10 @@ impl Tx {
         decode: fn(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         let text = sql.into().text(self.dialect());
+        let before = std::mem::take(&mut self.later);
         match &mut self.conn {
-            Conn::Lite(conn) => conn.all(text, args, decode),
-            Conn::Pg(conn) => conn.all(text, args, decode).await,
+            Conn::Lite(conn) => conn.run_each(&before).and_then(|()| conn.all(text, args, decode)),
+            Conn::Pg(conn) => conn.all(&before, text, args, decode).await,
         }
     }
 
@@ -107,13 +111,16 @@ impl Tx {
     /// Runs a statement and returns how many rows it changed.
     pub async fn run(&mut self, sql: impl Into<Sql> + Send, args: &[Arg<'_>]) -> Result<u64> {
         let text = sql.into().text(self.dialect());
+        let before = std::mem::take(&mut self.later);
         match &mut self.conn {
-            Conn::Lite(conn) => conn.run(text, args),
-            Conn::Pg(conn) => conn.run(text, args).await,
+            Conn::Lite(conn) => conn.run_each(&before).and_then(|()| conn.run(text, args)),
+            Conn::Pg(conn) => conn.run(&before, text, args).await,
         }
     }
 
-    /// Adds a statement whose answer is not needed: it rides with the events and the commit, in order.
+    /// Adds a statement whose answer is not needed: it rides with whatever is sent next, in order.
+    ///
+    /// The next statement sees its effect; without one it rides with the events and the commit.
     pub fn later(&mut self, sql: impl Into<Sql>, args: &[Arg<'_>]) {
         let text = sql.into().text(self.dialect());
         self.later.push((text, args.iter().cloned().map(Arg::into_owned).collect()));

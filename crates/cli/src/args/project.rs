@@ -1,0 +1,48 @@
+//! `quorate init`, `backup`, `completion` and `man`.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// Writes a quorate.toml for this folder, and keeps .quorate/ out of git
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate init
+  quorate -C my-project init")]
+pub(crate) struct Init {
+    /// Which one to write
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) template: String,
+}
+
+/// Writes a consistent copy of the ledger while everything runs
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate backup ledger-copy.db        an embedded ledger: a SQLite file
+  quorate backup ledger.dump           a PostgreSQL ledger: for pg_restore")]
+pub(crate) struct Backup {
+    /// A file that is not there yet
+    pub(crate) file: PathBuf,
+}
+
+/// Prints the completion script of a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate completion bash > ~/.local/share/bash-completion/completions/quorate
+  quorate completion zsh > ~/.zfunc/_quorate
+  quorate completion fish > ~/.config/fish/completions/quorate.fish")]
+pub(crate) struct Completion {
+    /// Which shell
+    #[arg(value_parser = ["bash", "zsh", "fish"])]
+    pub(crate) shell: String,
+}
+
+/// Prints the manual page, or writes those of all commands
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate man | man -l -
+  quorate man --dir ~/.local/share/man/man1")]
+pub(crate) struct Man {
+    /// Writes one page per command into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}

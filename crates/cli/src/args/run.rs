@@ -1,0 +1,103 @@
+//! `quorate run`, `up`, `down`, `runs` and `demo`.
+
+use super::value;
+use clap::{Args, Subcommand};
+use quorate_model::RunId;
+use std::path::PathBuf;
+
+/// Agents that may be asked for at once.
+const AGENTS_MAX: i64 = 1000;
+
+/// Shows the promises live, offline, in under a minute
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate demo
+  quorate demo --keep /tmp/demo    keep the demo's folder and ledger there")]
+pub(crate) struct Demo {
+    /// Where the demo's folder is made, to be looked at afterwards
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keep: Option<PathBuf>,
+}
+
+/// Does a plan, or a goal in words, and prints the report
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate run plan.toml
+  quorate run todo.md --agents 8
+  quorate run \"summarise the open questions in docs/\" --detach")]
+pub(crate) struct Run {
+    /// A file (.toml, .json, .md) or a goal in words
+    #[arg(value_name = "PLAN|GOAL")]
+    pub(crate) plan: String,
+    /// How many built-in shell agents, if none are configured
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
+    pub(crate) agents: Option<i64>,
+    /// Stores the run for a node and prints its id
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+/// Runs a node: agents, health check, detached runs
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate up
+  quorate up --agents 8")]
+pub(crate) struct Up {
+    /// How many built-in shell agents, if none are configured
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
+    pub(crate) agents: Option<i64>,
+}
+
+/// Ends the node that runs here; its agents finish or give back their tasks
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate down
+  quorate down --archive-logs")]
+pub(crate) struct Down {
+    /// Packs the kept output of finished attempts into one archive
+    #[arg(long)]
+    pub(crate) archive_logs: bool,
+}
+
+/// Lists, shows, cancels and resumes runs
+#[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  quorate runs list
+  quorate runs show 3
+  quorate runs resume 3")]
+pub(crate) enum Runs {
+    /// Lists all runs
+    #[command(after_help = "Examples:
+  quorate runs list
+  quorate runs list --json | jq '.[-1].state'")]
+    List,
+    /// Shows one run with its tasks
+    #[command(after_help = "Examples:
+  quorate runs show 3")]
+    Show(RunsId),
+    Cancel(RunsCancel),
+    /// Goes on with a run: what failed or was cancelled is tried anew
+    #[command(after_help = "Examples:
+  quorate runs resume 3")]
+    Resume(RunsId),
+}
+
+/// One run.
+#[derive(Debug, Args)]
+pub(crate) struct RunsId {
+    /// The run's id
+    pub(crate) id: RunId,
+}
+
+/// Calls off a run: every task that has not ended is cancelled
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate runs cancel 3
+  quorate runs cancel 3 --reason \"the goal has changed\"")]
+pub(crate) struct RunsCancel {
+    /// The run's id
+    pub(crate) id: RunId,
+    /// Why, for the log
+    #[arg(long, default_value = "a person cancelled it", value_parser = value::words)]
+    pub(crate) reason: String,
+}

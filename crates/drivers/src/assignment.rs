@@ -1,0 +1,69 @@
+//! What a child is given: one attempt at one task.
+//!
+//! Here lives the environment that `docs/guides/command-agents.md` promises. The JSON document on standard input is
+//! made by the caller, who knows its shape.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// One attempt at one task, as its child sees it.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    /// The task's id.
+    pub task_id: i64,
+    /// The term under which it is held.
+    pub term: i64,
+    /// The agent's name.
+    pub agent: String,
+    /// The run it serves.
+    pub run_id: Option<i64>,
+    /// The attempt's number.
+    pub attempt: i64,
+    /// The task's own command.
+    pub run: Option<String>,
+    /// The task as one JSON document, for standard input.
+    pub document: String,
+    /// How long the attempt may take.
+    pub timeout: Duration,
+    /// The folder it works in.
+    pub dir: PathBuf,
+    /// The ledger's address, for `quorate` called by the child.
+    pub store: String,
+    /// The file that keeps its output.
+    pub log: PathBuf,
+    /// The folder of the `quorate` program, which is added to the child's PATH.
+    pub program_dir: Option<PathBuf>,
+}
+
+impl Assignment {
+    /// Returns the variables by which every descendant of the child is known.
+    pub fn marker(&self) -> Vec<(String, String)> {
+        vec![
+            ("QUORATE_TASK_ID".into(), self.task_id.to_string()),
+            ("QUORATE_TERM".into(), self.term.to_string()),
+            ("QUORATE_STORE".into(), self.store.clone()),
+        ]
+    }
+
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
+        let mut env = vec![
+            ("QUORATE_AGENT".to_owned(), self.agent.clone()),
+            ("QUORATE_ATTEMPT".to_owned(), self.attempt.to_string()),
+            ("QUORATE_DIR".to_owned(), self.dir.display().to_string()),
+        ];
+        if let Some(run) = self.run_id {
+            env.push(("QUORATE_RUN_ID".to_owned(), run.to_string()));
+        }
+        if let Some(path) = self.path() {
+            env.push(("PATH".to_owned(), path));
+        }
+        env
+    }
+
+    /// The child's PATH: ours, and `quorate` itself behind it, so that it never hides another program.
+    fn path(&self) -> Option<String> {
+        let own = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::env::split_paths(&own).chain(self.program_dir.clone());
+        std::env::join_paths(folders).ok()?.into_string().ok()
+    }
+}

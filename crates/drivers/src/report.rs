@@ -1,0 +1,103 @@
+//! What the end of a child says about the attempt.
+//!
+//! Here lives the one reading of an exit: done, failed, timed out, died, or stopped by us.
+
+use quorate_process::{Exit, ExitKind};
+
+/// What an attempt came to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// The child says it is done; with its result, a JSON text.
+    Done {
+        /// The last result it gave.
+        result: Option<String>,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It was stopped at its timeout.
+    TimedOut {
+        /// In words.
+        reason: String,
+    },
+    /// It was ended by a signal that was not ours.
+    Died {
+        /// In words.
+        reason: String,
+    },
+    /// We stopped it.
+    Stopped {
+        /// Why we did.
+        reason: String,
+    },
+}
+
+/// Reads the end of an attempt's child.
+pub fn report(exit: &Exit) -> Report {
+    let reason = in_words(exit);
+    match &exit.kind {
+        ExitKind::Exited(0) => Report::Done { result: exit.result.as_ref().map(ToString::to_string) },
+        ExitKind::Exited(_) => Report::Failed { reason },
+        ExitKind::Signalled(_) => Report::Died { reason },
+        ExitKind::TimedOut => Report::TimedOut { reason },
+        ExitKind::Stopped(why) => Report::Stopped { reason: why.clone() },
+    }
+}
+
+/// Reads the end of a check: `None` if it passed, else why not.
+pub fn report_check(exit: &Exit) -> Option<String> {
+    (!exit.is_success()).then(|| format!("the check {}", in_words(exit)))
+}
+
+fn in_words(exit: &Exit) -> String {
+    let mut words = exit.kind.to_string();
+    if exit.kind == ExitKind::TimedOut {
+        words = format!("{words} after {} ms", exit.duration_ms);
+    }
+    if exit.out_of_memory {
+        words.push_str(", at its memory limit");
+    }
+    if exit.survivors > 0 {
+        words = format!("{words}; {} processes could not be ended", exit.survivors);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(kind: ExitKind) -> Exit {
+        Exit {
+            kind,
+            tail: String::new(),
+            result: Some(serde_json::json!({ "n": 1 })),
+            leaked: 0,
+            survivors: 0,
+            duration_ms: 1_500,
+            log_bytes: 0,
+            dropped_bytes: 0,
+            log_error: None,
+            out_of_memory: false,
+        }
+    }
+
+    #[test]
+    fn each_end_has_its_report() {
+        let check = |kind, expected| assert_eq!(report(&exit(kind)), expected);
+        check(ExitKind::Exited(0), Report::Done { result: Some("{\"n\":1}".into()) });
+        check(ExitKind::Exited(3), Report::Failed { reason: "exited with code 3".into() });
+        check(ExitKind::Signalled(9), Report::Died { reason: "was ended by signal 9 (SIGKILL)".into() });
+        check(ExitKind::TimedOut, Report::TimedOut { reason: "was stopped at its timeout after 1500 ms".into() });
+        check(ExitKind::Stopped("x".into()), Report::Stopped { reason: "x".into() });
+    }
+
+    #[test]
+    fn a_check_passes_only_with_code_0() {
+        assert_eq!(report_check(&exit(ExitKind::Exited(0))), None);
+        assert_eq!(report_check(&exit(ExitKind::Exited(1))).as_deref(), Some("the check exited with code 1"));
+        assert!(report_check(&exit(ExitKind::Signalled(11))).is_some());
+    }
+}

@@ -1,0 +1,253 @@
+//! The life of one attempt, from the taken task to the word in the ledger.
+//!
+//! Here lives the pipeline: describe the child, start it, pass on what it says, read its end, report. The lease is
+//! kept by the renewer meanwhile; if it is lost, the child is stopped and nothing is reported: the ledger would
+//! refuse it.
+
+use crate::orphans::stored_start;
+use crate::renewer::Hold;
+use crate::session::Session;
+use crate::stop::Level;
+use quorate_drivers::{Assignment, Report, report};
+use quorate_model::{Error, Kind, Result};
+use quorate_process::{Child, Control, Exit, Message, supervise};
+use quorate_service::agent::{AfterCrash, Crash};
+use quorate_service::task::{Done, DoneAnswer, Fail, Outcome, Progress, Release, Started, Taken};
+use quorate_service::{run, wire};
+use quorate_store::{Store, Write};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Messages of a child that wait to be passed on.
+const MESSAGES_MAX: usize = 64;
+/// Progress is written no oftener than this; the latest counts.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How long a report is tried again while the database is away.
+const INSIST: Duration = Duration::from_secs(15 * 60);
+/// Signs of life are looked at this often, for agents with `stop_stuck_after`.
+const STUCK_LOOK: Duration = Duration::from_secs(1);
+
+/// Why a child of a node that stops is stopped.
+const NODE_STOPS: &str = "its node stops";
+
+/// Runs one attempt to its end. Errors of the ledger end it quietly: the lease then lapses by itself.
+pub(crate) async fn run(session: &mut Session, taken: Taken) {
+    let hold = session.shared.renewer.hold(taken.task.id, taken.task.term, session.shared.lease());
+    let assignment = assignment(session, &taken);
+    let own_process = session.member.worker.is_own_process(&assignment);
+    let command = match session.member.worker.command(&assignment) {
+        Ok(command) => command,
+        Err(error) => return give_up(session, &taken, &error).await,
+    };
+    let child = match command.spawn().await {
+        Ok(child) => child,
+        Err(error) => return not_started(session, &taken, &error, own_process).await,
+    };
+    let exit = attend(session, &taken, &assignment, &hold, child).await;
+    let missing = missing_outputs(&taken, &assignment);
+    settle(session, &taken, &hold, &exit, missing, own_process).await;
+}
+
+fn assignment(session: &Session, taken: &Taken) -> Assignment {
+    let (shared, task) = (&session.shared, &taken.task);
+    let timeout = task.timeout_ms.unwrap_or(shared.config.health.timeout_ms);
+    Assignment {
+        task_id: task.id.0,
+        term: task.term.0,
+        agent: session.name.clone(),
+        run_id: task.run_id.map(|id| id.0),
+        attempt: task.attempt,
+        run: task.run.clone(),
+        document: wire::taken(taken).to_string(),
+        timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
+        dir: shared.folder.clone(),
+        store: shared.url.full(),
+        log: shared.log_file(task.id, task.attempt, ""),
+        program_dir: shared.program_dir.clone(),
+    }
+}
+
+/// Keeps the child company until it ends.
+async fn attend(session: &mut Session, taken: &Taken, assignment: &Assignment, hold: &Hold, child: Child) -> Exit {
+    let (control, child_id) = (child.control(), child.id());
+    hold.attach(control.clone());
+    let (sender, messages) = mpsc::channel(MESSAGES_MAX);
+    let store = session.shared.store.clone();
+    let started = Started {
+        id: taken.task.id,
+        attempt: taken.task.attempt,
+        host: session.shared.host.clone(),
+        pid: child_id.pid.into(),
+        pid_started: stored_start(child_id.start_time).unwrap_or_default(),
+        log: assignment.log.display().to_string(),
+    };
+    let stop_stuck = session.shared.config.health.stop_stuck_after_ms;
+    let mut stop = session.stop.clone();
+    let ended = supervise(child, sender);
+    let watch = async {
+        tokio::join!(
+            async { drop(store.write(started).await) },
+            pass_on(&store, taken, messages),
+            stop_when_stuck(&control, stop_stuck),
+            async {
+                stop.reached(Level::Now).await;
+                control.stop(NODE_STOPS);
+            },
+        );
+    };
+    tokio::select! {
+        exit = ended => exit,
+        () = watch => unreachable!("waiting to be told to stop never ends before the child"),
+    }
+}
+
+/// Writes the latest progress, at most a few times a second.
+async fn pass_on(store: &Store, taken: &Taken, mut messages: mpsc::Receiver<Message>) {
+    while let Some(message) = messages.recv().await {
+        let mut latest = message;
+        while let Ok(message) = messages.try_recv() {
+            latest = message;
+        }
+        if let Message::Progress { percent, message } = latest {
+            let progress = Progress { id: taken.task.id, term: taken.task.term, percent, message };
+            // Refused or unwritten progress is not worth a word: the renewer notices what it means.
+            let _ = store.write(progress).await;
+            tokio::time::sleep(PROGRESS_EVERY).await;
+        }
+    }
+    std::future::pending().await
+}
+
+/// Stops a child that shows no sign of life for so long: only where a person asked for it.
+async fn stop_when_stuck(control: &Control, after_ms: Option<i64>) {
+    let Some(after) = after_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis) else {
+        return std::future::pending().await;
+    };
+    let (mut seen, mut since) = (control.activity(), Instant::now());
+    loop {
+        tokio::time::sleep(STUCK_LOOK.min(after)).await;
+        let now = control.activity();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        } else if since.elapsed() >= after {
+            control.stop(format!("stuck: no sign of life for {} s (stop_stuck_after)", after.as_secs()));
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Returns the promised files that are not there.
+fn missing_outputs(taken: &Taken, assignment: &Assignment) -> Option<String> {
+    let missing: Vec<&str> =
+        taken.task.outputs.iter().map(String::as_str).filter(|file| !assignment.dir.join(file).exists()).collect();
+    (!missing.is_empty()).then(|| format!("said to be done, but did not leave {}", missing.join(", ")))
+}
+
+/// Says in the ledger what the attempt came to.
+async fn settle(session: &mut Session, taken: &Taken, hold: &Hold, exit: &Exit, missing: Option<String>, own: bool) {
+    let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
+    let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone());
+    let answer = match (report(exit), missing) {
+        // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
+        (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
+        (Report::Done { .. }, Some(missing)) => fail(missing, Outcome::Failed).await,
+        (Report::Stopped { .. }, _) if hold.lost().is_some() => return,
+        (Report::Stopped { reason }, _) if reason == NODE_STOPS => release(session, taken, &reason).await,
+        (Report::Stopped { reason } | Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,
+        (Report::TimedOut { reason }, _) => fail(reason, Outcome::TimedOut).await,
+        (Report::Died { reason }, _) => {
+            let answer = fail(reason.clone(), Outcome::Failed).await;
+            if own {
+                crash(session, taken, reason, false).await;
+            }
+            answer
+        }
+    };
+    if let Err(error) = answer {
+        session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
+    }
+}
+
+async fn done(session: &Session, taken: &Taken, result: Option<String>, tail: Option<String>) -> Result<()> {
+    let store = &session.shared.store;
+    let done = Done { id: taken.task.id, term: taken.task.term, result, tail };
+    if let DoneAnswer::Completed { run: Some(id) } = insist(store, &done).await? {
+        // The health check would end the run too, only later.
+        let _ = store.write(run::Settle { id }).await;
+    }
+    Ok(())
+}
+
+async fn fail(session: &Session, taken: &Taken, reason: String, outcome: Outcome, tail: Option<String>) -> Result<()> {
+    let store = &session.shared.store;
+    let fail = Fail {
+        id: taken.task.id,
+        term: taken.task.term,
+        error: reason,
+        is_final: false,
+        outcome,
+        tail,
+        retry_after_ms: session.shared.config.health.retry_after_ms,
+    };
+    let state = insist(store, &fail).await?;
+    if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
+        let _ = store.write(run::Settle { id }).await;
+    }
+    Ok(())
+}
+
+async fn release(session: &Session, taken: &Taken, reason: &str) -> Result<()> {
+    let release = Release { id: taken.task.id, term: taken.task.term, reason: reason.to_owned() };
+    insist(&session.shared.store, &release).await
+}
+
+/// The agent has no means for this task: trying again is of no use.
+async fn give_up(session: &Session, taken: &Taken, error: &Error) {
+    let fail = Fail {
+        id: taken.task.id,
+        term: taken.task.term,
+        error: error.message.clone(),
+        is_final: true,
+        outcome: Outcome::Failed,
+        tail: None,
+        retry_after_ms: 0,
+    };
+    let _ = insist(&session.shared.store, &fail).await;
+}
+
+async fn not_started(session: &mut Session, taken: &Taken, error: &Error, own: bool) {
+    let _ = fail(session, taken, error.message.clone(), Outcome::Failed, None).await;
+    if own {
+        crash(session, taken, error.message.clone(), true).await;
+    }
+}
+
+/// Counts the death of the agent's own process; the session rests before the next, or ends.
+async fn crash(session: &mut Session, taken: &Taken, reason: String, spawn: bool) {
+    let health = &session.shared.config.health;
+    let crash = Crash {
+        name: session.name.clone(),
+        task: taken.task.id,
+        reason,
+        spawn,
+        max_respawns: health.max_respawns,
+    };
+    if let Ok(AfterCrash::Respawned(times)) = insist(&session.shared.store, &crash).await {
+        let doublings = u32::try_from(times).unwrap_or(0).saturating_sub(1).min(6);
+        let pause = health.retry_after_ms.saturating_mul(1 << doublings).min(60_000);
+        session.rest(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
+    }
+}
+
+/// Writes, and tries again for a while if the database is away. Only for writes that may be said twice.
+async fn insist<W: Write + Clone>(store: &Store, work: &W) -> Result<W::Answer> {
+    let until = Instant::now() + INSIST;
+    loop {
+        match store.write(work.clone()).await {
+            Err(error) if error.kind == Kind::Unavailable && Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            answer => return answer,
+        }
+    }
+}

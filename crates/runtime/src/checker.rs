@@ -1,0 +1,120 @@
+//! Running the checks: "done" is proven by the supervisor, not said by the agent.
+//!
+//! Here lives the loop that takes over tasks that are said to be done, runs their `verify`, and settles them.
+
+use crate::node::Shared;
+use crate::stop::{Level, Stop};
+use quorate_drivers::{Assignment, How, Worker, report_check};
+use quorate_model::{Result, TaskState};
+use quorate_process::{Limits, supervise};
+use quorate_service::run;
+use quorate_service::task::{Release, SettleCheck, Task, TakeCheck};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Without a hint of a change, the checker looks this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Runs checks until told to stop.
+pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
+    let mut changes = shared.store.changes();
+    while stop.level() == Level::Go {
+        let take = TakeCheck {
+            task: None,
+            run: shared.run,
+            node: shared.node.clone(),
+            lease_ms: shared.config.health.lease_ms,
+        };
+        match shared.store.write(take).await {
+            Ok(Some(task)) => {
+                if let Err(error) = check(&shared, &stop, &task).await {
+                    shared.say(format!("check of task {}: {error}", task.named()));
+                }
+            }
+            Ok(None) | Err(_) => tokio::select! {
+                () = changes.wait(LOOK_EVERY) => {}
+                () = stop.reached(Level::Finish) => {}
+            },
+        }
+    }
+}
+
+async fn check(shared: &Shared, stop: &Stop, task: &Task) -> Result<()> {
+    let hold = shared.renewer.hold(task.id, task.term, shared.lease());
+    let (failure, tail) = match run_check(shared, stop, task, &hold).await {
+        Outcome::Ended { failure, tail } => (failure, tail),
+        Outcome::Stopped => {
+            let release = Release { id: task.id, term: task.term, reason: "its node stops".into() };
+            return shared.store.write(release).await;
+        }
+        Outcome::Lost => return Ok(()),
+    };
+    let settle = SettleCheck {
+        id: task.id,
+        term: task.term,
+        failure,
+        tail,
+        retry_after_ms: shared.config.health.retry_after_ms,
+    };
+    let state = shared.store.write(settle).await?;
+    if let (TaskState::Completed | TaskState::Failed, Some(id)) = (state, task.run_id) {
+        shared.store.write(run::Settle { id }).await?;
+    }
+    Ok(())
+}
+
+enum Outcome {
+    Ended { failure: Option<String>, tail: Option<String> },
+    Stopped,
+    Lost,
+}
+
+async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::renewer::Hold) -> Outcome {
+    let Some(verify) = &task.verify else { return Outcome::Ended { failure: None, tail: None } };
+    let worker = Worker {
+        how: How::Shell,
+        env: vec![("QUORATE_RESULT".into(), task.result.clone().unwrap_or_default())],
+        limits: Limits::default(),
+        grace: Duration::from_millis(u64::try_from(shared.config.health.grace_ms).unwrap_or(5_000)),
+    };
+    let child = match worker.check(verify, &assignment(shared, task)).spawn().await {
+        Ok(child) => child,
+        Err(error) => return Outcome::Ended { failure: Some(error.message), tail: None },
+    };
+    let control = child.control();
+    hold.attach(control.clone());
+    let (sender, _messages) = mpsc::channel(1);
+    let mut stop = stop.clone();
+    let mut ended = std::pin::pin!(supervise(child, sender));
+    let exit = tokio::select! {
+        exit = &mut ended => exit,
+        () = stop.reached(Level::Now) => {
+            control.stop("its node stops");
+            ended.await;
+            return Outcome::Stopped;
+        }
+    };
+    if hold.lost().is_some() {
+        return Outcome::Lost;
+    }
+    Outcome::Ended { failure: report_check(&exit), tail: Some(exit.tail).filter(|tail| !tail.is_empty()) }
+}
+
+fn assignment(shared: &Shared, task: &Task) -> Assignment {
+    let timeout = task.timeout_ms.unwrap_or(shared.config.health.timeout_ms);
+    Assignment {
+        task_id: task.id.0,
+        term: task.term.0,
+        agent: task.owner.clone().unwrap_or_default(),
+        run_id: task.run_id.map(|id| id.0),
+        attempt: task.attempt,
+        run: task.verify.clone(),
+        document: String::new(),
+        timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
+        dir: shared.folder.clone(),
+        store: shared.url.full(),
+        log: shared.log_file(task.id, task.attempt, ".verify"),
+        program_dir: shared.program_dir.clone(),
+    }
+}

@@ -1,0 +1,180 @@
+//! A node: one process that supervises agents.
+//!
+//! Here live its beginning (orphans first, then the loops), its end (sessions finish, then the loops, then the leases
+//! are given up), and what its loops share.
+
+use crate::renewer::{Renewer, RenewerOptions};
+use crate::session::Session;
+use crate::stop::{Level, Stop, Stopper};
+use crate::team::Member;
+use crate::{checker, health, orphans};
+use quorate_model::config::Config;
+use quorate_model::{Result, RunId, TaskId};
+use quorate_service::node::{Begin, End};
+use quorate_store::{Store, Url};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// Checks that run side by side.
+const CHECKERS: usize = 2;
+/// Notices that wait for whoever shows them; more are dropped.
+const NOTICES_MAX: usize = 256;
+
+/// What a node is begun with.
+#[derive(Debug)]
+pub struct NodeOptions {
+    /// What it is: up, run or agent.
+    pub kind: &'static str,
+    /// The ledger's address.
+    pub url: Url,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The folder in which commands run.
+    pub folder: PathBuf,
+    /// The folder of the product's own files, `.quorate`.
+    pub state: PathBuf,
+    /// Its agents.
+    pub members: Vec<Member>,
+    /// Works only at this run.
+    pub run: Option<RunId>,
+}
+
+/// What the loops of a node share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) store: Store,
+    pub(crate) url: Url,
+    pub(crate) config: Arc<Config>,
+    pub(crate) folder: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) node_id: i64,
+    pub(crate) node: String,
+    pub(crate) host: String,
+    pub(crate) run: Option<RunId>,
+    pub(crate) renewer: Renewer,
+    pub(crate) program_dir: Option<PathBuf>,
+    notices: mpsc::Sender<String>,
+}
+
+impl Shared {
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.config.health.lease_ms).unwrap_or(60_000))
+    }
+
+    pub(crate) fn log_file(&self, task: TaskId, attempt: i64, suffix: &str) -> PathBuf {
+        self.state.join("logs").join(format!("{task}-{attempt}{suffix}.log"))
+    }
+
+    /// Tells whoever watches this node something that is not in the log: a trouble with the ledger itself.
+    pub(crate) fn say(&self, notice: String) {
+        // Nobody who watches, or one who is too slow, must not hold the loops up.
+        let _ = self.notices.try_send(notice);
+    }
+}
+
+/// A node at work.
+#[derive(Debug)]
+pub struct Node {
+    shared: Arc<Shared>,
+    sessions: JoinSet<()>,
+    loops: JoinSet<()>,
+    stopper: Stopper,
+    loops_stopper: Stopper,
+    notices: mpsc::Receiver<String>,
+}
+
+impl Node {
+    /// Begins a node: what died here is cleaned up, agents are registered, loops start.
+    ///
+    /// # Errors
+    /// `Unavailable` when the ledger cannot be reached.
+    pub async fn begin(store: Store, options: NodeOptions) -> Result<Node> {
+        let grace = Duration::from_millis(u64::try_from(options.config.health.grace_ms).unwrap_or(5_000));
+        orphans::end_orphans(&store, &options.url.full(), grace).await?;
+        let (notices, heard) = mpsc::channel(NOTICES_MAX);
+        let members = options.members.clone();
+        let shared = Arc::new(share(store, options, notices).await?);
+        let (stopper, stop) = Stopper::new();
+        let (loops_stopper, loops_stop) = Stopper::new();
+        let mut node = Node {
+            shared,
+            sessions: JoinSet::new(),
+            loops: JoinSet::new(),
+            stopper,
+            loops_stopper,
+            notices: heard,
+        };
+        node.start_sessions(members, &stop).await?;
+        node.start_loops(&loops_stop);
+        Ok(node)
+    }
+
+    async fn start_sessions(&mut self, members: Vec<Member>, stop: &Stop) -> Result<()> {
+        for member in members {
+            let session = Session::begin(self.shared.clone(), member, stop.clone()).await?;
+            self.sessions.spawn(session.serve());
+        }
+        Ok(())
+    }
+
+    fn start_loops(&mut self, stop: &Stop) {
+        self.loops.spawn(health::serve(self.shared.clone(), stop.clone()));
+        for _ in 0..CHECKERS {
+            self.loops.spawn(checker::serve(self.shared.clone(), stop.clone()));
+        }
+    }
+
+    /// Returns the node's id.
+    pub fn id(&self) -> i64 {
+        self.shared.node_id
+    }
+
+    /// Returns the end that stops it.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits for the next notice: a trouble that is not in the log.
+    pub async fn notice(&mut self) -> Option<String> {
+        self.notices.recv().await
+    }
+
+    /// Waits until it was told to stop and everything has ended in order.
+    pub async fn wait(mut self) {
+        while self.sessions.join_next().await.is_some() {}
+        self.loops_stopper.stop(Level::Now);
+        while self.loops.join_next().await.is_some() {}
+        // Leases end by themselves if the ledger cannot be told.
+        let _ = self.shared.store.write(End { id: self.shared.node_id }).await;
+        self.shared.store.close().await;
+    }
+}
+
+async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>) -> Result<Shared> {
+    let host = quorate_process::host()?;
+    let (pid, pid_started) = orphans::own_process()?;
+    let lease_ms = options.config.health.lease_ms;
+    let folder = options.folder.display().to_string();
+    let begin = Begin { kind: options.kind, host: host.clone(), pid, pid_started, folder, lease_ms };
+    let node_id = store.write(begin).await?;
+    let lease = Duration::from_millis(u64::try_from(lease_ms).unwrap_or(60_000));
+    let renewer =
+        Renewer::start(&store, RenewerOptions { url: options.url.clone(), node: node_id.to_string(), lease })?;
+    Ok(Shared {
+        store,
+        url: options.url,
+        config: options.config,
+        folder: options.folder,
+        state: options.state,
+        node_id,
+        node: node_id.to_string(),
+        host,
+        run: options.run,
+        renewer,
+        program_dir: std::env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from)),
+        notices,
+    })
+}

@@ -1,0 +1,65 @@
+//! After a node died: its children are ended, and what it held is free at once.
+//!
+//! Here lives the part of a start that cleans up after a crash on this host. A node is dead only if its very process
+//! (number and start, in this boot) is gone.
+
+use quorate_model::{Error, Result};
+use quorate_process::{ProcessId, boot_id, host, orphan, start_time};
+use quorate_service::node::{Bury, Gone, List, Node, Orphan, Orphans};
+use quorate_store::Store;
+use std::time::Duration;
+
+/// How a process is stored: the boot it belongs to, and its start in it.
+pub(crate) fn stored_start(start: u64) -> Result<String> {
+    Ok(format!("{} {start}", boot_id()?))
+}
+
+/// Reads a stored start back; `None` if it belongs to another boot, when the process is gone for certain.
+fn read_start(text: &str) -> Option<u64> {
+    let (boot, start) = text.split_once(' ')?;
+    (boot == boot_id().ok()?).then(|| start.parse().ok()).flatten()
+}
+
+/// The process of this program, as it is stored.
+pub(crate) fn own_process() -> Result<(i64, String)> {
+    let pid = i32::try_from(std::process::id()).map_err(|_| Error::failed("the process number is out of range"))?;
+    let start = start_time(pid).ok_or_else(|| Error::failed("cannot read /proc/self/stat"))?;
+    Ok((pid.into(), stored_start(start)?))
+}
+
+/// Ends what dead nodes of this host left behind; answers with how many processes were ended.
+///
+/// # Errors
+/// `Unavailable` when the ledger cannot be read or written.
+pub async fn end_orphans(store: &Store, store_url: &str, grace: Duration) -> Result<usize> {
+    let host = host()?;
+    for node in store.read(List).await?.into_iter().filter(|node| node.host == host) {
+        if !is_running(&node) {
+            store.write(Bury { id: node.id }).await?;
+        }
+    }
+    let mut ended = 0;
+    for orphan in store.read(Orphans { host }).await?.into_iter().filter(|orphan| orphan.lost) {
+        ended += end_one(&orphan, store_url, grace).await;
+        store.write(Gone { task: orphan.task, attempt: orphan.attempt }).await?;
+    }
+    Ok(ended)
+}
+
+fn is_running(node: &Node) -> bool {
+    process(node.pid, &node.pid_started).is_some_and(ProcessId::is_alive)
+}
+
+fn process(pid: i64, started: &str) -> Option<ProcessId> {
+    Some(ProcessId { pid: i32::try_from(pid).ok()?, start_time: read_start(started)? })
+}
+
+async fn end_one(orphan: &Orphan, store_url: &str, grace: Duration) -> usize {
+    let Some(child) = process(orphan.pid, &orphan.pid_started) else { return 0 };
+    let marker = [
+        ("QUORATE_TASK_ID".to_owned(), orphan.task.to_string()),
+        ("QUORATE_TERM".to_owned(), orphan.term.to_string()),
+        ("QUORATE_STORE".to_owned(), store_url.to_owned()),
+    ];
+    orphan::end(child, &marker, grace).await.ended
+}

@@ -1,0 +1,262 @@
+//! Keeping leases: a thread of its own, whatever the children or the machine's load do.
+//!
+//! Every third of a lease it renews all that this node holds, in one transaction. A task that is no longer held, or
+//! whose lease would end before the database answers again, loses its child at once: another may have the task.
+//! A hint that the ledger changed makes it look whether something was taken away, so that a cancel is felt in
+//! milliseconds and not at the next renewal.
+
+use quorate_model::{Result, TaskId, Term};
+use quorate_process::{Activity, Control};
+use quorate_service::SCHEMA;
+use quorate_service::task::{Held, Renew};
+use quorate_service::view::StillHeld;
+use quorate_store::{Options, Store, Url};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// Hints of changes are looked at no oftener than this.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The renewer of one node.
+#[derive(Debug)]
+pub(crate) struct Renewer {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    book: Mutex<Book>,
+    stop: Notify,
+}
+
+/// What this node holds.
+#[derive(Debug, Default)]
+struct Book {
+    tasks: HashMap<TaskId, Holding>,
+    agents: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Holding {
+    term: Term,
+    /// When the lease ends for certain, on this process's clock.
+    until: Instant,
+    control: Option<Control>,
+    seen: Option<Activity>,
+    lost: watch::Sender<Option<String>>,
+}
+
+impl Holding {
+    /// Returns whether the child showed a sign of life since the last time.
+    fn is_active(&mut self) -> bool {
+        let now = self.control.as_ref().map(Control::activity);
+        let active = now != self.seen;
+        self.seen = now;
+        active
+    }
+
+    fn lose(&self, reason: &str) {
+        self.lost.send_if_modified(|lost| {
+            let first = lost.is_none();
+            lost.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+        if let Some(control) = &self.control {
+            control.stop(reason);
+        }
+    }
+}
+
+/// A task that this node holds, for as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    shared: Arc<Shared>,
+    id: TaskId,
+    term: Term,
+    lost: watch::Receiver<Option<String>>,
+}
+
+impl Hold {
+    /// Gives the child that works at it, to be stopped if the task is lost.
+    pub(crate) fn attach(&self, control: Control) {
+        let mut book = self.shared.book();
+        let Some(holding) = book.tasks.get_mut(&self.id).filter(|h| h.term == self.term) else { return };
+        let lost = holding.lost.borrow().clone();
+        if let Some(reason) = lost {
+            control.stop(reason);
+        }
+        holding.control = Some(control);
+    }
+
+    /// Returns why the task is lost, if it is.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.lost.borrow().clone()
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut book = self.shared.book();
+        if book.tasks.get(&self.id).is_some_and(|h| h.term == self.term) {
+            book.tasks.remove(&self.id);
+        }
+    }
+}
+
+impl Shared {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Nothing panics while it holds the book; a poisoned one is still right.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the thread needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct RenewerOptions {
+    pub url: Url,
+    pub node: String,
+    pub lease: Duration,
+}
+
+impl Renewer {
+    pub(crate) fn start(store: &Store, options: RenewerOptions) -> Result<Renewer> {
+        let shared = Arc::new(Shared { book: Mutex::default(), stop: Notify::new() });
+        let (thread_shared, store) = (shared.clone(), store.clone());
+        let body = move || serve(&thread_shared, store, &options);
+        let thread = std::thread::Builder::new().name("renewer".into()).spawn(body).map_err(|e| {
+            quorate_model::Error::failed(format!("cannot start the thread that keeps leases: {e}"))
+        })?;
+        Ok(Renewer { shared, thread: Some(thread) })
+    }
+
+    /// Begins to keep the lease of a task that was just taken for `lease`.
+    pub(crate) fn hold(&self, id: TaskId, term: Term, lease: Duration) -> Hold {
+        let (sender, lost) = watch::channel(None);
+        let holding = Holding { term, until: Instant::now() + lease, control: None, seen: None, lost: sender };
+        self.shared.book().tasks.insert(id, holding);
+        Hold { shared: self.shared.clone(), id, term, lost }
+    }
+
+    /// Begins to keep the lease of an agent's session.
+    pub(crate) fn add_agent(&self, name: &str) {
+        self.shared.book().agents.insert(name.to_owned());
+    }
+
+    /// No longer keeps the lease of an agent's session.
+    pub(crate) fn remove_agent(&self, name: &str) {
+        self.shared.book().agents.remove(name);
+    }
+
+}
+
+impl Drop for Renewer {
+    /// Ends the thread. Leases that are still held end by themselves.
+    fn drop(&mut self) {
+        self.shared.stop.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has nothing left to keep.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(shared: &Shared, store: Store, options: &RenewerOptions) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Without a runtime nothing is renewed: every lease ends by itself, which is safe.
+    let Ok(runtime) = runtime else { return };
+    runtime.block_on(async {
+        let store = own_store(store, &options.url).await;
+        tokio::select! {
+            () = keep(shared, &store, options) => {}
+            () = shared.stop.notified() => {}
+        }
+    });
+}
+
+/// On PostgreSQL the thread has connections of its own, so that a busy pool cannot keep a renewal waiting.
+async fn own_store(store: Store, url: &Url) -> Store {
+    match url {
+        Url::Lite(_) => store,
+        Url::Pg(_) => {
+            let options = Options { connections: 1, ..Options::new(&SCHEMA) };
+            Store::open(url, options).await.unwrap_or(store)
+        }
+    }
+}
+
+async fn keep(shared: &Shared, store: &Store, options: &RenewerOptions) {
+    let mut changes = store.changes();
+    let mut renewed = Instant::now();
+    loop {
+        let due = (renewed + options.lease / 3).saturating_duration_since(Instant::now());
+        changes.wait(due).await;
+        if Instant::now() >= renewed + options.lease / 3 {
+            renewed = Instant::now();
+            renew(shared, store, options).await;
+        } else {
+            look(shared, store).await;
+            tokio::time::sleep(LOOK_EVERY.min(due)).await;
+        }
+    }
+}
+
+async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) {
+    let (held, agents) = {
+        let mut book = shared.book();
+        let held: Vec<Held> =
+            book.tasks.iter_mut().map(|(id, h)| Held { id: *id, term: h.term, active: h.is_active() }).collect();
+        (held, book.agents.iter().cloned().collect())
+    };
+    let sent = Instant::now();
+    let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
+    let request = Renew { held: held.clone(), agents, node: options.node.clone(), lease_ms };
+    // A database that does not answer must not keep us from stopping what we are about to lose.
+    match tokio::time::timeout(options.lease / 3, store.write(request)).await {
+        Ok(Ok(kept)) => settle(shared, &held, &kept, sent + options.lease),
+        Ok(Err(_)) | Err(_) => {}
+    }
+    lose_what_ends(shared, options.lease);
+}
+
+fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
+    let mut book = shared.book();
+    for held in asked {
+        let Some(holding) = book.tasks.get_mut(&held.id).filter(|h| h.term == held.term) else { continue };
+        if kept.contains(&held.id) {
+            holding.until = until;
+        } else {
+            holding.lose(TAKEN_AWAY);
+        }
+    }
+}
+
+const TAKEN_AWAY: &str = "the task is no longer ours: its term has changed";
+const UNREACHABLE: &str = "the lease could not be renewed before its end: the database did not answer";
+
+/// Stops children early enough that they are gone when another may take their task.
+fn lose_what_ends(shared: &Shared, lease: Duration) {
+    let margin = lease / 3;
+    for holding in shared.book().tasks.values() {
+        if holding.until.saturating_duration_since(Instant::now()) < margin {
+            holding.lose(UNREACHABLE);
+        }
+    }
+}
+
+/// Looks whether something was taken away since the last renewal.
+async fn look(shared: &Shared, store: &Store) {
+    let held: Vec<(TaskId, Term)> = shared.book().tasks.iter().map(|(id, h)| (*id, h.term)).collect();
+    if held.is_empty() {
+        return;
+    }
+    let Ok(still) = store.read(StillHeld { held: held.clone() }).await else { return };
+    let book = shared.book();
+    for (id, term) in held.iter().filter(|(id, _)| !still.contains(id)) {
+        if let Some(holding) = book.tasks.get(id).filter(|h| h.term == *term) {
+            holding.lose(TAKEN_AWAY);
+        }
+    }
+}

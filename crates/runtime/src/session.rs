@@ -1,0 +1,103 @@
+//! One agent's session: take a task, run the attempt, again, until told to stop.
+//!
+//! Here lives the loop and its beginning and end in the ledger. What an attempt is lives in `attempt`.
+
+use crate::attempt;
+use crate::node::Shared;
+use crate::stop::{Level, Stop};
+use crate::team::Member;
+use quorate_model::{Kind, Result};
+use quorate_service::agent::{Begin, End};
+use quorate_service::task::{Take, Taken};
+use quorate_store::Changes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Without a hint of a change, an idle agent looks this often.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long an agent rests when the ledger cannot be reached.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// An agent at work in this node.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) member: Member,
+    /// The member's name, or `NAME@NODE` when that name is at work elsewhere.
+    pub(crate) name: String,
+    pub(crate) stop: Stop,
+}
+
+impl Session {
+    pub(crate) async fn begin(shared: Arc<Shared>, member: Member, stop: Stop) -> Result<Session> {
+        let name = member.name.clone();
+        let mut session = Session { shared, member, name, stop };
+        match session.register().await {
+            Err(error) if error.kind == Kind::Conflict => {
+                session.name = format!("{}@{}", session.member.name, session.shared.node);
+                session.register().await?;
+            }
+            other => other?,
+        }
+        session.shared.renewer.add_agent(&session.name);
+        Ok(session)
+    }
+
+    async fn register(&self) -> Result<()> {
+        let begin = Begin {
+            name: self.name.clone(),
+            driver: self.member.driver.clone(),
+            capabilities: self.member.stored_capabilities(),
+            node: self.shared.node.clone(),
+            host: self.shared.host.clone(),
+            pid: std::process::id().into(),
+            lease_ms: self.shared.config.health.lease_ms,
+        };
+        self.shared.store.write(begin).await.map(drop)
+    }
+
+    pub(crate) async fn serve(mut self) {
+        let mut changes = self.shared.store.changes();
+        while self.stop.level() == Level::Go {
+            match self.take().await {
+                Ok(Some(taken)) => attempt::run(&mut self, taken).await,
+                Ok(None) => self.wait(&mut changes, LOOK_EVERY).await,
+                Err(error) => {
+                    self.shared.say(format!("{}: {error}", self.name));
+                    self.rest(AWAY).await;
+                }
+            }
+        }
+        self.shared.renewer.remove_agent(&self.name);
+        // The lease of the session ends by itself if the ledger cannot be told.
+        let _ = self.shared.store.write(End { name: self.name.clone(), node: self.shared.node.clone() }).await;
+    }
+
+    async fn take(&self) -> Result<Option<Taken>> {
+        let take = Take {
+            agent: self.name.clone(),
+            capabilities: self.member.capabilities.clone(),
+            kinds: self.member.kinds,
+            run: self.shared.run,
+            lease_ms: self.shared.config.health.lease_ms,
+            node: Some(self.shared.node.clone()),
+            resume: false,
+        };
+        self.shared.store.write(take).await
+    }
+
+    async fn wait(&mut self, changes: &mut Changes, limit: Duration) {
+        tokio::select! {
+            () = changes.wait(limit) => {}
+            () = self.stop.reached(Level::Finish) => {}
+        }
+    }
+
+    /// Does nothing for a while, unless told to stop.
+    pub(crate) async fn rest(&mut self, pause: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.stop.reached(Level::Finish) => {}
+        }
+    }
+}
