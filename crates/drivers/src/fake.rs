@@ -80,8 +80,8 @@ const BEATS: i64 = 5;
 /// # Errors
 /// `Invalid` for a document that is no task, `Failed` when a file or the output cannot be written.
 pub fn run(document: &str, out: &mut dyn Write) -> Result<u8> {
-    let task: serde_json::Value =
-        serde_json::from_str(document).map_err(|e| Error::invalid(format!("the task on standard input is no JSON: {e}")))?;
+    let task: serde_json::Value = serde_json::from_str(document)
+        .map_err(|e| Error::invalid(format!("the task on standard input is no JSON: {e}")))?;
     let prompt = task["prompt"].as_str().unwrap_or_default();
     let attempt = task["attempt"].as_i64().unwrap_or(1);
     for step in script(prompt, attempt)? {
@@ -99,7 +99,9 @@ fn perform(step: &Step, out: &mut dyn Write) -> Result<Option<u8>> {
         Step::Work(ms) => work(*ms, out)?,
         Step::Write(file, text) => std::fs::write(file, format!("{text}\n"))
             .map_err(|e| Error::failed(format!("cannot write {file}: {e}")))?,
-        Step::Result(value) => line(out, &serde_json::json!({ "quorate": "result", "value": value }).to_string())?,
+        Step::Result(value) => {
+            line(out, &serde_json::json!({ "quorate": "result", "value": value }).to_string())?
+        }
         Step::Fail(why) => {
             line(out, why)?;
             return Ok(Some(1));
@@ -128,7 +130,9 @@ fn die() -> Result<()> {
 }
 
 fn line(out: &mut dyn Write, text: &str) -> Result<()> {
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|e| Error::failed(format!("cannot write: {e}")))
+    writeln!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|e| Error::failed(format!("cannot write: {e}")))
 }
 
 #[cfg(test)]
@@ -140,7 +144,8 @@ mod tests {
         let text = "say hello\nattempt 1: die\n  attempt 2: result {\"n\": 1}\nwork 500ms";
         let first = [Step::Say("hello".into()), Step::Die, Step::Work(500)];
         assert_eq!(script(text, 1).unwrap(), first);
-        let second = [Step::Say("hello".into()), Step::Result(serde_json::json!({ "n": 1 })), Step::Work(500)];
+        let second =
+            [Step::Say("hello".into()), Step::Result(serde_json::json!({ "n": 1 })), Step::Work(500)];
         assert_eq!(script(text, 2).unwrap(), second);
     }
 

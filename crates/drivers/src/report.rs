@@ -90,7 +90,10 @@ mod tests {
         check(ExitKind::Exited(0), Report::Done { result: Some("{\"n\":1}".into()) });
         check(ExitKind::Exited(3), Report::Failed { reason: "exited with code 3".into() });
         check(ExitKind::Signalled(9), Report::Died { reason: "was ended by signal 9 (SIGKILL)".into() });
-        check(ExitKind::TimedOut, Report::TimedOut { reason: "was stopped at its timeout after 1500 ms".into() });
+        check(
+            ExitKind::TimedOut,
+            Report::TimedOut { reason: "was stopped at its timeout after 1500 ms".into() },
+        );
         check(ExitKind::Stopped("x".into()), Report::Stopped { reason: "x".into() });
     }
 

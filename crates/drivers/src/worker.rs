@@ -45,8 +45,11 @@ impl Worker {
                 command
             }
             (None, _) => {
-                return Err(Error::invalid(format!("agent `{}` has no command for a task without `run`", assignment.agent))
-                    .hint("give its table in quorate.toml a `command`, or the task a `run`"));
+                return Err(Error::invalid(format!(
+                    "agent `{}` has no command for a task without `run`",
+                    assignment.agent
+                ))
+                .hint("give its table in quorate.toml a `command`, or the task a `run`"));
             }
         };
         command.stdin = assignment.document.clone().into_bytes();
@@ -72,9 +75,11 @@ impl Worker {
         command.env = assignment.env();
         command.env.extend(self.env.iter().cloned());
         command.marker = assignment.marker();
-        command.limits = self.limits.clone();
+        command.limits = self.limits;
         command.grace = self.grace;
         // What is secret in our own environment must not appear in kept output either, however a child got hold of it.
-        command.mask = Mask::from_env(std::env::vars());
+        let ours = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        command.mask = Mask::from_env(ours);
     }
 }

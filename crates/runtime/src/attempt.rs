@@ -22,6 +22,8 @@ use tokio::sync::mpsc;
 const MESSAGES_MAX: usize = 64;
 /// Progress is written no oftener than this; the latest counts.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// Progress that the ledger does not take within so long is dropped.
+const PROGRESS_WAIT: Duration = Duration::from_secs(2);
 /// How long a report is tried again while the database is away.
 const INSIST: Duration = Duration::from_secs(15 * 60);
 /// Signs of life are looked at this often, for agents with `stop_stuck_after`.
@@ -68,7 +70,13 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
 }
 
 /// Keeps the child company until it ends.
-async fn attend(session: &mut Session, taken: &Taken, assignment: &Assignment, hold: &Hold, child: Child) -> Exit {
+async fn attend(
+    session: &mut Session,
+    taken: &Taken,
+    assignment: &Assignment,
+    hold: &Hold,
+    child: Child,
+) -> Exit {
     let (control, child_id) = (child.control(), child.id());
     hold.attach(control.clone());
     let (sender, messages) = mpsc::channel(MESSAGES_MAX);
@@ -83,39 +91,47 @@ async fn attend(session: &mut Session, taken: &Taken, assignment: &Assignment, h
     };
     let stop_stuck = session.shared.config.health.stop_stuck_after_ms;
     let mut stop = session.stop.clone();
-    let ended = supervise(child, sender);
+    let ended = async { tokio::join!(supervise(child, sender), pass_on(&store, taken, messages)).0 };
     let watch = async {
         tokio::join!(
             async { drop(store.write(started).await) },
-            pass_on(&store, taken, messages),
             stop_when_stuck(&control, stop_stuck),
             async {
                 stop.reached(Level::Now).await;
                 control.stop(NODE_STOPS);
+                std::future::pending::<()>().await;
             },
         );
     };
     tokio::select! {
         exit = ended => exit,
-        () = watch => unreachable!("waiting to be told to stop never ends before the child"),
+        () = watch => unreachable!("the watch goes on until the child has ended"),
     }
 }
 
-/// Writes the latest progress, at most a few times a second.
+/// Writes the latest progress, at most a few times a second, until the child has ended.
 async fn pass_on(store: &Store, taken: &Taken, mut messages: mpsc::Receiver<Message>) {
-    while let Some(message) = messages.recv().await {
-        let mut latest = message;
-        while let Ok(message) = messages.try_recv() {
-            latest = message;
+    let mut due = Instant::now();
+    while let Some(first) = next_progress(&mut messages).await {
+        let mut latest = first;
+        while let Ok(Some(progress)) = tokio::time::timeout_at(due.into(), next_progress(&mut messages)).await {
+            latest = progress;
         }
-        if let Message::Progress { percent, message } = latest {
-            let progress = Progress { id: taken.task.id, term: taken.task.term, percent, message };
-            // Refused or unwritten progress is not worth a word: the renewer notices what it means.
-            let _ = store.write(progress).await;
-            tokio::time::sleep(PROGRESS_EVERY).await;
+        let (percent, message) = latest;
+        let progress = Progress { id: taken.task.id, term: taken.task.term, percent, message };
+        // Refused or unwritten progress is not worth a word: the renewer notices what it means.
+        let _ = tokio::time::timeout(PROGRESS_WAIT, store.write(progress)).await;
+        due = Instant::now() + PROGRESS_EVERY;
+    }
+}
+
+/// Waits for the next word of progress. Results are read at the end; what could not be understood is in the log.
+async fn next_progress(messages: &mut mpsc::Receiver<Message>) -> Option<(Option<i64>, Option<String>)> {
+    loop {
+        if let Message::Progress { percent, message } = messages.recv().await? {
+            return Some((percent, message));
         }
     }
-    std::future::pending().await
 }
 
 /// Stops a child that shows no sign of life for so long: only where a person asked for it.
@@ -138,13 +154,25 @@ async fn stop_when_stuck(control: &Control, after_ms: Option<i64>) {
 
 /// Returns the promised files that are not there.
 fn missing_outputs(taken: &Taken, assignment: &Assignment) -> Option<String> {
-    let missing: Vec<&str> =
-        taken.task.outputs.iter().map(String::as_str).filter(|file| !assignment.dir.join(file).exists()).collect();
+    let missing: Vec<&str> = taken
+        .task
+        .outputs
+        .iter()
+        .map(String::as_str)
+        .filter(|file| !assignment.dir.join(file).exists())
+        .collect();
     (!missing.is_empty()).then(|| format!("said to be done, but did not leave {}", missing.join(", ")))
 }
 
 /// Says in the ledger what the attempt came to.
-async fn settle(session: &mut Session, taken: &Taken, hold: &Hold, exit: &Exit, missing: Option<String>, own: bool) {
+async fn settle(
+    session: &mut Session,
+    taken: &Taken,
+    hold: &Hold,
+    exit: &Exit,
+    missing: Option<String>,
+    own: bool,
+) {
     let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
     let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone());
     let answer = match (report(exit), missing) {
@@ -178,7 +206,13 @@ async fn done(session: &Session, taken: &Taken, result: Option<String>, tail: Op
     Ok(())
 }
 
-async fn fail(session: &Session, taken: &Taken, reason: String, outcome: Outcome, tail: Option<String>) -> Result<()> {
+async fn fail(
+    session: &Session,
+    taken: &Taken,
+    reason: String,
+    outcome: Outcome,
+    tail: Option<String>,
+) -> Result<()> {
     let store = &session.shared.store;
     let fail = Fail {
         id: taken.task.id,

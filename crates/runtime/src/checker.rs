@@ -8,7 +8,7 @@ use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::{Result, TaskState};
 use quorate_process::{Limits, supervise};
 use quorate_service::run;
-use quorate_service::task::{Release, SettleCheck, Task, TakeCheck};
+use quorate_service::task::{Release, SettleCheck, TakeCheck, Task};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;

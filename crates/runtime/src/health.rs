@@ -71,7 +71,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
 /// Asks to lead and checks; answers with `None` while another node leads.
 async fn tick(shared: &Shared, judge: bool) -> Result<Option<Checked>> {
     let health = &shared.config.health;
-    let lead = Lead { duty: "health", node: shared.node_id, lease_ms: health.lease_ms.max(health.interval_ms * 2) };
+    let lead =
+        Lead { duty: "health", node: shared.node_id, lease_ms: health.lease_ms.max(health.interval_ms * 2) };
     if shared.store.write(lead).await?.is_none() {
         return Ok(None);
     }

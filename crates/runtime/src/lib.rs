@@ -22,6 +22,6 @@ mod stop;
 mod team;
 
 pub use node::{Node, NodeOptions};
-pub use orphans::end_orphans;
+pub use orphans::{end_orphans, is_running, running_here};
 pub use stop::{Level, Stop, Stopper};
 pub use team::{Member, team};

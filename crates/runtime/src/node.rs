@@ -161,8 +161,10 @@ async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>
     let begin = Begin { kind: options.kind, host: host.clone(), pid, pid_started, folder, lease_ms };
     let node_id = store.write(begin).await?;
     let lease = Duration::from_millis(u64::try_from(lease_ms).unwrap_or(60_000));
-    let renewer =
-        Renewer::start(&store, RenewerOptions { url: options.url.clone(), node: node_id.to_string(), lease })?;
+    let renewer = Renewer::start(
+        &store,
+        RenewerOptions { url: options.url.clone(), node: node_id.to_string(), lease },
+    )?;
     Ok(Shared {
         store,
         url: options.url,

@@ -22,9 +22,19 @@ fn read_start(text: &str) -> Option<u64> {
 
 /// The process of this program, as it is stored.
 pub(crate) fn own_process() -> Result<(i64, String)> {
-    let pid = i32::try_from(std::process::id()).map_err(|_| Error::failed("the process number is out of range"))?;
+    let pid =
+        i32::try_from(std::process::id()).map_err(|_| Error::failed("the process number is out of range"))?;
     let start = start_time(pid).ok_or_else(|| Error::failed("cannot read /proc/self/stat"))?;
     Ok((pid.into(), stored_start(start)?))
+}
+
+/// Lists the nodes of this host that run.
+///
+/// # Errors
+/// `Unavailable` when the ledger cannot be read.
+pub async fn running_here(store: &Store) -> Result<Vec<Node>> {
+    let host = host()?;
+    Ok(store.read(List).await?.into_iter().filter(|node| node.host == host && is_running(node)).collect())
 }
 
 /// Ends what dead nodes of this host left behind; answers with how many processes were ended.
@@ -46,7 +56,8 @@ pub async fn end_orphans(store: &Store, store_url: &str, grace: Duration) -> Res
     Ok(ended)
 }
 
-fn is_running(node: &Node) -> bool {
+/// Returns whether the very process of a node of this host still runs.
+pub fn is_running(node: &Node) -> bool {
     process(node.pid, &node.pid_started).is_some_and(ProcessId::is_alive)
 }
 

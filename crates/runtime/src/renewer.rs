@@ -135,7 +135,8 @@ impl Renewer {
     /// Begins to keep the lease of a task that was just taken for `lease`.
     pub(crate) fn hold(&self, id: TaskId, term: Term, lease: Duration) -> Hold {
         let (sender, lost) = watch::channel(None);
-        let holding = Holding { term, until: Instant::now() + lease, control: None, seen: None, lost: sender };
+        let holding =
+            Holding { term, until: Instant::now() + lease, control: None, seen: None, lost: sender };
         self.shared.book().tasks.insert(id, holding);
         Hold { shared: self.shared.clone(), id, term, lost }
     }
@@ -149,7 +150,6 @@ impl Renewer {
     pub(crate) fn remove_agent(&self, name: &str) {
         self.shared.book().agents.remove(name);
     }
-
 }
 
 impl Drop for Renewer {
@@ -206,17 +206,19 @@ async fn keep(shared: &Shared, store: &Store, options: &RenewerOptions) {
 async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) {
     let (held, agents) = {
         let mut book = shared.book();
-        let held: Vec<Held> =
-            book.tasks.iter_mut().map(|(id, h)| Held { id: *id, term: h.term, active: h.is_active() }).collect();
+        let held: Vec<Held> = book
+            .tasks
+            .iter_mut()
+            .map(|(id, h)| Held { id: *id, term: h.term, active: h.is_active() })
+            .collect();
         (held, book.agents.iter().cloned().collect())
     };
     let sent = Instant::now();
     let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
     let request = Renew { held: held.clone(), agents, node: options.node.clone(), lease_ms };
     // A database that does not answer must not keep us from stopping what we are about to lose.
-    match tokio::time::timeout(options.lease / 3, store.write(request)).await {
-        Ok(Ok(kept)) => settle(shared, &held, &kept, sent + options.lease),
-        Ok(Err(_)) | Err(_) => {}
+    if let Ok(Ok(kept)) = tokio::time::timeout(options.lease / 3, store.write(request)).await {
+        settle(shared, &held, &kept, sent + options.lease);
     }
     lose_what_ends(shared, options.lease);
 }

@@ -70,7 +70,8 @@ impl Session {
         }
         self.shared.renewer.remove_agent(&self.name);
         // The lease of the session ends by itself if the ledger cannot be told.
-        let _ = self.shared.store.write(End { name: self.name.clone(), node: self.shared.node.clone() }).await;
+        let _ =
+            self.shared.store.write(End { name: self.name.clone(), node: self.shared.node.clone() }).await;
     }
 
     async fn take(&self) -> Result<Option<Taken>> {

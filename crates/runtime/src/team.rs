@@ -59,7 +59,6 @@ impl Member {
                 limits: Limits {
                     memory_bytes: table.resources.memory_bytes,
                     cpu_percent: table.resources.cpu_percent,
-                    ..Limits::default()
                 },
                 grace: grace(config),
             },

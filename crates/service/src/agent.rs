@@ -3,6 +3,7 @@
 //! Here live registering, sessions (one life of one agent process, held by lease and term), pause, resume, kill
 //! and removal. What an agent's state is called is read from facts by `model::agent`.
 
+use crate::claim::release_of_agent;
 use crate::task::{self, Task};
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
 use quorate_store::{Row, Sql, Tx, Write, args};
@@ -178,6 +179,9 @@ impl Write for Seen {
 }
 
 /// Begins a session: one life of one agent process. A name whose session is alive elsewhere is refused.
+///
+/// Begun again in the node where it lives, it keeps its count of respawns and its brake: only another node, or a
+/// person, lifts them.
 #[derive(Debug, Clone)]
 pub struct Begin {
     /// Its name.
@@ -201,15 +205,18 @@ impl Write for Begin {
 
     async fn apply(&self, tx: &mut Tx) -> Result<Term> {
         let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
-        if find(tx, &self.name).await?.is_none() {
+        if find(tx, &self.name).await?.is_none_or(|agent| agent.removed) {
             tx.record(added(&self.name, &self.driver));
         }
         let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_until, heartbeat_at, created_at)
                    values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms())
                    on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
-                      state = 'ready', reason = null, removed = 0, node = excluded.node, host = excluded.host,
-                      pid = excluded.pid, term = agents.term + 1, lease_until = excluded.lease_until,
-                      heartbeat_at = excluded.heartbeat_at, respawns = 0, last_crash = null
+                      state = case when agents.state = 'failed' and agents.node = excluded.node then 'failed' else 'ready' end,
+                      reason = case when agents.state = 'failed' and agents.node = excluded.node then agents.reason end,
+                      respawns = case when agents.node = excluded.node then agents.respawns else 0 end,
+                      last_crash = case when agents.node = excluded.node then agents.last_crash end,
+                      removed = 0, node = excluded.node, host = excluded.host, pid = excluded.pid,
+                      term = agents.term + 1, lease_until = excluded.lease_until, heartbeat_at = excluded.heartbeat_at
                    where agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node
                    returning term";
         let args = args![&self.name, &self.driver, capabilities, &self.node, &self.host, self.pid, self.lease_ms];
@@ -241,6 +248,7 @@ impl Write for End {
                     where name = $1 and node = $2";
         if tx.run(sql, args![&self.name, &self.node]).await? > 0 {
             tx.record(Event::new(EventKind::AgentStopped, format!("{} stopped", self.name)).agent(&self.name));
+            release_of_agent(tx, &self.name).await?;
         }
         Ok(())
     }
@@ -284,6 +292,7 @@ impl Write for Crash {
             tx.later("update agents set state = 'failed', reason = $2 where name = $1", args![&self.name, &reason]);
             let event = Event::new(EventKind::AgentFailed, format!("{} failed: {reason}", self.name));
             tx.record(event.agent(&self.name).task(self.task));
+            release_of_agent(tx, &self.name).await?;
             return Ok(AfterCrash::Failed);
         }
         let respawns = agent.respawns + i64::from(counts);
@@ -375,5 +384,5 @@ async fn remove(tx: &mut Tx, agent: &Agent) -> Result<()> {
             .hint(format!("quorate agent kill {}, then remove it", agent.name)));
     }
     tx.later("update agents set removed = 1, lease_until = null, node = null where name = $1", args![&agent.name]);
-    Ok(())
+    release_of_agent(tx, &agent.name).await
 }

@@ -4,18 +4,28 @@
 //! grant overlaps. A claim's id is its term: it grows with every holding, whatever the resource is called, so it
 //! also orders holders of resources that only overlap. What overlaps is decided in `model::resource`.
 //!
-//! A claim ends when it is released, when its task ends or changes hands, or when its time is over. Of a task
-//! that is `verifying` the claims stay until the check is settled: the work is not done before.
+//! A claim ends when it is released, when its task ends or changes hands, when its agent goes, or when its time is
+//! over. What a task takes together with itself has no time of its own (`ttl_ms` is null): it ends when the task's
+//! holding does, in the same transaction, so that an owner who may still write also still holds. Of a task that is
+//! `verifying` all claims stay until the check is settled: the work is not done before.
+//!
+//! Who came first is served first: a refused wish that waits keeps later ones that overlap out, and so does a ready
+//! task that was passed over for its claims for [`PATIENCE_MS`]. Nobody is kept out by someone who waits for him.
 
 use crate::task::{self, Task};
 use quorate_model::resource::{Mode, Resource, conflict};
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, TaskState, Term};
 use quorate_store::{Dialect, Row, Tx, Write, args};
+use std::collections::BTreeSet;
 
 /// Resources in one request at most.
 pub const RESOURCES_MAX: usize = 256;
 /// A waiter that has not asked for so long is gone and lets others pass.
-const WAITER_GONE_MS: i64 = 15_000;
+pub const WAITER_GONE_MS: i64 = 15_000;
+/// A ready task that was passed over for its claims for so long keeps later ones that overlap out, in milliseconds.
+pub const PATIENCE_MS: i64 = 60_000;
+/// Tasks that keep others out at most, the first in order.
+const IMPATIENT_MAX: i64 = 64;
 
 /// A live claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +75,8 @@ fn mode(text: &str) -> Mode {
 
 macro_rules! live {
     () => {
-        "(c.expires_at > now_ms() or exists (select 1 from tasks t where t.id = c.task_id and t.state = 'verifying'))"
+        "(c.expires_at > now_ms() or (c.ttl_ms is null and exists
+            (select 1 from tasks t where t.id = c.task_id and t.state in ('running', 'verifying'))))"
     };
 }
 
@@ -84,8 +95,18 @@ pub(crate) struct Wish<'a> {
     pub mode: Mode,
     pub ttl_ms: i64,
     pub task: Option<TaskId>,
-    /// The wisher's place among those who wait; `None` stands behind all of them.
-    pub place: Option<i64>,
+    pub place: Place,
+}
+
+/// Behind whom a wish stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Behind all who wait.
+    Last,
+    /// Behind those who joined the queue before this one.
+    Queue(i64),
+    /// A task's own claims: behind the queue, and behind the impatient tasks before it in order.
+    Task { priority: i64, id: TaskId },
 }
 
 /// Why a wish is not granted.
@@ -94,7 +115,7 @@ pub(crate) enum Refused {
     /// Someone holds a resource that overlaps.
     Held { wanted: String, by: Claim },
     /// Someone who came earlier waits for a resource that overlaps.
-    Behind { wanted: String, agent: String },
+    Behind { wanted: String, who: String },
 }
 
 impl Refused {
@@ -107,7 +128,7 @@ impl Refused {
                 let until = crate::time::rfc3339(by.expires_at);
                 format!("{wanted}, held{name} by {}{task} until {until}", by.agent)
             }
-            Refused::Behind { wanted, agent } => format!("{wanted}, for which {agent} waits since earlier"),
+            Refused::Behind { wanted, who } => format!("{wanted}, for which {who} waits since earlier"),
         }
     }
 
@@ -118,39 +139,146 @@ impl Refused {
                 serde_json::json!({ "held_by": by.agent, "held": by.resource, "held_task": by.task.map(|t| t.0),
                                     "until": crate::time::rfc3339(by.expires_at) }),
             ),
-            Refused::Behind { wanted, agent } => (wanted, serde_json::json!({ "behind": agent })),
+            Refused::Behind { wanted, who } => (wanted, serde_json::json!({ "behind": who })),
         };
         let message = format!("{agent} was refused {}", self.said());
         Event::new(EventKind::ClaimRefused, message).agent(agent).resource(wanted).data(data)
     }
 }
 
-/// Takes all resources of a wish, or none. Holds the claims lock for the rest of the transaction.
-///
-/// An agent never conflicts with itself; what it holds already in the same name and mode is renewed.
-pub(crate) async fn grant(tx: &mut Tx, wish: &Wish<'_>) -> Result<std::result::Result<Vec<Claim>, Refused>> {
-    lock_claims(tx).await?;
-    let live = tx
-        .all(concat!("select ", columns!(), " from claims c where ", live!(), " order by c.id"), &[], Claim::from_row)
-        .await?;
-    let wanted = wish.resources.iter().map(|text| Resource::from_stored(text)).collect::<Result<Vec<_>>>()?;
-    if let Some(refused) = held_by_another(wish, &wanted, &live)? {
-        return Ok(Err(refused));
+/// What stands in the way of wishes, seen at one moment. Who has it holds the claims lock for the rest of the
+/// transaction, so that nothing is granted beside it.
+pub(crate) struct Ground {
+    live: Vec<(Claim, Resource)>,
+    waiting: Vec<Waiter>,
+}
+
+/// Someone who came first and waits: an agent in the queue, or a task that has lost its patience.
+struct Waiter {
+    place: Place,
+    who: String,
+    resources: Vec<Resource>,
+    mode: Mode,
+}
+
+impl Ground {
+    /// Takes the claims lock and looks.
+    pub(crate) async fn look(tx: &mut Tx) -> Result<Ground> {
+        lock_claims(tx).await?;
+        let sql = concat!("select ", columns!(), " from claims c where ", live!(), " order by c.id");
+        let live = tx.all(sql, &[], Claim::from_row).await?;
+        let live = live.into_iter().map(|claim| Ok((Resource::from_stored(&claim.resource)?, claim)));
+        let live = live.map(|pair: Result<_>| pair.map(|(resource, claim)| (claim, resource))).collect::<Result<_>>()?;
+        let mut waiting = queue(tx).await?;
+        waiting.extend(impatient(tx).await?);
+        Ok(Ground { live, waiting })
     }
-    if let Some(refused) = behind_another(tx, wish, &wanted).await? {
-        return Ok(Err(refused));
+
+    /// Returns who stands in the way of a wish, if anyone does. An agent never conflicts with itself.
+    pub(crate) fn refusal(&self, wish: &Wish<'_>) -> Result<Option<Refused>> {
+        let wanted = read_names(wish.resources)?;
+        Ok(self.held_by_another(wish, &wanted).or_else(|| self.behind_another(wish, &wanted)))
     }
-    let mut taken = Vec::with_capacity(wanted.len());
-    for resource in &wanted {
-        let own = live.iter().find(|c| {
-            c.agent == wish.agent && c.resource == resource.as_str() && c.mode == wish.mode && c.task == wish.task
-        });
-        taken.push(match own {
-            Some(claim) => renew(tx, claim, wish.ttl_ms).await?,
-            None => insert(tx, wish, resource).await?,
-        });
+
+    fn held_by_another(&self, wish: &Wish<'_>, wanted: &[Resource]) -> Option<Refused> {
+        self.live.iter().filter(|(claim, _)| claim.agent != wish.agent).find_map(|(claim, held)| {
+            let resource = wanted.iter().find(|r| conflict(r, wish.mode, held, claim.mode))?;
+            Some(Refused::Held { wanted: resource.to_string(), by: claim.clone() })
+        })
     }
-    Ok(Ok(taken))
+
+    fn behind_another(&self, wish: &Wish<'_>, wanted: &[Resource]) -> Option<Refused> {
+        self.waiting.iter().filter(|waiter| waiter.is_before(wish) && !self.waits_for(waiter, wish.agent)).find_map(|waiter| {
+            let resource = wanted.iter().find(|r| waiter.wants(r, wish.mode))?;
+            Some(Refused::Behind { wanted: resource.to_string(), who: waiter.who.clone() })
+        })
+    }
+
+    /// Returns whether the waiter waits for something that `agent` holds: to be kept out by him would be a circle.
+    fn waits_for(&self, waiter: &Waiter, agent: &str) -> bool {
+        self.live.iter().any(|(claim, held)| claim.agent == agent && waiter.wants(held, claim.mode))
+    }
+
+    /// Keeps later wishes out on behalf of a task that was passed over.
+    pub(crate) fn add_impatient(&mut self, task: &Task) -> Result<()> {
+        self.waiting.push(impatient_task(task.id, task.priority, &task.claims)?);
+        Ok(())
+    }
+
+    /// Takes all resources of a wish that nothing stands in the way of.
+    ///
+    /// What the agent holds already in the same name and mode is renewed.
+    pub(crate) async fn take(&self, tx: &mut Tx, wish: &Wish<'_>) -> Result<Vec<Claim>> {
+        let mut taken = Vec::with_capacity(wish.resources.len());
+        for resource in read_names(wish.resources)? {
+            let own = self.live.iter().map(|(claim, _)| claim).find(|c| {
+                c.agent == wish.agent && c.resource == resource.as_str() && c.mode == wish.mode && c.task == wish.task
+            });
+            taken.push(match own {
+                Some(claim) => renew(tx, claim, wish.ttl_ms).await?,
+                None => insert(tx, wish, &resource).await?,
+            });
+        }
+        Ok(taken)
+    }
+}
+
+impl Waiter {
+    fn is_before(&self, wish: &Wish<'_>) -> bool {
+        match (self.place, wish.place) {
+            (Place::Queue(_), _) if self.who == wish.agent => false,
+            (Place::Queue(mine), Place::Queue(other)) => mine < other,
+            (Place::Task { priority, id }, Place::Task { priority: other, id: other_id }) => {
+                (priority, id) < (other, other_id)
+            }
+            _ => true,
+        }
+    }
+
+    fn wants(&self, resource: &Resource, mode: Mode) -> bool {
+        self.resources.iter().any(|own| conflict(own, self.mode, resource, mode))
+    }
+}
+
+/// Reads names, each once.
+fn read_names(names: &[String]) -> Result<Vec<Resource>> {
+    let mut read = Vec::<Resource>::with_capacity(names.len());
+    for name in names {
+        let resource = Resource::from_stored(name)?;
+        if !read.contains(&resource) {
+            read.push(resource);
+        }
+    }
+    Ok(read)
+}
+
+async fn queue(tx: &mut Tx) -> Result<Vec<Waiter>> {
+    let sql = "select id, resources, agent, mode from claim_waits
+                where deadline > now_ms() and seen_at > now_ms() - $1 order by id";
+    tx.all(sql, args![WAITER_GONE_MS], |row| {
+        Ok(Waiter {
+            place: Place::Queue(row.int("id")?),
+            who: row.text("agent")?,
+            resources: read_names(&task::list(row.opt_text("resources")?))?,
+            mode: mode(&row.text("mode")?),
+        })
+    })
+    .await
+}
+
+async fn impatient(tx: &mut Tx) -> Result<Vec<Waiter>> {
+    let sql = "select id, priority, claims from tasks
+                where state = 'ready' and claims_since <= now_ms() - $1 and claims_seen > now_ms() - $2
+                order by priority, id limit $3";
+    tx.all(sql, args![PATIENCE_MS, WAITER_GONE_MS, IMPATIENT_MAX], |row| {
+        impatient_task(TaskId(row.int("id")?), row.int("priority")?, &task::list(row.opt_text("claims")?))
+    })
+    .await
+}
+
+fn impatient_task(id: TaskId, priority: i64, claims: &[String]) -> Result<Waiter> {
+    let place = Place::Task { priority, id };
+    Ok(Waiter { place, who: format!("task {id}"), resources: read_names(claims)?, mode: Mode::Exclusive })
 }
 
 /// Two grants must not look at the same moment: each would miss the other's rows.
@@ -162,49 +290,19 @@ async fn lock_claims(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
-fn held_by_another(wish: &Wish<'_>, wanted: &[Resource], live: &[Claim]) -> Result<Option<Refused>> {
-    for claim in live.iter().filter(|claim| claim.agent != wish.agent) {
-        let held = Resource::from_stored(&claim.resource)?;
-        if let Some(resource) = wanted.iter().find(|r| conflict(r, wish.mode, &held, claim.mode)) {
-            return Ok(Some(Refused::Held { wanted: resource.to_string(), by: claim.clone() }));
-        }
-    }
-    Ok(None)
-}
-
-async fn behind_another(tx: &mut Tx, wish: &Wish<'_>, wanted: &[Resource]) -> Result<Option<Refused>> {
-    let sql = "select resources, agent, mode from claim_waits
-                where id < $1 and agent <> $2 and deadline > now_ms() and seen_at > now_ms() - $3 order by id";
-    let waiters = tx
-        .all(sql, args![wish.place.unwrap_or(i64::MAX), wish.agent, WAITER_GONE_MS], |row| {
-            Ok((task::list(row.opt_text("resources")?), row.text("agent")?, mode(&row.text("mode")?)))
-        })
-        .await?;
-    for (resources, agent, mode) in waiters {
-        for text in &resources {
-            let other = Resource::from_stored(text)?;
-            if let Some(resource) = wanted.iter().find(|r| conflict(r, wish.mode, &other, mode)) {
-                return Ok(Some(Refused::Behind { wanted: resource.to_string(), agent }));
-            }
-        }
-    }
-    Ok(None)
-}
-
 async fn insert(tx: &mut Tx, wish: &Wish<'_>, resource: &Resource) -> Result<Claim> {
-    let sql = concat!(
-        "insert into claims as c (resource, agent, task_id, mode, taken_at, ttl_ms, expires_at)
-         values ($1, $2, $3, $4, now_ms(), $5, now_ms() + $5) returning ",
-        "id, resource, agent, task_id, mode, taken_at, expires_at"
-    );
-    let args = args![resource.as_str(), wish.agent, wish.task, wish.mode.as_str(), wish.ttl_ms];
+    let sql = "insert into claims (resource, agent, task_id, mode, taken_at, ttl_ms, expires_at)
+               values ($1, $2, $3, $4, now_ms(), $5, now_ms() + $6)
+               returning id, resource, agent, task_id, mode, taken_at, expires_at";
+    let ttl_ms = if matches!(wish.place, Place::Task { .. }) { None } else { Some(wish.ttl_ms) };
+    let args = args![resource.as_str(), wish.agent, wish.task, wish.mode.as_str(), ttl_ms, wish.ttl_ms];
     let claim = tx.one(sql, args, Claim::from_row).await?.expect("an insert returns its row");
     tx.record(claim.event(EventKind::ClaimTaken, format!("{} claimed by {}", claim.resource, claim.agent)));
     Ok(claim)
 }
 
 async fn renew(tx: &mut Tx, claim: &Claim, ttl_ms: i64) -> Result<Claim> {
-    let sql = "update claims set expires_at = now_ms() + $2, ttl_ms = $2 where id = $1
+    let sql = "update claims set expires_at = now_ms() + $2, ttl_ms = case when ttl_ms is null then null else $2 end where id = $1
                returning id, resource, agent, task_id, mode, taken_at, expires_at";
     Ok(tx.one(sql, args![claim.term, ttl_ms], Claim::from_row).await?.expect("it was read under the lock"))
 }
@@ -214,6 +312,17 @@ pub(crate) async fn release_of_task(tx: &mut Tx, task: &Task) -> Result<()> {
     let sql = "delete from claims where task_id = $1 returning id, resource, agent, task_id, mode, taken_at, expires_at";
     for claim in tx.all(sql, args![task.id], Claim::from_row).await? {
         let message = format!("{} released: task {} goes on without it", claim.resource, task.named());
+        tx.record(claim.event(EventKind::ClaimReleased, message));
+    }
+    Ok(())
+}
+
+/// Gives up what an agent that is gone held apart from any task.
+pub(crate) async fn release_of_agent(tx: &mut Tx, agent: &str) -> Result<()> {
+    let sql = "delete from claims where agent = $1 and task_id is null
+               returning id, resource, agent, task_id, mode, taken_at, expires_at";
+    for claim in tx.all(sql, args![agent], Claim::from_row).await? {
+        let message = format!("{} released: {agent} is gone", claim.resource);
         tx.record(claim.event(EventKind::ClaimReleased, message));
     }
     Ok(())
@@ -256,6 +365,7 @@ impl Write for Take {
     type Answer = Grant;
 
     async fn apply(&self, tx: &mut Tx) -> Result<Grant> {
+        self.check()?;
         self.check_task(tx).await?;
         let wish = Wish {
             agent: &self.agent,
@@ -263,50 +373,73 @@ impl Write for Take {
             mode: self.mode,
             ttl_ms: self.ttl_ms,
             task: self.task.map(|(id, _)| id),
-            place: self.place,
+            place: self.place.map_or(Place::Last, Place::Queue),
         };
-        match grant(tx, &wish).await? {
-            Ok(claims) => {
-                self.leave_queue(tx);
-                if let Some((task, _)) = self.task {
-                    tx.later("update tasks set holds = 1 where id = $1", args![task]);
-                }
-                Ok(Grant::Taken(claims))
-            }
-            Err(refused) => self.refused(tx, &refused).await,
+        let ground = Ground::look(tx).await?;
+        if let Some(refused) = ground.refusal(&wish)? {
+            return self.refused(tx, &refused).await;
         }
+        let claims = ground.take(tx, &wish).await?;
+        self.leave_queue(tx);
+        if let Some((task, _)) = self.task {
+            tx.later("update tasks set holds = 1 where id = $1", args![task]);
+        }
+        Ok(Grant::Taken(claims))
     }
 }
 
 impl Take {
+    fn check(&self) -> Result<()> {
+        if self.resources.is_empty() || self.resources.len() > RESOURCES_MAX {
+            return Err(Error::invalid(format!("{} resources at once: at least 1, at most {RESOURCES_MAX}", self.resources.len())));
+        }
+        if self.ttl_ms <= 0 {
+            return Err(Error::invalid("a claim is held for some time: its ttl is above zero").hint("--ttl 15m"));
+        }
+        Ok(())
+    }
+
     async fn check_task(&self, tx: &mut Tx) -> Result<()> {
         let Some((id, term)) = self.task else { return Ok(()) };
         let task = task::lock(tx, id).await?;
         if task.term != term || task.state != TaskState::Running {
             return Err(task::refuse(&task, term, "claim"));
         }
+        if task.owner.as_ref() != Some(&self.agent) {
+            let owner = task.owner.as_deref().unwrap_or("nobody");
+            let message = format!("claim by {} refused: task {} is held by {owner}", self.agent, task.named());
+            let event = Event::new(EventKind::WriteRefused, message.clone()).agent(&self.agent).task(id).run(task.run_id);
+            return Err(Error::new(Kind::Conflict, message).hint("claim without --task, or as its owner").event(event));
+        }
         Ok(())
     }
 
     async fn refused(&self, tx: &mut Tx, refused: &Refused) -> Result<Grant> {
         let why = refused.said();
-        let Some(wait_ms) = self.wait_ms else {
-            self.leave_queue(tx);
-            return Err(Error::new(Kind::Conflict, format!("{} cannot have {why}", self.agent))
-                .hint("wait for it with --wait 30s, or see `quorate claims`")
-                .event(refused.event(&self.agent)));
-        };
-        let place = match self.place {
-            Some(place) => {
-                tx.run("update claim_waits set seen_at = now_ms() where id = $1", args![place]).await?;
-                place
+        let Some(wait_ms) = self.wait_ms else { return Err(self.refusal(refused)) };
+        if let Some(place) = self.place {
+            match self.keep_place(tx, place).await? {
+                Kept::Yes => return Ok(Grant::Waits { place, why }),
+                Kept::TooLate => return Err(self.refusal(refused)),
+                Kept::Gone => {}
             }
-            None => {
-                tx.record(refused.event(&self.agent));
-                self.join_queue(tx, wait_ms).await?
-            }
-        };
-        Ok(Grant::Waits { place, why })
+        }
+        tx.record(refused.event(&self.agent));
+        Ok(Grant::Waits { place: self.join_queue(tx, wait_ms).await?, why })
+    }
+
+    fn refusal(&self, refused: &Refused) -> Error {
+        Error::new(Kind::Conflict, format!("{} cannot have {}", self.agent, refused.said()))
+            .hint("wait for it with --wait 30s, or see `quorate claims`")
+            .event(refused.event(&self.agent))
+    }
+
+    /// Says that the waiter is still there.
+    async fn keep_place(&self, tx: &mut Tx, place: i64) -> Result<Kept> {
+        let sql = "update claim_waits set seen_at = now_ms() where id = $1 and agent = $2
+                   returning case when deadline > now_ms() then 1 else 0 end as in_time";
+        let in_time = tx.one(sql, args![place, &self.agent], |row| row.flag("in_time")).await?;
+        Ok(in_time.map_or(Kept::Gone, |in_time| if in_time { Kept::Yes } else { Kept::TooLate }))
     }
 
     async fn join_queue(&self, tx: &mut Tx, wait_ms: i64) -> Result<i64> {
@@ -319,9 +452,18 @@ impl Take {
 
     fn leave_queue(&self, tx: &mut Tx) {
         if let Some(place) = self.place {
-            tx.later("delete from claim_waits where id = $1", args![place]);
+            tx.later("delete from claim_waits where id = $1 and agent = $2", args![place, &self.agent]);
         }
     }
+}
+
+/// What became of a place in the queue.
+enum Kept {
+    Yes,
+    /// Its deadline is over.
+    TooLate,
+    /// It did not ask for so long that it was forgotten.
+    Gone,
 }
 
 /// Gives up claims: the holder's own, or by force a person's word against any holder.
@@ -356,7 +498,8 @@ impl Write for Release {
     async fn apply(&self, tx: &mut Tx) -> Result<Vec<Claim>> {
         lock_claims(tx).await?;
         let mut released = Vec::new();
-        for resource in &self.resources {
+        let resources: BTreeSet<&String> = self.resources.iter().collect();
+        for resource in resources {
             let sql = concat!("select ", columns!(), " from claims c where c.resource = $1 and ", live!(), " order by c.id");
             let live = tx.all(sql, args![resource], Claim::from_row).await?;
             released.extend(self.choose(resource, live)?);
@@ -428,6 +571,8 @@ fn refused_release(resource: &str, agent: &str, why: &str) -> Event {
 
 /// Ends claims whose time is over, and forgets who no longer waits. Part of the health check.
 pub(crate) async fn expire(tx: &mut Tx, limit: i64) -> Result<usize> {
+    // A grant beside it may be renewing a claim that was alive when it looked.
+    lock_claims(tx).await?;
     let sql = concat!(
         "delete from claims where id in (select c.id from claims c where c.expires_at <= now_ms() and not ",
         live!(),

@@ -110,6 +110,7 @@ async fn stale_agents(tx: &mut Tx) -> Result<usize> {
     for (name, node) in &stale {
         let message = format!("no sign of life from {name} until its lease ended");
         tx.record(Event::new(EventKind::AgentStale, message).agent(name).data(serde_json::json!({ "node": node })));
+        claim::release_of_agent(tx, name).await?;
     }
     Ok(stale.len())
 }

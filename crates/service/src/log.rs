@@ -10,6 +10,7 @@ use crate::task;
 use quorate_model::resource::Mode;
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term};
 use quorate_store::{Tx, Write, args};
+use serde_json::Value;
 
 /// The longest message of a line, in bytes.
 pub const MESSAGE_MAX: usize = 16 * 1024;
@@ -119,18 +120,34 @@ impl Line {
     }
 
     async fn help(&self, tx: &mut Tx) -> Result<()> {
-        let to = self.metadata.as_ref().and_then(|m| m.get("help_needed_from")).and_then(|v| v.as_str());
-        let Some(to) = to else { return Ok(()) };
-        let text = self.message.clone();
-        let send = message::Send {
-            from: self.agent.clone(),
-            to: to.to_owned(),
-            kind: MessageKind::Help,
-            text,
-            task: None,
-            reply_to: None,
+        for to in self.help_needed_from()? {
+            let send = message::Send {
+                from: self.agent.clone(),
+                to,
+                kind: MessageKind::Help,
+                text: self.message.clone(),
+                task: None,
+                reply_to: None,
+            };
+            send.apply(tx).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns whom the metadata names: one agent or several.
+    fn help_needed_from(&self) -> Result<Vec<String>> {
+        let wrong = || {
+            Error::invalid("`help_needed_from` is the name of an agent, or a list of names")
+                .hint("--metadata '{\"help_needed_from\": \"alpha\"}'")
         };
-        send.apply(tx).await.map(drop)
+        match self.metadata.as_ref().and_then(|metadata| metadata.get("help_needed_from")) {
+            None => Ok(Vec::new()),
+            Some(Value::String(name)) => Ok(vec![name.clone()]),
+            Some(Value::Array(names)) => {
+                names.iter().map(|name| name.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+            }
+            Some(_) => Err(wrong()),
+        }
     }
 
     fn state(&self, tx: &mut Tx, state: &'static str) {

@@ -155,7 +155,7 @@ impl Write for Fetch {
     async fn apply(&self, tx: &mut Tx) -> Result<Vec<Message>> {
         agent::must_exist(tx, Some(&self.agent)).await?;
         let sql = Sql::Same(concat!(
-            "update messages set read_at = now_ms() where id in
+            "update messages set read_at = now_ms() where read_at is null and id in
                (select id from messages where recipient = $1 and read_at is null order by id limit $2) returning ",
             message_columns!()
         ));

@@ -189,7 +189,7 @@ impl Read for Orphans {
                           case when a.ended_at is not null or t.id is null or t.term <> a.term
                                  or t.lease_until < now_ms() then 1 else 0 end as lost
                      from attempts a left join tasks t on t.id = a.task_id
-                    where a.host = $1 and a.pid is not null and (a.ended_at is null or a.outcome in ('lost', 'released', 'cancelled'))
+                    where a.host = $1 and a.pid is not null and (a.ended_at is null or a.outcome in ('lost', 'released', 'cancelled', 'parked'))
                     order by a.started_at desc limit 10000";
         tx.all(sql, args![&self.host], |row| {
             Ok(Orphan {

@@ -108,8 +108,7 @@ pub(crate) async fn must_be_open(tx: &mut Tx, id: RunId) -> Result<()> {
 }
 
 /// Opens a run again, because one of its tasks is tried anew.
-pub(crate) async fn reopen(tx: &mut Tx, id: Option<RunId>) -> Result<()> {
-    let Some(id) = id else { return Ok(()) };
+pub(crate) async fn reopen(tx: &mut Tx, id: RunId) -> Result<()> {
     let sql = "update runs set state = 'running', reason = null, finished_at = null where id = $1 and state <> 'running'";
     if tx.run(sql, args![id]).await? > 0 {
         tx.record(Event::new(EventKind::RunResumed, format!("run {id} goes on")).run(Some(id)));
@@ -190,9 +189,8 @@ impl Write for Cancel {
         if run.is_over() {
             return Err(Error::new(Kind::Conflict, format!("run {} is {} already", self.id, run.state)));
         }
-        for task in open_tasks(tx, self.id).await? {
-            task::cancel_one(tx, &task, &self.reason).await?;
-        }
+        let open = open_tasks(tx, self.id).await?;
+        task::cancel_all(tx, &open, &self.reason).await?;
         let sql = concat!(
             "update runs set state = 'cancelled', reason = $2, finished_at = now_ms() where id = $1 returning ",
             run_columns!()
@@ -232,16 +230,33 @@ impl Write for Resume {
         if !run.is_over() {
             return Ok(run);
         }
-        reopen(tx, Some(run.id)).await?;
-        // Those cancelled because of a need follow that need by themselves.
-        let sql = concat!(
-            "select ", columns!(), " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null order by id"
-        );
-        for task in tx.all(sql, args![run.id], Task::from_row).await? {
-            task::reopen_one(tx, &task, "its run was resumed").await?;
+        let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id], Task::from_row).await?;
+        task::reopen_all(tx, &ended, "its run was resumed").await?;
+        if !has_open_tasks(tx, run.id).await? {
+            return Err(hopeless(tx, &run).await?);
         }
+        reopen(tx, run.id).await?;
         lock(tx, run.id).await
     }
+}
+
+// Those cancelled because of a need follow that need by themselves.
+const ENDED_BY_THEMSELVES: Sql = Sql::Each {
+    lite: concat!(
+        "select ", columns!(), " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null order by id"
+    ),
+    pg: concat!(
+        "select ", columns!(), " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null
+          order by id for update"
+    ),
+};
+
+/// Says that all that is left of a run needs tasks outside of it that did not complete.
+async fn hopeless(tx: &mut Tx, run: &Run) -> Result<Error> {
+    let sql = "select blocked_by as id from tasks where run_id = $1 and blocked_by is not null order by id limit 1";
+    let need = tx.one(sql, args![run.id], |row| row.int("id")).await?.unwrap_or_default();
+    Ok(Error::new(Kind::Conflict, format!("nothing of run {} can go on: it needs task {need}, which did not complete", run.id))
+        .hint(format!("quorate task retry {need}: what needs it follows by itself")))
 }
 
 /// Notes where the report of a run was written.

@@ -15,8 +15,14 @@ pub static SCHEMA: Schema = Schema {
     shift_leases: &[
         "update tasks set lease_until = lease_until + $1 where lease_until is not null",
         "update tasks set active_at = active_at + $1 where state = 'running'",
+        "update tasks set avoid_until = avoid_until + $1 where avoid_until is not null",
+        // A retry's pause moves; what was asked for by the clock on the wall does not.
+        "update tasks set due_at = due_at + $1
+          where state = 'waiting' and due_at is not null and (not_before is null or due_at <> not_before)",
+        "update tasks set claims_since = claims_since + $1, claims_seen = claims_seen + $1
+          where state = 'ready' and claims_since is not null",
         "update agents set lease_until = lease_until + $1, heartbeat_at = heartbeat_at + $1
-          where lease_until is not null",
+          where heartbeat_at is not null",
         "update nodes set lease_until = lease_until + $1 where stopped_at is null",
         "update leaders set lease_until = lease_until + $1",
         "update claims set expires_at = expires_at + $1",

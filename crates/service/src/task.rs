@@ -11,14 +11,14 @@ mod person;
 mod take;
 
 pub use add::{Add, NewTask, Work};
-pub use finish::{Done, DoneAnswer, Fail, Outcome, SettleCheck};
+pub use finish::{Done, DoneAnswer, Fail, Outcome, RESULT_MAX, SettleCheck};
 pub use lease::{Held, Progress, Renew, Started};
 pub use person::{Cancel, Park, Reassign, Release, Retry, Unpark};
 pub use take::{Kinds, NeedResult, PastAttempt, Take, TakeCheck, Taken};
 
 pub(crate) use add::add_tasks;
 pub(crate) use finish::{Failed, fail_attempt};
-pub(crate) use person::{cancel_one, reopen_one, unpark};
+pub(crate) use person::{cancel_all, reopen_all, unpark};
 pub(crate) use take::need_results;
 
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};
@@ -253,7 +253,7 @@ pub(crate) fn open(tx: &mut Tx, task: &Task, why: &str) {
     tx.record(event.task(task.id).run(task.run_id));
 }
 
-/// Cancels every waiting task that needs `task`, directly or not.
+/// Cancels every task that needs `task`, directly or not: none of them can have begun.
 pub(crate) async fn cancel_dependents(tx: &mut Tx, task: &Task, how: &str) -> Result<()> {
     if task.dependents == 0 {
         return Ok(());
@@ -266,7 +266,7 @@ pub(crate) async fn cancel_dependents(tx: &mut Tx, task: &Task, how: &str) -> Re
                      select task_id from task_needs where needs_id = $1
                      union select n.task_id from task_needs n join below b on n.needs_id = b.id)
                  update tasks set state = 'cancelled', term = term + 1, finished_at = now_ms(), reason = $2, blocked_by = $1
-                  where id in (select id from below) and state = 'waiting' returning ",
+                  where id in (select id from below) and state in ('waiting', 'parked') returning ",
                 columns!()
             ),
             args![task.id, &reason],

@@ -3,6 +3,7 @@
 //! Here lives reading a named column as an integer or a text. What a row means lives in `service`.
 
 use quorate_model::{Error, Result};
+use tokio_postgres::types::Type;
 
 /// One row of a result; columns are read by name.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ impl Row<'_> {
     /// Returns an integer column that may be null.
     pub fn opt_int(&self, name: &str) -> Result<Option<i64>> {
         match self {
-            Row::Pg(row) => row.try_get(name).map_err(|e| wrong(name, &e)),
+            Row::Pg(row) => pg_int(row, name).map_err(|e| wrong(name, &e)),
             Row::Lite(row) => row.get(name).map_err(|e| wrong(name, &e)),
         }
     }
@@ -44,6 +45,12 @@ impl Row<'_> {
     pub fn flag(&self, name: &str) -> Result<bool> {
         Ok(self.int(name)? != 0)
     }
+}
+
+/// PostgreSQL gives literals (`case … then 1`) four bytes and columns eight.
+fn pg_int(row: &tokio_postgres::Row, name: &str) -> Result<Option<i64>, tokio_postgres::Error> {
+    let is_short = row.columns().iter().any(|column| column.name() == name && *column.type_() == Type::INT4);
+    if is_short { Ok(row.try_get::<_, Option<i32>>(name)?.map(i64::from)) } else { row.try_get(name) }
 }
 
 fn wrong(name: &str, why: &dyn std::fmt::Display) -> Error {

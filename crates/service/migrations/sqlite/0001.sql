@@ -37,7 +37,8 @@ create table tasks (
     node         text,                                 -- which node supervises it
     lease_ms     bigint,
     lease_until  bigint,                               -- null unless someone holds it
-    due_at       bigint,                               -- not before
+    not_before   bigint,                               -- as the task was added
+    due_at       bigint,                               -- waiting or parked until then: not_before, a retry's pause, a limit's end
     needs        bigint not null default 0,            -- how many tasks it needs
     unmet        bigint not null default 0,            -- those of them that are not completed
     dependents   bigint not null default 0,            -- tasks that need it
@@ -47,6 +48,9 @@ create table tasks (
     message      text,
     reason       text,                                 -- why it is in its state
     blocked_by   bigint,                               -- the need whose end cancelled it
+    parked_for   text,                                 -- why it was put aside, until it goes on
+    claims_since bigint,                               -- passed over for its claims since then ...
+    claims_seen  bigint,                               -- ... and the last time then
     result       text,                                 -- JSON
     created_at   bigint not null,
     ready_at     bigint,
@@ -59,9 +63,11 @@ create table tasks (
 create unique index tasks_key on tasks (run_id, key) where run_id is not null and key is not null;
 create index tasks_ready on tasks (priority, id) where state = 'ready';
 create index tasks_due on tasks (due_at) where state = 'waiting' and unmet = 0;
+create index tasks_blockers on tasks (blocked_by) where blocked_by is not null;
 create index tasks_leased on tasks (lease_until) where state in ('running', 'verifying');
 create index tasks_owned on tasks (owner) where state in ('running', 'verifying', 'parked');
 create index tasks_parked on tasks (due_at) where state = 'parked';
+create index tasks_blocked on tasks (claims_since) where state = 'ready' and claims_since is not null;
 create index tasks_unchecked on tasks (id) where state = 'verifying';
 create index tasks_open on tasks (run_id) where state not in ('completed', 'failed', 'cancelled');
 create index tasks_run on tasks (run_id, id);
@@ -133,13 +139,13 @@ create table leaders (
 );
 
 create table claims (
-    id         integer primary key autoincrement,                                   -- is its term: grows with every holding
+    id         integer primary key autoincrement,           -- is its term: grows with every holding
     resource   text not null,
     agent      text not null,
     task_id    bigint,
     mode       text not null check (mode in ('exclusive', 'shared')),
     taken_at   bigint not null,
-    ttl_ms     bigint not null,
+    ttl_ms     bigint,                                 -- null: as long as its task is held
     expires_at bigint not null
 );
 create index claims_task on claims (task_id) where task_id is not null;
@@ -147,7 +153,7 @@ create index claims_agent on claims (agent);
 create index claims_expiry on claims (expires_at);
 
 create table claim_waits (
-    id        integer primary key autoincrement,                                    -- first come, first served
+    id        integer primary key autoincrement,            -- first come, first served
     resources text not null,                           -- JSON array
     agent     text not null,
     mode      text not null,

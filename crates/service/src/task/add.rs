@@ -4,8 +4,10 @@
 //! begun in `run`.
 
 use super::unknown;
+use quorate_model::resource::Resource;
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState};
-use quorate_store::{Dialect, Sql, Tx, Write, args};
+use quorate_store::{Dialect, Tx, Write, args};
+use std::collections::BTreeSet;
 
 /// What the work is.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,18 +107,40 @@ pub(crate) async fn add_tasks(
     tasks: &[NewTask],
     by: Option<&str>,
 ) -> Result<Vec<TaskId>> {
+    let needs = tasks.iter().enumerate().map(|(place, task)| needs_of(task, place, tasks.len()));
+    let needs = needs.collect::<Result<Vec<_>>>()?;
     let ids = new_ids(tx, tasks.len()).await?;
     let now = tx.now().await?;
     let mut dependents = vec![0; tasks.len()];
-    tasks.iter().flat_map(|task| &task.needs_new).for_each(|&place| dependents[place] += 1);
-    for ((task, &id), dependents) in tasks.iter().zip(&ids).zip(dependents) {
-        let unmet = task.needs_new.len() as i64 + unmet(tx, &task.needs).await?;
-        insert(tx, &Insert { task, id, run, unmet, dependents, now });
-        link(tx, task, id, &ids);
+    needs.iter().flat_map(|needs| &needs.new).for_each(|&place| dependents[place] += 1);
+    for (place, (task, needs)) in tasks.iter().zip(needs).enumerate() {
+        let id = ids[place];
+        let unmet = needs.new.len() as i64 + unmet(tx, &needs.old).await?;
+        let count = (needs.new.len() + needs.old.len()) as i64;
+        insert(tx, &Insert { task, id, run, needs: count, unmet, dependents: dependents[place], now });
+        link(tx, &needs, id, &ids);
         let added = Event::new(EventKind::TaskAdded, format!("task {} added: {}", named(task, id), task.title));
         tx.record(by.map_or(added.clone(), |by| added.agent(by)).task(id).run(run));
     }
     Ok(ids)
+}
+
+/// What a task needs, each named once: of the ledger, and of those added with it by place.
+struct Needs {
+    old: BTreeSet<TaskId>,
+    new: BTreeSet<usize>,
+}
+
+/// Refuses what could never be taken: a need that is not there, a name that is no resource.
+fn needs_of(task: &NewTask, place: usize, count: usize) -> Result<Needs> {
+    for name in &task.claims {
+        Resource::from_stored(name)?;
+    }
+    if let Some(&wrong) = task.needs_new.iter().find(|&&need| need >= count || need == place) {
+        let title = &task.title;
+        return Err(Error::invalid(format!("task {place} ({title}) needs task {wrong} of the {count} added with it")));
+    }
+    Ok(Needs { old: task.needs.iter().copied().collect(), new: task.needs_new.iter().copied().collect() })
 }
 
 fn named(task: &NewTask, id: TaskId) -> String {
@@ -146,7 +170,7 @@ async fn new_ids(tx: &mut Tx, count: usize) -> Result<Vec<TaskId>> {
 }
 
 /// Counts the needs that are not completed; a need that ended otherwise is refused, as is an unknown one.
-async fn unmet(tx: &mut Tx, needs: &[TaskId]) -> Result<i64> {
+async fn unmet(tx: &mut Tx, needs: &BTreeSet<TaskId>) -> Result<i64> {
     let mut unmet = 0;
     for &need in needs {
         let task = super::lock(tx, need).await.map_err(|e| match e.kind {
@@ -170,6 +194,7 @@ struct Insert<'a> {
     task: &'a NewTask,
     id: TaskId,
     run: Option<RunId>,
+    needs: i64,
     unmet: i64,
     dependents: i64,
     now: i64,
@@ -184,11 +209,10 @@ fn insert(tx: &mut Tx, new: &Insert<'_>) {
         Some(Work::Prompt(text)) => (None, Some(text)),
         None => (None, None),
     };
-    let needs = (task.needs.len() + task.needs_new.len()) as i64;
     tx.later(
         "insert into tasks (id, run_id, key, title, state, priority, capability, agent, run, prompt, verify, claims,
-                outputs, timeout_ms, max_attempts, due_at, needs, unmet, dependents, created_at, ready_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
+                outputs, timeout_ms, max_attempts, not_before, due_at, needs, unmet, dependents, created_at, ready_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $16, $17, $18, $19, $20, $21)",
         args![
             new.id,
             new.run,
@@ -206,7 +230,7 @@ fn insert(tx: &mut Tx, new: &Insert<'_>) {
             task.timeout_ms,
             task.max_attempts,
             due_at,
-            needs,
+            new.needs,
             new.unmet,
             new.dependents,
             new.now,
@@ -215,17 +239,13 @@ fn insert(tx: &mut Tx, new: &Insert<'_>) {
     );
 }
 
-fn link(tx: &mut Tx, task: &NewTask, id: TaskId, ids: &[TaskId]) {
-    let new = task.needs_new.iter().map(|&place| ids[place]);
-    for need in task.needs.iter().copied().chain(new) {
-        tx.later(
-            Sql::Same("insert into task_needs (task_id, needs_id) values ($1, $2) on conflict do nothing"),
-            args![id, need],
-        );
+fn link(tx: &mut Tx, needs: &Needs, id: TaskId, ids: &[TaskId]) {
+    for need in needs.old.iter().copied().chain(needs.new.iter().map(|&place| ids[place])) {
+        tx.later("insert into task_needs (task_id, needs_id) values ($1, $2)", args![id, need]);
     }
 }
 
 /// Writes a list as a JSON array, or null when it is empty.
-fn json_list(items: &[String]) -> Option<String> {
+pub(super) fn json_list(items: &[String]) -> Option<String> {
     (!items.is_empty()).then(|| serde_json::Value::from(items).to_string())
 }

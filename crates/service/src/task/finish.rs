@@ -7,7 +7,7 @@ use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, free_depe
 use crate::claim::release_of_task;
 use quorate_model::retry::{self, Failure};
 use quorate_model::task::Next;
-use quorate_model::{Event, EventKind, Result, RunId, TaskId, TaskState, Term};
+use quorate_model::{Error, Event, EventKind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Tx, Write, args};
 
 /// How an attempt that did not succeed ended.
@@ -62,9 +62,10 @@ impl Write for Done {
     type Answer = DoneAnswer;
 
     async fn apply(&self, tx: &mut Tx) -> Result<DoneAnswer> {
+        self.check()?;
         let sql = concat!(
             "update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
-                    holds = 0, finished_at = now_ms()
+                    finished_at = now_ms()
               where id = $1 and term = $2 and state = 'running' and verify is null returning ",
             columns!()
         );
@@ -79,7 +80,22 @@ impl Write for Done {
     }
 }
 
+/// The longest result, in bytes: what is bigger belongs into a file.
+pub const RESULT_MAX: usize = 1024 * 1024;
+
 impl Done {
+    fn check(&self) -> Result<()> {
+        let Some(text) = &self.result else { return Ok(()) };
+        if text.len() > RESULT_MAX {
+            return Err(Error::invalid(format!("the result has {} bytes, more than {RESULT_MAX}", text.len()))
+                .hint("put it into a file and give its path as the result"));
+        }
+        serde_json::from_str::<serde_json::Value>(text).map_err(|e| {
+            Error::invalid(format!("the result is no JSON: {e}")).hint("a text is JSON in quotes: --result '\"words\"'")
+        })?;
+        Ok(())
+    }
+
     /// The ways that are not the plain one: a check is due, it was said before, or it does not count.
     async fn otherwise(&self, tx: &mut Tx) -> Result<DoneAnswer> {
         let task = lock(tx, self.id).await?;
@@ -101,6 +117,8 @@ impl Done {
                     message = null, reason = 'waits for a node to run its check' where id = $1",
             args![task.id, &self.result],
         );
+        // Until the check is settled the work is not over: what is still held is now held as long as the task is.
+        tx.later("update claims set ttl_ms = null where task_id = $1 and (ttl_ms is null or expires_at > now_ms())", args![task.id]);
         tx.later(
             "update attempts set evidence = 'said', tail = $3 where task_id = $1 and number = $2",
             args![task.id, task.attempt, &self.tail],
@@ -123,7 +141,8 @@ impl Done {
 async fn complete(tx: &mut Tx, task: &Task, evidence: &str, tail: Option<&str>) -> Result<()> {
     let end = AttemptEnd { outcome: "completed", evidence: Some(evidence), tail, reason: None };
     end_attempt(tx, task, &end);
-    if !task.claims.is_empty() || task.holds {
+    if task.holds {
+        tx.later("update tasks set holds = 0 where id = $1", args![task.id]);
         release_of_task(tx, task).await?;
     }
     if let Some(owner) = &task.owner {
@@ -161,7 +180,7 @@ impl Write for SettleCheck {
         }
         let Some(why) = &self.failure else {
             tx.later(
-                "update tasks set state = 'completed', progress = 100, lease_until = null, reason = null, holds = 0,
+                "update tasks set state = 'completed', progress = 100, lease_until = null, reason = null,
                         finished_at = now_ms() where id = $1",
                 args![task.id],
             );
@@ -234,7 +253,7 @@ const AVOID_MS: i64 = 2_000;
 pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) -> Result<TaskState> {
     let end = AttemptEnd { outcome: failed.outcome, reason: Some(failed.reason), tail: failed.tail, evidence: None };
     end_attempt(tx, task, &end);
-    if !task.claims.is_empty() || task.holds {
+    if task.holds {
         release_of_task(tx, task).await?;
     }
     let failures = task.failures + 1;
@@ -246,7 +265,8 @@ pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) 
     };
     tx.later(
         "update tasks set state = $2, term = term + 1, failures = $3, lease_until = null, reason = $4, holds = 0, stuck = 0,
-                result = null, due_at = now_ms() + $5, avoid_agent = owner, avoid_until = now_ms() + $5 + $6
+                result = null, due_at = now_ms() + $5, ready_at = case when $2 = 'ready' then now_ms() else ready_at end,
+                avoid_agent = owner, avoid_until = now_ms() + $5 + $6
           where id = $1",
         args![task.id, state.as_str(), failures, failed.reason, wait, AVOID_MS],
     );

@@ -3,7 +3,7 @@
 //! Here live the writes that move a lease's end. Taking lives in `take`, the end of a lease in `health`.
 
 use super::{columns, lock, refuse, Task};
-use quorate_model::{EventKind, Result, TaskId, Term};
+use quorate_model::{Error, EventKind, Result, TaskId, Term};
 use quorate_store::{Sql, Tx, Write, args};
 
 /// A task that a supervisor says it holds.
@@ -76,10 +76,12 @@ const RENEW: Sql = Sql::Each {
         returning tasks.id",
 };
 
+// What has expired is not brought back to life: another may hold it by now.
 const RENEW_CLAIMS: Sql = Sql::Each {
     lite: "update claims set expires_at = max(expires_at, now_ms() + $2)
-            where task_id in (select value from json_each($1))",
-    pg: "update claims set expires_at = greatest(expires_at, now_ms() + $2) where task_id = any($1::bigint[])",
+            where task_id in (select value from json_each($1)) and (ttl_ms is null or expires_at > now_ms())",
+    pg: "update claims set expires_at = greatest(expires_at, now_ms() + $2)
+          where task_id = any($1::bigint[]) and (ttl_ms is null or expires_at > now_ms())",
 };
 
 const RENEW_AGENTS: Sql = Sql::Each {
@@ -108,6 +110,9 @@ impl Write for Progress {
     type Answer = Task;
 
     async fn apply(&self, tx: &mut Tx) -> Result<Task> {
+        if self.percent.is_some_and(|n| !(0..=100).contains(&n)) {
+            return Err(Error::invalid("progress is a number from 0 to 100"));
+        }
         let sql = concat!(
             "update tasks set progress = coalesce($3, progress), message = coalesce($4, message), active_at = now_ms(),
                     stuck = 0, lease_until = now_ms() + lease_ms
@@ -120,7 +125,11 @@ impl Write for Progress {
         };
         if task.holds {
             let until = task.lease_until.unwrap_or_default();
-            tx.later("update claims set expires_at = $2 where task_id = $1 and expires_at < $2", args![task.id, until]);
+            tx.later(
+                "update claims set expires_at = $2
+                  where task_id = $1 and expires_at < $2 and (ttl_ms is null or expires_at > now_ms())",
+                args![task.id, until],
+            );
         }
         let said = self.message.as_deref().unwrap_or("");
         let message = format!("task {} at {} % {said}", task.named(), task.progress).trim_end().to_owned();

@@ -5,8 +5,9 @@
 
 use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, lock, refuse};
 use crate::claim::release_of_task;
-use quorate_model::{Error, EventKind, Kind, Result, TaskId, TaskState, Term};
-use quorate_store::{Tx, Write, args};
+use quorate_model::{Error, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};
+use quorate_store::{Sql, Tx, Write, args};
+use std::collections::BTreeSet;
 
 /// Calls a task off; a running child is stopped by its supervisor, who finds the term changed.
 #[derive(Debug, Clone)]
@@ -25,24 +26,48 @@ impl Write for Cancel {
         if task.state.is_over() {
             return Err(over(&task, "cancel"));
         }
-        cancel_one(tx, &task, &self.reason).await?;
-        cancel_dependents(tx, &task, "was cancelled").await?;
+        cancel_all(tx, std::slice::from_ref(&task), &self.reason).await?;
         Ok(task)
     }
 }
 
-/// Cancels one task whose row is locked and which is not over.
-pub(crate) async fn cancel_one(tx: &mut Tx, task: &Task, reason: &str) -> Result<()> {
-    tx.later(
-        "update tasks set state = 'cancelled', term = term + 1, lease_until = null, reason = $2, holds = 0, stuck = 0,
-                finished_at = now_ms() where id = $1",
-        args![task.id, reason],
-    );
-    end_attempt(tx, task, &AttemptEnd { outcome: "cancelled", reason: Some(reason), ..AttemptEnd::default() });
-    release_of_task(tx, task).await?;
-    tx.record(task.event(EventKind::TaskCancelled, format!("task {} cancelled: {reason}", task.named())));
+/// Cancels tasks whose rows are locked and which are not over, and all that need them.
+pub(crate) async fn cancel_all(tx: &mut Tx, tasks: &[Task], reason: &str) -> Result<()> {
+    let ids: Vec<i64> = tasks.iter().map(|task| task.id.0).collect();
+    tx.later(CANCEL, args![ids.as_slice(), reason]);
+    tx.later(CANCEL_ATTEMPTS, args![ids.as_slice(), reason]);
+    for task in tasks {
+        tx.record(task.event(EventKind::TaskCancelled, format!("task {} cancelled: {reason}", task.named())));
+        if task.holds {
+            release_of_task(tx, task).await?;
+        }
+    }
+    // Mostly none are left, since a run is cancelled as a whole: ask before going through them one by one.
+    let needed = tx.all(NEEDED, args![ids], |row| row.int("id")).await?;
+    for task in tasks.iter().filter(|task| needed.contains(&task.id.0)) {
+        cancel_dependents(tx, task, "was cancelled").await?;
+    }
     Ok(())
 }
+
+const CANCEL: Sql = Sql::Each {
+    lite: "update tasks set state = 'cancelled', term = term + 1, lease_until = null, reason = $2, holds = 0, stuck = 0,
+                  finished_at = now_ms() where id in (select value from json_each($1))",
+    pg: "update tasks set state = 'cancelled', term = term + 1, lease_until = null, reason = $2, holds = 0, stuck = 0,
+                  finished_at = now_ms() where id = any($1::bigint[])",
+};
+const CANCEL_ATTEMPTS: Sql = Sql::Each {
+    lite: "update attempts set ended_at = now_ms(), outcome = 'cancelled', reason = $2
+            where ended_at is null and task_id in (select value from json_each($1))",
+    pg: "update attempts set ended_at = now_ms(), outcome = 'cancelled', reason = $2
+            where ended_at is null and task_id = any($1::bigint[])",
+};
+const NEEDED: Sql = Sql::Each {
+    lite: "select distinct n.needs_id as id from task_needs n join tasks t on t.id = n.task_id
+            where n.needs_id in (select value from json_each($1)) and t.state in ('waiting', 'parked')",
+    pg: "select distinct n.needs_id as id from task_needs n join tasks t on t.id = n.task_id
+            where n.needs_id = any($1::bigint[]) and t.state in ('waiting', 'parked')",
+};
 
 fn over(task: &Task, what: &str) -> Error {
     Error::new(Kind::Conflict, format!("cannot {what} task {}: it is {} already", task.named(), task.state))
@@ -69,49 +94,82 @@ impl Write for Retry {
             };
             return Err(Error::new(Kind::Conflict, format!("task {} is {}: nothing to retry", task.named(), task.state)).hint(hint));
         }
-        if let Some(need) = task.blocked_by.filter(|_| task.unmet > 0) {
+        if let Some(need) = dead_need(tx, &task).await? {
             return Err(Error::new(Kind::Conflict, format!("task {} needs task {need}, which did not complete", task.named()))
                 .hint(format!("quorate task retry {need}: those that need it follow by themselves")));
         }
-        reopen_one(tx, &task, "a person asked for it").await?;
-        crate::run::reopen(tx, task.run_id).await?;
+        reopen_all(tx, &[task], "a person asked for it").await?;
         lock(tx, self.id).await
     }
 }
 
-/// Opens one failed or cancelled task again, and those that were cancelled because of it.
-pub(crate) async fn reopen_one(tx: &mut Tx, task: &Task, why: &str) -> Result<()> {
-    tx.run(
-        "update tasks set state = case when unmet = 0 then 'ready' else 'waiting' end, term = term + 1, failures = 0,
-                reason = null, blocked_by = null, due_at = null, finished_at = null, avoid_agent = null,
-                ready_at = now_ms() where id = $1",
-        args![task.id],
-    )
-    .await?;
-    tx.record(task.event(EventKind::TaskRetried, format!("task {} is tried anew: {why}", task.named())));
-    let sql = concat!(
-        "update tasks set state = 'waiting', term = term + 1, reason = null, blocked_by = null, finished_at = null
-          where state = 'cancelled' and blocked_by = $1 returning ",
-        columns!()
-    );
-    for task in tx.all(sql, args![task.id], Task::from_row).await? {
-        let message = format!("task {} waits again: what it needs is tried anew", task.named());
-        tx.record(task.event(EventKind::TaskRetried, message));
-    }
-    cancel_hopeless(tx, task).await
+/// Returns the task at the root of a need that failed or was cancelled, if there is one.
+async fn dead_need(tx: &mut Tx, task: &Task) -> Result<Option<TaskId>> {
+    let sql = "select coalesce(x.blocked_by, x.id) as id from task_needs n join tasks x on x.id = n.needs_id
+                where n.task_id = $1 and x.state in ('failed', 'cancelled') order by 1 limit 1";
+    tx.one(sql, args![task.id], |row| Ok(TaskId(row.int("id")?))).await
 }
 
-/// Cancels again what waits for another need that did not complete either, or its run would never end.
-async fn cancel_hopeless(tx: &mut Tx, task: &Task) -> Result<()> {
-    let sql = "select distinct x.id from tasks w join task_needs n on n.task_id = w.id join tasks x on x.id = n.needs_id
-                where w.state = 'waiting' and x.state in ('failed', 'cancelled') and x.id <> $1
-                  and w.id in (select task_id from task_needs where needs_id = $1)";
-    for need in tx.all(sql, args![task.id], |row| Ok(TaskId(row.int("id")?))).await? {
+/// Opens failed or cancelled tasks again, those that were cancelled because of them, and the runs of all.
+pub(crate) async fn reopen_all(tx: &mut Tx, tasks: &[Task], why: &str) -> Result<()> {
+    let mut ids: Vec<i64> = tasks.iter().map(|task| task.id.0).collect();
+    for task in tasks {
+        tx.later(
+            "update tasks set state = case when unmet = 0 and (not_before is null or not_before <= now_ms()) then 'ready'
+                                      else 'waiting' end,
+                    term = term + 1, failures = 0, reason = null, blocked_by = null, parked_for = null, due_at = not_before,
+                    finished_at = null, avoid_agent = null, ready_at = now_ms() where id = $1",
+            args![task.id],
+        );
+        tx.record(task.event(EventKind::TaskRetried, format!("task {} is tried anew: {why}", task.named())));
+    }
+    let mut runs: BTreeSet<RunId> = tasks.iter().filter_map(|task| task.run_id).collect();
+    for task in tx.all(REOPEN_BELOW, args![ids.as_slice()], Task::from_row).await? {
+        let message = format!("task {} waits again: what it needs is tried anew", task.named());
+        tx.record(task.event(EventKind::TaskRetried, message));
+        ids.push(task.id.0);
+        runs.extend(task.run_id);
+    }
+    cancel_hopeless(tx, &ids).await?;
+    for run in runs {
+        crate::run::reopen(tx, run).await?;
+    }
+    Ok(())
+}
+
+const REOPEN_BELOW: Sql = Sql::Each {
+    lite: concat!(
+        "update tasks set state = case when parked_for is null then 'waiting' else 'parked' end, term = term + 1,
+                reason = parked_for, blocked_by = null, finished_at = null
+          where state = 'cancelled' and blocked_by in (select value from json_each($1)) returning ",
+        columns!()
+    ),
+    pg: concat!(
+        "update tasks set state = case when parked_for is null then 'waiting' else 'parked' end, term = term + 1,
+                reason = parked_for, blocked_by = null, finished_at = null
+          where state = 'cancelled' and blocked_by = any($1::bigint[]) returning ",
+        columns!()
+    ),
+};
+
+/// Cancels again those of the tasks that need another task which did not complete either, or their run would
+/// never end.
+async fn cancel_hopeless(tx: &mut Tx, ids: &[i64]) -> Result<()> {
+    for need in tx.all(DEAD_NEEDS, args![ids], |row| Ok(TaskId(row.int("id")?))).await? {
         let need = lock(tx, need).await?;
         cancel_dependents(tx, &need, "did not complete").await?;
     }
     Ok(())
 }
+
+const DEAD_NEEDS: Sql = Sql::Each {
+    lite: "select distinct x.id from task_needs n join tasks t on t.id = n.task_id join tasks x on x.id = n.needs_id
+            where n.task_id in (select value from json_each($1)) and t.state in ('waiting', 'parked')
+              and x.state in ('failed', 'cancelled') order by x.id",
+    pg: "select distinct x.id from task_needs n join tasks t on t.id = n.task_id join tasks x on x.id = n.needs_id
+            where n.task_id = any($1::bigint[]) and t.state in ('waiting', 'parked')
+              and x.state in ('failed', 'cancelled') order by x.id",
+};
 
 /// Takes a task from its owner, and, with `to`, keeps it for another.
 #[derive(Debug, Clone)]
@@ -209,7 +267,7 @@ impl Write for Park {
         if self.term.is_some_and(|term| term != task.term || task.state != TaskState::Running) {
             return Err(refuse(&task, self.term.unwrap_or(task.term), "park"));
         }
-        if task.state.is_over() || task.state == TaskState::Verifying {
+        if !matches!(task.state, TaskState::Waiting | TaskState::Ready | TaskState::Running) {
             return Err(over(&task, "park"));
         }
         if task.state == TaskState::Running {
@@ -218,7 +276,7 @@ impl Write for Park {
         }
         tx.later(
             "update tasks set state = 'parked', term = term + 1, lease_until = null, holds = 0, stuck = 0, reason = $2,
-                    due_at = $3 where id = $1",
+                    parked_for = $2, due_at = $3 where id = $1",
             args![task.id, &self.reason, self.until],
         );
         tx.record(task.event(EventKind::TaskParked, format!("task {} parked: {}", task.named(), self.reason)));
@@ -246,11 +304,12 @@ impl Write for Unpark {
     }
 }
 
-/// Makes a parked task ready, or waiting if needs are unmet.
+/// Makes a parked task ready, or waiting if needs are unmet or it was added for later.
 pub(crate) fn unpark(tx: &mut Tx, task: &Task, why: &str) {
     tx.later(
-        "update tasks set state = case when unmet = 0 then 'ready' else 'waiting' end, term = term + 1, reason = null,
-                due_at = null, ready_at = now_ms() where id = $1",
+        "update tasks set state = case when unmet = 0 and (not_before is null or not_before <= now_ms()) then 'ready'
+                                  else 'waiting' end,
+                term = term + 1, reason = null, parked_for = null, due_at = not_before, ready_at = now_ms() where id = $1",
         args![task.id],
     );
     tx.record(task.event(EventKind::TaskUnparked, format!("task {} goes on: {why}", task.named())));

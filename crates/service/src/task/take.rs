@@ -2,17 +2,23 @@
 //!
 //! Here lives the choice (highest priority, then oldest, of those the agent may take and whose claims are free)
 //! and the take itself: owner, term, attempt and claims in one transaction, all or nothing.
+//!
+//! The first in order is mostly free and costs one question. Where its claims are held, the taker goes on through
+//! all that are ready, in pages and without locks, until it meets one that is free.
 
+use super::add::json_list;
 use super::{Task, columns};
-use crate::claim::{self, Refused, Wish};
+use crate::claim::{Ground, PATIENCE_MS, Place, Refused, Wish};
 use quorate_model::resource::Mode;
 use quorate_model::{EventKind, Result, RunId, TaskId, Term};
-use quorate_store::{Dialect, Sql, Tx, Write, args};
+use quorate_store::{Dialect, Row, Sql, Tx, Write, args};
 
-/// Tasks whose claims are held are passed over; this many at most in one take.
-const PASSED_MAX: usize = 256;
 /// Tasks looked at together once the first was passed over.
-const PAGE: i64 = 16;
+const PAGE: i64 = 256;
+/// Lists of claims that one take remembers as held, so that tasks with the same list are not even looked at.
+const HELD_LISTS_MAX: usize = 64;
+/// Tasks on which one take writes why it passed them over.
+const NOTES_MAX: usize = 16;
 
 /// Which work a taker can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,70 +106,115 @@ impl Write for Take {
                 return Ok(Some(taken(tx, task).await?));
             }
         }
-        let mut passed = Vec::new();
-        let mut limit = 1;
-        while passed.len() < PASSED_MAX {
-            let picks = self.pick(tx, &passed, limit).await?;
-            if picks.is_empty() {
-                break;
-            }
-            for (task, now) in picks {
-                match self.claims(tx, &task).await? {
-                    None => return Ok(Some(self.begin(tx, task, now).await?)),
-                    Some(refused) => {
-                        passed.push(task.id.0);
-                        note_refusal(tx, &task, &self.agent, &refused);
-                    }
-                }
-            }
-            limit = PAGE;
+        let Some(first) = self.first(tx).await? else { return Ok(None) };
+        if first.0.claims.is_empty() {
+            return Ok(Some(self.begin(tx, first).await?));
         }
-        Ok(None)
+        let mut ground = Ground::look(tx).await?;
+        match ground.refusal(&self.wish(&first.0))? {
+            None => Ok(Some(self.begin_with_claims(tx, first, &ground).await?)),
+            Some(refused) => self.next_free(tx, &mut ground, first, refused).await,
+        }
     }
 }
 
-const PICK: Sql = Sql::Each {
-    lite: concat!(
-        "select ", columns!(), ", now_ms() as now from tasks
-          where state = 'ready'
-            and (agent is null or agent = $1)
-            and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
-            and ($3 = 'any' or ($3 = 'run') = (run is not null))
-            and ($4 is null or run_id = $4)
-            and (avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
-            and id not in (select value from json_each($5))
-            and not exists (select 1 from agents a
-                             where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))
-          order by priority, id limit $6"
+macro_rules! pick {
+    (lite, $and:literal) => {
+        concat!(
+            "select ", columns!(), ", claims_since, now_ms() as now from tasks
+              where state = 'ready'
+                and (agent is null or agent = $1)
+                and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
+                and ($3 = 'any' or ($3 = 'run') = (run is not null))
+                and ($4 is null or run_id = $4)
+                and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
+                and not exists (select 1 from agents a
+                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed')) ",
+            $and
+        )
+    };
+    (pg, $and:literal) => {
+        concat!(
+            "select ", columns!(), ", claims_since, now_ms() as now from tasks
+              where state = 'ready'
+                and (agent is null or agent = $1)
+                and (agent = $1 or capability is null or $2::text[] is null or capability = any($2))
+                and ($3::text = 'any' or ($3 = 'run') = (run is not null))
+                and ($4::bigint is null or run_id = $4)
+                and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
+                and not exists (select 1 from agents a
+                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed')) ",
+            $and
+        )
+    };
+}
+
+const FIRST: Sql = Sql::Each {
+    lite: pick!(lite, "order by priority, id limit 1"),
+    pg: pick!(pg, "order by priority, id limit 1 for update skip locked"),
+};
+// Not locked: tasks whose claims are held for this agent may be free for another that looks at the same moment.
+const AFTER: Sql = Sql::Each {
+    lite: pick!(
+        lite,
+        "and (priority, id) > ($5, $6) and (claims is null or claims not in (select value from json_each($7)))
+         order by priority, id limit $8"
     ),
-    pg: concat!(
-        "select ", columns!(), ", now_ms() as now from tasks
-          where state = 'ready'
-            and (agent is null or agent = $1)
-            and (agent = $1 or capability is null or $2::text[] is null or capability = any($2))
-            and ($3::text = 'any' or ($3 = 'run') = (run is not null))
-            and ($4::bigint is null or run_id = $4)
-            and (avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
-            and id <> all($5::bigint[])
-            and not exists (select 1 from agents a
-                             where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))
-          order by priority, id limit $6 for update skip locked"
+    pg: pick!(
+        pg,
+        "and (priority, id) > ($5, $6) and (claims is null or claims <> all($7::text[]))
+         order by priority, id limit $8"
     ),
 };
+const STILL_READY: Sql = Sql::Each {
+    lite: "select id from tasks where id = $1 and state = 'ready'",
+    pg: "select id from tasks where id = $1 and state = 'ready' for update skip locked",
+};
+
+/// A task that may be taken, since when it has been passed over for its claims, and the ledger's time.
+type Pick = (Task, Option<i64>, i64);
+
+fn picked(row: &Row<'_>) -> Result<Pick> {
+    Ok((Task::from_row(row)?, row.opt_int("claims_since")?, row.int("now")?))
+}
 
 impl Take {
-    async fn pick(&self, tx: &mut Tx, passed: &[i64], limit: i64) -> Result<Vec<(Task, i64)>> {
+    async fn first(&self, tx: &mut Tx) -> Result<Option<Pick>> {
         let capabilities = self.capabilities.as_deref();
-        tx.all(PICK, args![&self.agent, capabilities, self.kinds.as_str(), self.run, passed, limit], |row| {
-            Ok((Task::from_row(row)?, row.int("now")?))
-        })
-        .await
+        tx.one(FIRST, args![&self.agent, capabilities, self.kinds.as_str(), self.run], picked).await
+    }
+
+    /// Goes on after a task whose claims are held, to the first in order that is free.
+    async fn next_free(&self, tx: &mut Tx, ground: &mut Ground, first: Pick, why: Refused) -> Result<Option<Taken>> {
+        let mut passed = Passed::default();
+        let mut last = (first.0.priority, first.0.id);
+        passed.add(tx, ground, &first, &self.agent, &why)?;
+        loop {
+            let page = self.after(tx, last, &passed.lists).await?;
+            let Some((end, _, _)) = page.last() else { return Ok(None) };
+            last = (end.priority, end.id);
+            for pick in page {
+                match ground.refusal(&self.wish(&pick.0))? {
+                    Some(refused) => passed.add(tx, ground, &pick, &self.agent, &refused)?,
+                    None if is_still_ready(tx, &pick.0).await? => {
+                        return Ok(Some(self.begin_with_claims(tx, pick, ground).await?));
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    async fn after(&self, tx: &mut Tx, last: (i64, TaskId), held: &[String]) -> Result<Vec<Pick>> {
+        let capabilities = self.capabilities.as_deref();
+        let kinds = self.kinds.as_str();
+        tx.all(AFTER, args![&self.agent, capabilities, kinds, self.run, last.0, last.1, held, PAGE], picked).await
     }
 
     /// Returns the task that the agent holds, its lease renewed.
     async fn held(&self, tx: &mut Tx) -> Result<Option<Task>> {
         let sql = concat!(
-            "update tasks set lease_until = now_ms() + $2, active_at = now_ms()
+            "update tasks set lease_ms = $2, lease_until = now_ms() + $2, active_at = now_ms(), stuck = 0
               where id = (select id from tasks where owner = $1 and state = 'running' order by id limit 1)
                 and state = 'running' and owner = $1 returning ",
             columns!()
@@ -171,32 +222,36 @@ impl Take {
         tx.one(sql, args![&self.agent, self.lease_ms], Task::from_row).await
     }
 
-    async fn claims(&self, tx: &mut Tx, task: &Task) -> Result<Option<Refused>> {
-        if task.claims.is_empty() {
-            return Ok(None);
-        }
-        let wish = Wish {
+    fn wish<'a>(&'a self, task: &'a Task) -> Wish<'a> {
+        Wish {
             agent: &self.agent,
             resources: &task.claims,
             mode: Mode::Exclusive,
             ttl_ms: self.lease_ms,
             task: Some(task.id),
-            place: None,
-        };
-        claim::grant(tx, &wish).await.map(std::result::Result::err)
+            place: Place::Task { priority: task.priority, id: task.id },
+        }
     }
 
-    async fn begin(&self, tx: &mut Tx, mut task: Task, now: i64) -> Result<Taken> {
+    async fn begin_with_claims(&self, tx: &mut Tx, pick: Pick, ground: &Ground) -> Result<Taken> {
+        ground.take(tx, &self.wish(&pick.0)).await?;
+        self.begin(tx, pick).await
+    }
+
+    async fn begin(&self, tx: &mut Tx, (mut task, _, now): Pick) -> Result<Taken> {
         task.term = Term(task.term.0 + 1);
         task.attempt += 1;
         task.owner = Some(self.agent.clone());
         task.lease_until = Some(now + self.lease_ms);
         task.started_at = Some(now);
+        task.active_at = Some(now);
+        task.node = self.node.clone();
+        (task.progress, task.message, task.reason, task.stuck) = (0, None, None, false);
         task.holds = !task.claims.is_empty();
         tx.later(
             "update tasks set state = 'running', term = $2, attempt = $3, owner = $4, node = $5, lease_ms = $6,
                     lease_until = now_ms() + $6, started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0,
-                    message = null, reason = null, holds = $7
+                    message = null, reason = null, holds = $7, claims_since = null
               where id = $1",
             args![task.id, task.term, task.attempt, &self.agent, &self.node, self.lease_ms, task.holds],
         );
@@ -249,15 +304,57 @@ async fn past_attempts(tx: &mut Tx, task: &Task) -> Result<Vec<PastAttempt>> {
     Ok(past)
 }
 
+async fn is_still_ready(tx: &mut Tx, task: &Task) -> Result<bool> {
+    Ok(tx.one(STILL_READY, args![task.id], |row| row.int("id")).await?.is_some())
+}
+
+/// What one take has passed over.
+#[derive(Default)]
+struct Passed {
+    /// Lists of claims that are held, as they are stored.
+    lists: Vec<String>,
+    notes: usize,
+}
+
+impl Passed {
+    /// Passes a task over; says so on it and in the log. One that has waited long keeps later ones out.
+    fn add(&mut self, tx: &mut Tx, ground: &mut Ground, pick: &Pick, agent: &str, why: &Refused) -> Result<()> {
+        let (task, since, now) = pick;
+        if self.lists.len() < HELD_LISTS_MAX {
+            self.lists.extend(json_list(&task.claims));
+        }
+        if self.notes < NOTES_MAX {
+            self.notes += 1;
+            note_refusal(tx, task, agent, why);
+        }
+        if since.is_some_and(|since| since <= now - PATIENCE_MS) {
+            ground.add_impatient(task)?;
+        }
+        Ok(())
+    }
+}
+
 /// Says on the task why it is passed over; the log gets a line only when the reason is new.
 fn note_refusal(tx: &mut Tx, task: &Task, agent: &str, refused: &Refused) {
     let reason = format!("waits for {}", refused.said());
-    if task.reason.as_deref() == Some(&reason) {
-        return;
+    let holder = |reason: &str| reason.rsplit_once(" until ").map_or(reason, |(holder, _)| holder).to_owned();
+    let is_new = task.reason.as_deref().map(holder) != Some(holder(&reason));
+    tx.later(NOTE, args![task.id, &reason, is_new, NOTE_EVERY_MS]);
+    if is_new {
+        tx.record(refused.event(agent).task(task.id).run(task.run_id));
     }
-    tx.later("update tasks set reason = $2 where id = $1 and state = 'ready'", args![task.id, &reason]);
-    tx.record(refused.event(agent).task(task.id).run(task.run_id));
 }
+
+/// A task that is passed over for the same reason again is written to this rarely: idle takers must cost nothing.
+const NOTE_EVERY_MS: i64 = 5_000;
+// Of a row that another has locked the note is left out: waiting for it here, with the claims lock, could be a circle.
+const NOTE: Sql = Sql::Each {
+    lite: "update tasks set reason = $2, claims_since = coalesce(claims_since, now_ms()), claims_seen = now_ms()
+            where id = $1 and state = 'ready' and ($3 = 1 or claims_seen is null or claims_seen <= now_ms() - $4)",
+    pg: "update tasks set reason = $2, claims_since = coalesce(claims_since, now_ms()), claims_seen = now_ms()
+          where id = (select id from tasks where id = $1 and state = 'ready' and
+                       ($3 = 1 or claims_seen is null or claims_seen <= now_ms() - $4) for update skip locked)",
+};
 
 /// Takes over a task that was said to be done, to run its check; answers `None` when there is none.
 #[derive(Debug, Clone)]

@@ -1,0 +1,248 @@
+//! Where a command works: the project's folder, its configuration and its ledger.
+//!
+//! Here live finding `quorate.toml` by walking up, the `.env` beside it, the choice of the ledger's address and its
+//! opening. The idea: a command gets one [`Place`] and asks it for what it needs; nothing is opened before.
+
+use quorate_model::config::Config;
+use quorate_model::diagnostic::quote;
+use quorate_model::resource::Resource;
+use quorate_model::{Error, Result};
+use quorate_service::SCHEMA;
+use quorate_store::{Options, Store, Url};
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+/// The configuration's file name.
+pub(crate) const CONFIG_FILE: &str = "quorate.toml";
+/// The folder of state, beside it.
+pub(crate) const STATE_FOLDER: &str = ".quorate";
+/// The largest `quorate.toml` or `.env` that is read, in bytes.
+const FILE_MAX: u64 = 4 << 20;
+/// Connections to PostgreSQL of a command that asks a few things and ends.
+const CONNECTIONS: usize = 2;
+
+/// Where a command works.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    /// The folder of `quorate.toml`, else the working folder; absolute.
+    pub(crate) folder: PathBuf,
+    /// `quorate.toml`, if there is one.
+    pub(crate) config_file: Option<PathBuf>,
+    /// The configuration; its defaults without a file.
+    pub(crate) config: Config,
+    /// The ledger's address.
+    pub(crate) url: Url,
+    variables: BTreeMap<String, String>,
+    opened: Arc<Mutex<Vec<Store>>>,
+}
+
+impl Place {
+    /// Finds the place of the working folder.
+    pub(crate) fn find() -> Result<Place> {
+        let here = std::env::current_dir().map_err(|e| {
+            Error::failed(format!("the working folder cannot be read: {e}")).hint("go to a folder that exists")
+        })?;
+        let found = find_config(&here)?;
+        let (folder, config_file, config) = match found {
+            Some((file, bytes)) => {
+                let shown = if file.parent() == Some(&here) { CONFIG_FILE.into() } else { file.display().to_string() };
+                let config = Config::parse(&shown, &bytes)?;
+                (file.parent().unwrap_or(&here).to_owned(), Some(file), config)
+            }
+            None => (here, None, Config::default()),
+        };
+        let variables = read_env_file(&folder.join(".env"))?;
+        let mut place = Place {
+            url: Url::Lite(PathBuf::new()),
+            folder,
+            config_file,
+            config,
+            variables,
+            opened: Arc::default(),
+        };
+        let stored = place.variable("QUORATE_STORE").unwrap_or_else(|| place.config.store.url.clone());
+        place.url = Url::parse(&stored, &place.folder)?;
+        Ok(place)
+    }
+
+    /// Returns a variable of the environment, else of the `.env` file; empty counts as not set.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        let set = std::env::var(name).ok().or_else(|| self.variables.get(name).cloned());
+        set.filter(|value| !value.is_empty())
+    }
+
+    /// Returns the folder of state, `.quorate`; it need not be there.
+    pub(crate) fn state_folder(&self) -> PathBuf {
+        self.folder.join(STATE_FOLDER)
+    }
+
+    /// Returns whether an agent stands in `quorate.toml`.
+    pub(crate) fn is_configured(&self, agent: &str) -> bool {
+        self.config.agents().iter().any(|(name, _)| name == agent)
+    }
+
+    /// Reads the name of a resource, relative to the project's folder, into its canonical form.
+    pub(crate) fn resource(&self, text: &str) -> Result<String> {
+        Resource::parse(text, self.folder.to_str()).map(|resource| resource.as_str().to_owned())
+    }
+
+    /// Reads names of resources; a name given twice counts once.
+    pub(crate) fn resources(&self, texts: &[String]) -> Result<Vec<String>> {
+        let mut names = Vec::with_capacity(texts.len());
+        for text in texts {
+            let name = self.resource(text)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Opens the ledger, making one if there is none.
+    pub(crate) async fn open(&self) -> Result<Store> {
+        self.open_with(CONNECTIONS, true).await
+    }
+
+    /// Opens the ledger for much work: with so many connections if it is on PostgreSQL.
+    pub(crate) async fn open_for_node(&self, connections: usize) -> Result<Store> {
+        self.open_with(connections, true).await
+    }
+
+    /// Opens the ledger to look at it; `None` if there is none, and none is made.
+    pub(crate) async fn look(&self) -> Result<Option<Store>> {
+        if self.is_missing() {
+            return Ok(None);
+        }
+        self.open_with(CONNECTIONS, false).await.map(Some)
+    }
+
+    /// Opens the ledger to change something that must be in it; without a ledger, `what` is not found.
+    pub(crate) async fn open_for(&self, what: impl std::fmt::Display) -> Result<Store> {
+        match self.look().await? {
+            Some(store) => Ok(store),
+            None => Err(Error::not_found(format!("no {what}: there is no ledger here yet ({})", self.url.shown()))
+                .hint(MAKES_ONE)),
+        }
+    }
+
+    /// Says that there is no ledger, and what makes one.
+    pub(crate) fn no_ledger(&self) -> String {
+        format!("no ledger here yet ({})\n{MAKES_ONE}\n", self.url.shown())
+    }
+
+    /// Returns whether an embedded ledger is not there yet.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(&self.url, Url::Lite(path) if matches!(path.try_exists(), Ok(false)))
+    }
+
+    async fn open_with(&self, connections: usize, create: bool) -> Result<Store> {
+        let options = Options { connections, create, ..Options::new(&SCHEMA) };
+        let store = Store::open(&self.url, options).await?;
+        self.opened.lock().expect("no holder of the list panics").push(store.clone());
+        Ok(store)
+    }
+
+    /// Closes what was opened. Call it once, at the end.
+    pub(crate) async fn close(&self) {
+        let stores = std::mem::take(&mut *self.opened.lock().expect("no holder of the list panics"));
+        for store in stores {
+            store.close().await;
+        }
+    }
+}
+
+const MAKES_ONE: &str =
+    "`quorate run PLAN` or `quorate task add \"…\"` makes one; `quorate demo` shows what it is for";
+
+/// Makes `folders` the working folder one after the other, as git's -C does.
+pub(crate) fn enter(folders: &[PathBuf]) -> Result<()> {
+    for folder in folders.iter().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::env::set_current_dir(folder).map_err(|e| {
+            let message = format!("cannot go to the folder {}: {e}", quote(&folder.to_string_lossy()));
+            let error = if e.kind() == ErrorKind::NotFound { Error::not_found(message) } else { Error::failed(message) };
+            error.hint("-C takes a folder that exists")
+        })?;
+    }
+    Ok(())
+}
+
+fn find_config(from: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    for folder in from.ancestors() {
+        let file = folder.join(CONFIG_FILE);
+        if let Some(bytes) = read_small(&file)? {
+            return Ok(Some((file, bytes)));
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a file of bounded size; `None` if it is not there.
+fn read_small(file: &Path) -> Result<Option<Vec<u8>>> {
+    let cannot = |why: String| {
+        Error::invalid(format!("cannot read {}: {why}", file.display())).hint("mend its permissions, or move it away")
+    };
+    let size = match std::fs::metadata(file) {
+        Ok(facts) if facts.is_file() => facts.len(),
+        Ok(_) => return Err(cannot("it is no file".into())),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(cannot(e.to_string())),
+    };
+    if size > FILE_MAX {
+        return Err(cannot(format!("it has {size} bytes, more than {FILE_MAX}")));
+    }
+    std::fs::read(file).map(Some).map_err(|e| cannot(e.to_string()))
+}
+
+/// Reads `.env`. Lines that are not KEY=VALUE are passed over: the file may be meant for other programs too.
+fn read_env_file(file: &Path) -> Result<BTreeMap<String, String>> {
+    // A folder called .env (a Python environment) is none of ours.
+    let bytes = if file.is_dir() { None } else { read_small(file)? };
+    let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    Ok(text.lines().filter_map(read_env_line).collect())
+}
+
+fn read_env_line(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.trim());
+    let is_name = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then(|| (key.to_owned(), unquoted(value).to_owned()))
+}
+
+/// Takes quotes off; without quotes a ` #` begins a remark.
+fn unquoted(value: &str) -> &str {
+    for quote in ['"', '\''] {
+        if let Some(inner) = value.strip_prefix(quote)
+            && let Some(end) = inner.find(quote)
+        {
+            return &inner[..end];
+        }
+    }
+    value.split_once(" #").map_or(value, |(value, _)| value.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_an_env_file_are_read() {
+        let check = |line: &str, expected: Option<(&str, &str)>| {
+            let found = read_env_line(line);
+            assert_eq!(found.as_ref().map(|(k, v)| (k.as_str(), v.as_str())), expected, "{line}");
+        };
+        check("A=b", Some(("A", "b")));
+        check(" export A_1 = 'b # c' # d", Some(("A_1", "b # c")));
+        check("A=\"b=c\"", Some(("A", "b=c")));
+        check("A=b # remark", Some(("A", "b")));
+        check("A=", Some(("A", "")));
+        check("# A=b", None);
+        check("A B=c", None);
+        check("nothing", None);
+        check("A='open", Some(("A", "'open")));
+    }
+}

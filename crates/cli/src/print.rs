@@ -1,0 +1,188 @@
+//! What people and programs get to see: the one place that writes to the terminal.
+//!
+//! Here live the process's two streams, whether they are coloured and how wide they are, and the form of an error.
+//! Tables, relative times and colours have files below; what is said is the commands' business.
+//!
+//! Writing never fails for a command: a reader that went away (`| head`) ends the process quietly with 0, any other
+//! failure with 1, both decided once, in [`finish`].
+
+pub(crate) mod style;
+pub(crate) mod table;
+pub(crate) mod time;
+
+use quorate_model::{Error, Result};
+use serde_json::{Value, json};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use style::Colour;
+
+/// Columns of a terminal that does not say how many it has.
+const WIDTH_DEFAULT: usize = 80;
+
+struct Screen {
+    json: bool,
+    out_terminal: bool,
+    out_colour: bool,
+    err_colour: bool,
+}
+
+static SCREEN: OnceLock<Screen> = OnceLock::new();
+static CLOSED: AtomicBool = AtomicBool::new(false);
+static BROKEN: OnceLock<String> = OnceLock::new();
+
+/// Notes once how to print.
+pub(crate) fn set_up(json: bool, no_color: bool) {
+    let wanted = !no_color && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colourful = wanted && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let out_terminal = io::stdout().is_terminal();
+    let screen = Screen {
+        json,
+        out_terminal,
+        out_colour: colourful && out_terminal && !json,
+        err_colour: colourful && io::stderr().is_terminal() && !json,
+    };
+    // Set once, at the start of `main`; a second word would change nothing.
+    let _ = SCREEN.set(screen);
+}
+
+fn screen() -> &'static Screen {
+    SCREEN.get_or_init(|| Screen { json: false, out_terminal: false, out_colour: false, err_colour: false })
+}
+
+/// Tells whether `--json` was given.
+pub(crate) fn is_json() -> bool {
+    screen().json
+}
+
+/// Tells whether standard output is a terminal.
+pub(crate) fn is_terminal() -> bool {
+    screen().out_terminal
+}
+
+/// Tells whether standard output is coloured.
+pub(crate) fn is_coloured() -> bool {
+    screen().out_colour
+}
+
+/// Returns the columns of the terminal; `None` in a pipe, where nothing is cut.
+pub(crate) fn width() -> Option<usize> {
+    let size = || terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    is_terminal().then(|| size().filter(|width| *width > 0).unwrap_or(WIDTH_DEFAULT))
+}
+
+/// Tells whether the reader of standard output has gone away.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
+
+/// Writes bytes to standard output and flushes them.
+pub(crate) fn bytes(bytes: &[u8]) {
+    if is_closed() {
+        return;
+    }
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        CLOSED.store(true, Ordering::Relaxed);
+        if error.kind() != ErrorKind::BrokenPipe {
+            let _ = BROKEN.set(error.to_string());
+        }
+    }
+}
+
+/// Writes a text to standard output, ending its last line.
+pub(crate) fn text(text: &str) {
+    if text.is_empty() || text.ends_with('\n') {
+        bytes(text.as_bytes());
+    } else {
+        bytes(format!("{text}\n").as_bytes());
+    }
+}
+
+/// Writes one JSON document: indented on a terminal, else in one line.
+pub(crate) fn document(value: &Value) {
+    text(&if is_terminal() { format!("{value:#}") } else { value.to_string() });
+}
+
+/// Writes one line of JSON Lines.
+pub(crate) fn json_line(value: &Value) {
+    text(&value.to_string());
+}
+
+/// Answers with a JSON document or with words, as was asked for.
+pub(crate) fn answer(json: bool, value: impl FnOnce() -> Value, words: impl FnOnce() -> String) {
+    if json { document(&value()) } else { text(&words()) }
+}
+
+/// Writes a remark to standard error, for people only: with `--json` nothing is written.
+pub(crate) fn note(words: &str) {
+    if !is_json() {
+        to_stderr(&format!("{words}\n"));
+    }
+}
+
+/// Writes an error and its hint to standard error.
+pub(crate) fn error(error: &Error) {
+    let screen = screen();
+    if screen.json {
+        let said = json!({ "kind": error.kind.as_str(), "message": error.message, "hint": error.hint });
+        return to_stderr(&format!("{}\n", json!({ "error": said })));
+    }
+    let mut words = format!("{} {}\n", style::paint_if(screen.err_colour, Colour::Red, "error:"), error.message);
+    if let Some(hint) = &error.hint {
+        words.push_str(&format!("{} {hint}\n", style::paint_if(screen.err_colour, Colour::Cyan, "hint:")));
+    }
+    to_stderr(&words);
+}
+
+fn to_stderr(words: &str) {
+    // Without a standard error there is nobody left to tell.
+    let _ = io::stderr().lock().write_all(words.as_bytes());
+}
+
+/// Turns what a command came to into the exit code of the process.
+pub(crate) fn finish(outcome: Result<u8>) -> ExitCode {
+    let code = outcome.unwrap_or_else(|failure| {
+        error(&failure);
+        failure.kind.exit_code()
+    });
+    if let Some(why) = BROKEN.get() {
+        error(&Error::failed(format!("cannot write to standard output: {why}")));
+        return ExitCode::FAILURE;
+    }
+    if is_closed() { ExitCode::SUCCESS } else { ExitCode::from(code) }
+}
+
+/// Makes a text from elsewhere safe for a terminal: one line, nothing that steers the cursor.
+pub(crate) fn one_line(text: &str) -> String {
+    let words = text.split(['\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty());
+    words.collect::<Vec<_>>().join(" ").chars().map(|c| if is_steering(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// As [`one_line`], for texts that may have several.
+pub(crate) fn lines(text: &str) -> String {
+    text.chars().filter(|c| *c != '\r').map(|c| if is_steering(c) && !"\n\t".contains(c) { '\u{fffd}' } else { c }).collect()
+}
+
+fn is_steering(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Indents every line.
+pub(crate) fn indent(text: &str, by: usize) -> String {
+    let space = " ".repeat(by);
+    text.lines().map(|line| format!("{space}{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_steer_the_terminal() {
+        assert_eq!(one_line("a\u{1b}[2J\n b\u{202e}"), "a\u{fffd}[2J b\u{fffd}");
+        assert_eq!(lines("a\u{1b}\nb\r\n"), "a\u{fffd}\nb\n");
+        assert_eq!(indent("a\nb", 2), "  a\n  b\n");
+    }
+}

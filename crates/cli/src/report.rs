@@ -1,0 +1,185 @@
+//! The report of a run: what a person keeps.
+//!
+//! Here lives its Markdown and JSON, made from the ledger alone, and written under `.quorate/runs/ID/`. The same
+//! ledger always gives the same report.
+
+use quorate_model::{Error, Result, TaskState};
+use quorate_service::task::Task;
+use quorate_service::time::rfc3339;
+use quorate_service::view::{Attempt, RunStory};
+use quorate_service::wire;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// Results longer than this are left to the JSON.
+const RESULT_SHOWN: usize = 400;
+
+/// Writes `report.md` and `report.json`; answers with their folder.
+pub(crate) fn write(state: &Path, story: &RunStory) -> Result<PathBuf> {
+    let folder = state.join("runs").join(story.run.id.to_string());
+    std::fs::create_dir_all(&folder).map_err(|e| cannot(&folder, &e))?;
+    let json = serde_json::to_string_pretty(&as_json(story)).unwrap_or_default();
+    for (name, text) in [("report.md", markdown(story)), ("report.json", json)] {
+        let file = folder.join(name);
+        std::fs::write(&file, text).map_err(|e| cannot(&file, &e))?;
+    }
+    Ok(folder)
+}
+
+fn cannot(path: &Path, e: &std::io::Error) -> Error {
+    Error::failed(format!("cannot write {}: {e}", path.display()))
+        .hint("the run itself is in the ledger: quorate runs show")
+}
+
+/// Returns the run with tasks and attempts as JSON.
+pub(crate) fn as_json(story: &RunStory) -> Value {
+    let mut value = wire::run_with_tasks(&story.run, &story.tasks);
+    value["verdict"] = verdict(story).into();
+    value["attempts"] = story.attempts.iter().map(wire::attempt).collect();
+    value["needs"] = story.needs.iter().map(|(task, need)| json!([task.0, need.0])).collect();
+    value
+}
+
+fn verdict(story: &RunStory) -> &'static str {
+    match story.run.state.as_str() {
+        "completed" => "completed",
+        "running" => "unfinished",
+        "cancelled" => "cancelled",
+        _ => "failed",
+    }
+}
+
+/// Returns the report as Markdown.
+pub(crate) fn markdown(story: &RunStory) -> String {
+    let mut text = String::new();
+    heading(&mut text, story);
+    table(&mut text, story);
+    for task in
+        story.tasks.iter().filter(|task| matches!(task.state, TaskState::Failed | TaskState::Cancelled))
+    {
+        trouble(&mut text, task, story);
+    }
+    results(&mut text, story);
+    retried(&mut text, story);
+    text
+}
+
+fn heading(text: &mut String, story: &RunStory) {
+    let run = &story.run;
+    let took = run.finished_at.unwrap_or(story.now) - run.created_at;
+    let _ = writeln!(text, "# {}\n", run.goal);
+    let _ = writeln!(
+        text,
+        "**{}** · run {} · {} · {}\n",
+        verdict(story),
+        run.id,
+        rfc3339(run.created_at),
+        seconds(took)
+    );
+    if let Some(reason) = &run.reason {
+        let _ = writeln!(text, "{reason}\n");
+    }
+}
+
+fn table(text: &mut String, story: &RunStory) {
+    let _ =
+        writeln!(text, "| task | outcome | time | attempts | agent | proof |\n|---|---|---:|---:|---|---|");
+    for task in &story.tasks {
+        let latest = attempts(story, task).last();
+        let time = latest.and_then(|a| Some(seconds(a.ended_at? - a.started_at))).unwrap_or_default();
+        let proof = latest.and_then(|a| a.evidence.clone()).unwrap_or_default();
+        let agent = task.owner.clone().unwrap_or_default();
+        let title = cell(&task.title);
+        let _ =
+            writeln!(text, "| {title} | {} | {time} | {} | {agent} | {proof} |", outcome(task), task.attempt);
+    }
+    text.push('\n');
+}
+
+fn attempts<'a>(story: &'a RunStory, task: &Task) -> impl DoubleEndedIterator<Item = &'a Attempt> + use<'a> {
+    let id = task.id;
+    story.attempts.iter().filter(move |attempt| attempt.task == id)
+}
+
+/// A completed task whose result says `{"skipped": "why"}` did its work by finding that there was none to do.
+fn outcome(task: &Task) -> String {
+    match skipped(task) {
+        Some(why) => format!("skipped: {}", cell(&why)),
+        None => task.state.to_string(),
+    }
+}
+
+fn skipped(task: &Task) -> Option<String> {
+    if task.state != TaskState::Completed {
+        return None;
+    }
+    let value: Value = serde_json::from_str(task.result.as_deref()?).ok()?;
+    Some(value.get("skipped")?.as_str()?.to_owned())
+}
+
+fn trouble(text: &mut String, task: &Task, story: &RunStory) {
+    let _ = writeln!(text, "## {}: {}\n", task.state, task.title);
+    if let Some(reason) = &task.reason {
+        let _ = writeln!(text, "{reason}\n");
+    }
+    let Some(last) = attempts(story, task).last() else { return };
+    if let Some(tail) = last.tail.as_deref().filter(|tail| !tail.trim().is_empty()) {
+        let _ = writeln!(text, "```text\n{}\n```\n", tail.trim_end().replace("```", "'''"));
+    }
+    let _ = writeln!(text, "All of its output: `quorate logs {}`\n", task.id);
+}
+
+fn results(text: &mut String, story: &RunStory) {
+    let with_result: Vec<&Task> = story.tasks.iter().filter(|task| task.result.is_some()).collect();
+    if with_result.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "## Results\n");
+    for task in with_result {
+        let result = task.result.as_deref().unwrap_or_default();
+        let shown = if result.len() > RESULT_SHOWN { "see report.json" } else { result };
+        let _ = writeln!(
+            text,
+            "- **{}**: `{}`",
+            task.key.as_deref().unwrap_or(&task.title),
+            shown.replace('`', "'")
+        );
+    }
+    text.push('\n');
+}
+
+fn retried(text: &mut String, story: &RunStory) {
+    let failed: Vec<&Attempt> = story
+        .attempts
+        .iter()
+        .filter(|a| a.outcome.as_deref().is_some_and(|outcome| outcome != "completed"))
+        .collect();
+    if failed.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "## Attempts that did not succeed\n");
+    for attempt in failed {
+        let name =
+            story.tasks.iter().find(|task| task.id == attempt.task).map(Task::named).unwrap_or_default();
+        let reason = attempt.reason.as_deref().unwrap_or("");
+        let outcome = attempt.outcome.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "- task {name}, attempt {} by {}: {outcome}: {reason}",
+            attempt.number, attempt.agent
+        );
+    }
+    text.push('\n');
+}
+
+fn seconds(ms: i64) -> String {
+    match ms {
+        ms if ms < 60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        ms => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}

@@ -1,0 +1,336 @@
+//! `quorate run` and `quorate runs resume`: do a plan's work here and now, and print the report.
+//!
+//! Here live the plan's way into the ledger and the watch over a run. Who does the work is a node in this process,
+//! which takes tasks of this run only. A crash and an interruption are the same thing: `runs resume` goes on.
+
+use crate::args;
+use crate::place::Place;
+use crate::report;
+use crate::screen::Screen;
+use crate::signals::Signals;
+use quorate_model::at::At;
+use quorate_model::config::{Config, Driver};
+use quorate_model::plan::{Plan, PlanTask};
+use quorate_model::{Error, Kind, Result, RunId, Seq, TaskState};
+use quorate_runtime::{Level, Member, Node, NodeOptions, team};
+use quorate_service::event::{After, Filter, PAGE_MAX};
+use quorate_service::run::{Reported, Resume, Run, Settle, Start};
+use quorate_service::task::{Kinds, NewTask, Task, Work};
+use quorate_service::view::{RunShow, RunStory};
+use quorate_store::Store;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Hints of changes are looked at no oftener than this.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Without a hint, the run is looked at this often.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// Begins a run from a plan or a goal; with `--detach` only stores it.
+pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8> {
+    let plan = read_plan(&place, &args.plan)?;
+    let members = team(&place.config, args.agents);
+    if !args.detach {
+        check_team(&plan, &members, &place.config)?;
+    }
+    let store = place.open().await?;
+    let source = is_file(&args.plan).then(|| args.plan.clone());
+    let tasks = plan.tasks.iter().map(|task| new_task(task, &place.config)).collect();
+    let start = Start { goal: plan.goal.clone(), source, detached: args.detach, tasks };
+    let (id, _) = store.write(start).await?;
+    if args.detach {
+        store.close().await;
+        say_stored(id, json);
+        return Ok(0);
+    }
+    work(place, store, id, members, json).await
+}
+
+/// Goes on with a run: what failed or was cancelled is tried anew.
+pub(crate) async fn resume(place: Place, id: RunId, agents: Option<usize>, json: bool) -> Result<u8> {
+    let store = place.open().await?;
+    store.write(Resume { id }).await?;
+    let members = team(&place.config, agents);
+    work(place, store, id, members, json).await
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn say_stored(id: RunId, json: bool) {
+    if json {
+        println!("{}", serde_json::json!({ "id": id.0 }));
+    } else {
+        println!(
+            "run {id} stored; a node works at it (`quorate up`), `quorate runs show {id}` tells how far"
+        );
+    }
+}
+
+fn is_file(argument: &str) -> bool {
+    !argument.contains(char::is_whitespace)
+        && [".toml", ".json", ".md"].iter().any(|ending| argument.to_ascii_lowercase().ends_with(ending))
+}
+
+fn read_plan(place: &Place, argument: &str) -> Result<Plan> {
+    if !is_file(argument) {
+        return Plan::from_goal(argument);
+    }
+    let path = place.cwd.join(argument);
+    let bytes = std::fs::read(&path).map_err(|e| cannot_read(argument, &e))?;
+    let base = place.folder.to_string_lossy();
+    Ok(Plan::parse_in(Some(&base), argument, &bytes)?)
+}
+
+fn cannot_read(file: &str, e: &std::io::Error) -> Error {
+    let kind = match e.kind() {
+        std::io::ErrorKind::NotFound => Kind::NotFound,
+        _ => Kind::Invalid,
+    };
+    let message = match e.kind() {
+        std::io::ErrorKind::NotFound => format!("no plan file {file}"),
+        _ => format!("cannot read the plan {file}: {e}"),
+    };
+    Error::new(kind, message)
+        .hint("name a .toml, .json or .md file, or write a goal in words: quorate run \"fix the tests\"")
+}
+
+/// Turns a plan's task into one for the ledger.
+pub(crate) fn new_task(task: &PlanTask, config: &Config) -> NewTask {
+    let run = task.run.clone().map(Work::Run);
+    let (due_at, due_in_ms) = match task.at {
+        Some(At::Time(ms)) => (Some(ms), None),
+        Some(At::After(ms)) => (None, Some(ms)),
+        None => (None, None),
+    };
+    NewTask {
+        key: Some(task.key.clone()),
+        work: run.or(task.prompt.clone().map(Work::Prompt)),
+        priority: task.priority.number(),
+        capability: task.capability.clone(),
+        agent: task.agent.clone(),
+        verify: task.verify.clone(),
+        claims: task.claims.iter().map(ToString::to_string).collect(),
+        outputs: task.outputs.clone(),
+        timeout_ms: task.timeout_ms,
+        max_attempts: task.attempts.unwrap_or(config.health.max_attempts),
+        due_at,
+        due_in_ms,
+        needs_new: task.needs.clone(),
+        ..NewTask::new(task.title.clone())
+    }
+}
+
+/// Refuses a plan with a task that nobody could take: it would wait for ever.
+fn check_team(plan: &Plan, members: &[Member], config: &Config) -> Result<()> {
+    let hopeless = plan.tasks.iter().find(|task| {
+        !members.iter().any(|member| member_can(member, task))
+            && !config.agents().iter().any(|(name, table)| {
+                let pulls = matches!(table.driver, Driver::External | Driver::Human);
+                pulls && can(name, Some(&table.capabilities), table.capabilities.is_empty(), task)
+            })
+    });
+    let Some(task) = hopeless else { return Ok(()) };
+    let wanted = match (&task.agent, &task.capability, &task.run) {
+        (Some(agent), ..) => format!("it is for agent `{agent}`, which no node runs here"),
+        (None, Some(capability), _) => format!("it wants capability `{capability}`, which no agent has"),
+        (None, None, None) => "it has a `prompt` and no `run`, and no agent here takes words".into(),
+        (None, None, Some(_)) => "there are no agents".into(),
+    };
+    Err(Error::invalid(format!("no agent could take task `{}`: {wanted}", task.key))
+        .hint("add an [agents.NAME] table to quorate.toml, or store the run for others with --detach"))
+}
+
+fn member_can(member: &Member, task: &PlanTask) -> bool {
+    let kind_fits = match member.kinds {
+        Kinds::Any => true,
+        Kinds::Run => task.run.is_some(),
+        Kinds::Prompt => task.run.is_none(),
+    };
+    kind_fits && can(&member.name, member.capabilities.as_ref(), false, task)
+}
+
+fn can(name: &str, capabilities: Option<&Vec<String>>, anything: bool, task: &PlanTask) -> bool {
+    match (&task.agent, &task.capability, capabilities) {
+        (Some(agent), ..) => agent == name,
+        (None, Some(capability), Some(own)) => anything || own.contains(capability),
+        (None, ..) => true,
+    }
+}
+
+/// How the watch over a run ended.
+enum End {
+    Over(Run),
+    /// Only parked tasks are left, and none of them goes on by itself.
+    Parked,
+    Interrupted,
+}
+
+async fn work(place: Place, store: Store, id: RunId, members: Vec<Member>, json: bool) -> Result<u8> {
+    let story = store.read(RunShow { id }).await?;
+    let mut screen = Screen::new(&story.tasks, json);
+    screen.say(&format!(
+        "run {id}: {} ({} tasks, {} agents)",
+        story.run.goal,
+        story.tasks.len(),
+        members.len()
+    ));
+    let mut node = Node::begin(
+        store.clone(),
+        NodeOptions {
+            kind: "run",
+            url: place.url.clone(),
+            config: Arc::clone(&place.config),
+            folder: place.folder.clone(),
+            state: place.state.clone(),
+            members,
+            run: Some(id),
+        },
+    )
+    .await?;
+    let end = watch(&store, id, &mut node, &mut screen).await;
+    node.stopper().stop(Level::Finish);
+    node.wait().await;
+    screen.close();
+    let end = end?;
+    let folder = keep_report(&store, &place.state, id).await?;
+    let story = store.read(RunShow { id }).await?;
+    store.close().await;
+    conclude(&story, &end, &folder, json);
+    Ok(exit_code(&end))
+}
+
+fn exit_code(end: &End) -> u8 {
+    match end {
+        End::Over(run) if run.state == "completed" => 0,
+        End::Over(_) => 1,
+        End::Parked => Kind::Refused.exit_code(),
+        End::Interrupted => Kind::Interrupted.exit_code(),
+    }
+}
+
+/// Shows what happens until the run is over, or a person wants it to stop.
+async fn watch(store: &Store, id: RunId, node: &mut Node, screen: &mut Screen) -> Result<End> {
+    let mut changes = store.changes();
+    let mut signals = Signals::new()?;
+    let mut seen = None;
+    loop {
+        seen = Some(show_new(store, id, seen, screen).await?);
+        if signals.count() == 0 {
+            if let Some(end) = is_over(store, id).await? {
+                show_new(store, id, seen, screen).await?;
+                return Ok(end);
+            }
+        }
+        tokio::select! {
+            () = async { tokio::time::sleep(LOOK_EVERY).await; changes.wait(LOOK_AT_LEAST).await } => {}
+            Some(notice) = node.notice() => screen.say(&format!("  notice     {notice}")),
+            urgent = signals.next() => {
+                if urgent || signals.count() > 1 {
+                    node.stopper().stop(Level::Now);
+                    return Ok(End::Interrupted);
+                }
+                node.stopper().stop(Level::Finish);
+                screen.say("  finishing what runs; press Ctrl-C again to stop at once");
+                return finish(store, id, seen, node, signals, screen).await;
+            }
+        }
+    }
+}
+
+/// After the first Ctrl-C: what runs may end, unless a second one comes.
+async fn finish(
+    store: &Store,
+    id: RunId,
+    mut seen: Option<Seq>,
+    node: &Node,
+    mut signals: Signals,
+    screen: &mut Screen,
+) -> Result<End> {
+    let mut changes = store.changes();
+    loop {
+        seen = Some(show_new(store, id, seen, screen).await?);
+        let story = store.read(RunShow { id }).await?;
+        if !story.tasks.iter().any(|task| {
+            task.state == TaskState::Running && task.node.as_deref() == Some(&node.id().to_string())
+        }) {
+            return Ok(End::Interrupted);
+        }
+        tokio::select! {
+            () = async { tokio::time::sleep(LOOK_EVERY).await; changes.wait(LOOK_AT_LEAST).await } => {}
+            _ = signals.next() => {
+                node.stopper().stop(Level::Now);
+                return Ok(End::Interrupted);
+            }
+        }
+    }
+}
+
+async fn show_new(store: &Store, id: RunId, seen: Option<Seq>, screen: &mut Screen) -> Result<Seq> {
+    let mut after = seen;
+    loop {
+        let filter = Filter { run: Some(id), ..Filter::default() };
+        let page = store.read(After { seq: after, filter, limit: PAGE_MAX }).await?;
+        page.events.iter().for_each(|event| screen.show(event));
+        after = Some(page.seen);
+        if (page.events.len() as i64) < PAGE_MAX {
+            return Ok(page.seen);
+        }
+    }
+}
+
+async fn is_over(store: &Store, id: RunId) -> Result<Option<End>> {
+    let story = store.read(RunShow { id }).await?;
+    if story.run.is_over() {
+        return Ok(Some(End::Over(story.run)));
+    }
+    if story.tasks.iter().all(|task| task.state.is_over()) {
+        let run = store.write(Settle { id }).await?;
+        return Ok(run.is_over().then_some(End::Over(run)));
+    }
+    Ok(waits_for_a_person(&story.tasks).then_some(End::Parked))
+}
+
+/// Returns whether nothing will move before a person lets a parked task go on.
+fn waits_for_a_person(tasks: &[Task]) -> bool {
+    let open = || tasks.iter().filter(|task| !task.state.is_over());
+    let for_ever = |task: &Task| task.state == TaskState::Parked && task.due_at.is_none();
+    open().any(for_ever)
+        && open().all(|task| for_ever(task) || (task.state == TaskState::Waiting && task.unmet > 0))
+}
+
+async fn keep_report(store: &Store, state: &Path, id: RunId) -> Result<std::path::PathBuf> {
+    let story = store.read(RunShow { id }).await?;
+    let folder = report::write(state, &story)?;
+    store.write(Reported { id, report: folder.display().to_string() }).await?;
+    Ok(folder)
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {
+    if json {
+        let mut value = report::as_json(story);
+        value["report"] = folder.display().to_string().into();
+        println!("{value}");
+        return;
+    }
+    print!("\n{}", report::markdown(story));
+    let id = story.run.id;
+    match end {
+        End::Over(_) => {}
+        End::Parked => {
+            println!("Parked: let it go on with `quorate task unpark ID`, then `quorate runs resume {id}`.\n")
+        }
+        End::Interrupted => {
+            println!("Interrupted: {} left. Go on with `quorate runs resume {id}`.\n", left(&story.tasks))
+        }
+    }
+    println!("Report: {}", folder.join("report.md").display());
+}
+
+fn left(tasks: &[Task]) -> String {
+    let count = tasks.iter().filter(|task| !task.state.is_over()).count();
+    let names: Vec<String> =
+        tasks.iter().filter(|task| !task.state.is_over()).take(8).map(Task::named).collect();
+    let more = if count > names.len() { ", …" } else { "" };
+    format!("{count} of {} tasks ({}{more})", tasks.len(), names.join(", "))
+}

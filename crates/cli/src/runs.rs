@@ -1,0 +1,112 @@
+//! `quorate runs list|show|cancel`; going on with one is the business of `run`.
+
+use crate::args::{Runs, RunsCancel, RunsId};
+use crate::place::Place;
+use crate::print::style::{self, paint};
+use crate::print::table::{Table, cell, state};
+use crate::print::{self, time};
+use crate::task;
+use quorate_model::{Result, RunId};
+use quorate_service::run::{Cancel, Run};
+use quorate_service::task::Task;
+use quorate_service::view::{self, RunShow, RunStory, RunView};
+use quorate_service::wire;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+
+pub(crate) async fn runs(place: &Place, command: Runs, json: bool) -> Result<u8> {
+    match command {
+        Runs::List => list(place, json).await,
+        Runs::Show(args) => show(place, &args, json).await,
+        Runs::Cancel(args) => cancel(place, &args, json).await,
+        Runs::Resume(_) => unreachable!("`main` gives it to `run`"),
+    }
+}
+
+async fn list(place: &Place, json: bool) -> Result<u8> {
+    let Some(store) = place.look().await? else {
+        print::answer(json, || json!([]), || place.no_ledger());
+        return Ok(0);
+    };
+    let runs = store.read(view::Runs::default()).await?;
+    // For people the counts say enough; the promised shape has every task.
+    let tasks = if json { store.read(view::Tasks::default()).await? } else { Vec::new() };
+    print::answer(json, || with_tasks(&runs, &tasks), || words(&runs));
+    Ok(0)
+}
+
+fn with_tasks(runs: &[RunView], tasks: &[Task]) -> Value {
+    let mut by_run: HashMap<RunId, Vec<Value>> = HashMap::new();
+    for task in tasks {
+        if let Some(run) = task.run_id {
+            by_run.entry(run).or_default().push(wire::task(task));
+        }
+    }
+    let run = |view: &RunView| {
+        let mut value = wire::run_view(view);
+        value["tasks"] = by_run.remove(&view.run.id).unwrap_or_default().into();
+        value
+    };
+    runs.iter().map(run).collect()
+}
+
+fn words(runs: &[RunView]) -> String {
+    if runs.is_empty() {
+        return "no runs yet; `quorate run PLAN` begins one\n".into();
+    }
+    let mut table = Table::new(&[">ID", "STATE", ">DONE", "BEGAN", "~GOAL"]);
+    for view in runs {
+        let began = cell(time::local(view.run.created_at));
+        table.row([cell(view.run.id), state(&view.run.state), cell(done(view)), began, cell(&view.run.goal)]);
+    }
+    table.shown()
+}
+
+/// Writes how many of a run's tasks are completed: `3/8`.
+pub(crate) fn done(view: &RunView) -> String {
+    let completed: i64 = view.counts.iter().filter(|(state, _)| state == "completed").map(|(_, n)| n).sum();
+    format!("{completed}/{}", view.counts.iter().map(|(_, n)| n).sum::<i64>())
+}
+
+async fn show(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
+    let store = place.open_for(format!("run {}", args.id)).await?;
+    let story = store.read(RunShow { id: args.id }).await?;
+    print::answer(json, || story_value(&story), || story_words(&story));
+    Ok(0)
+}
+
+fn story_value(story: &RunStory) -> Value {
+    let mut value = wire::run_with_tasks(&story.run, &story.tasks);
+    value["attempts"] = story.attempts.iter().map(wire::attempt).collect();
+    value["needs"] = story.needs.iter().map(|(task, need)| json!({ "task_id": task.0, "needs_id": need.0 })).collect();
+    value
+}
+
+fn story_words(story: &RunStory) -> String {
+    let mut text = headline(&story.run);
+    if let Some(reason) = &story.run.reason {
+        text.push_str(&format!("  why      {}\n", print::one_line(reason)));
+    }
+    text.push_str(&format!("  began    {} ({})\n", time::local(story.run.created_at), time::ago(story.now, story.run.created_at)));
+    if let Some(at) = story.run.finished_at {
+        let took = time::rough(at - story.run.created_at);
+        text.push_str(&format!("  ended    {} (took {took})\n", time::local(at)));
+    }
+    if let Some(report) = &story.run.report {
+        text.push_str(&format!("  report   {}\n", print::one_line(report)));
+    }
+    text.push('\n');
+    text.push_str(&task::table(&story.tasks, story.now).shown());
+    text
+}
+
+fn headline(run: &Run) -> String {
+    format!("run {}  {}  {}\n", run.id, paint(style::of_state(&run.state), &run.state), print::one_line(&run.goal))
+}
+
+async fn cancel(place: &Place, args: &RunsCancel, json: bool) -> Result<u8> {
+    let store = place.open_for(format!("run {}", args.id)).await?;
+    let run = store.write(Cancel { id: args.id, reason: args.reason.clone() }).await?;
+    print::answer(json, || wire::run(&run), || format!("run {} cancelled", run.id));
+    Ok(0)
+}

@@ -1,0 +1,195 @@
+//! `quorate up`, `quorate down` and `quorate agent run`: nodes in the foreground, and their end.
+//!
+//! Here lives the showing of what a node does, which is the log, and the stopping of nodes of this host by signal.
+
+use crate::args;
+use crate::place::Place;
+use crate::signals::Signals;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use quorate_model::config::Config;
+use quorate_model::{Error, Kind, Result, Seq, nearest};
+use quorate_runtime::{Level, Member, Node, NodeOptions, team};
+use quorate_service::event::{After, Filter, PAGE_MAX};
+use quorate_service::view::Agents;
+use quorate_service::{node, wire};
+use quorate_store::Store;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long `down` waits for a node to end.
+const DOWN_WAIT: Duration = Duration::from_secs(30);
+
+/// Runs a node until it is told to stop.
+pub(crate) async fn up(place: Place, args: &args::Up, json: bool) -> Result<u8> {
+    let store = place.open().await?;
+    let members = team(&place.config, args.agents);
+    serve(&place, store, members, "up", json).await
+}
+
+/// Runs one agent in the foreground.
+pub(crate) async fn agent_run(place: Place, args: &args::AgentRun, json: bool) -> Result<u8> {
+    let store = place.open().await?;
+    let member = find_member(&place.config, &store, args).await?;
+    serve(&place, store, vec![member], "agent", json).await
+}
+
+/// Finds the agent in the configuration, or in the ledger; without both it is a shell agent of that name.
+async fn find_member(config: &Config, store: &Store, args: &args::AgentRun) -> Result<Member> {
+    let members = team(config, None);
+    let mut member = match members.iter().find(|member| member.name == args.name) {
+        Some(member) => member.clone(),
+        None => {
+            let known = store.read(Agents { name: Some(args.name.clone()) }).await?;
+            if known.is_empty() && !config.agent_tables.is_empty() && args.command.is_empty() {
+                return Err(unknown(&args.name, &members));
+            }
+            let capabilities = known
+                .first()
+                .map(|view| view.agent.capabilities.clone())
+                .filter(|own| !own.is_empty() && !own.iter().any(|capability| capability == "*"));
+            Member { name: args.name.clone(), capabilities, ..Member::shell(1, config) }
+        }
+    };
+    if !args.capability.is_empty() {
+        member.capabilities = Some(args.capability.clone());
+    }
+    if !args.command.is_empty() {
+        member.worker.how = quorate_drivers::How::Command(args.command.clone());
+        member.kinds = quorate_service::task::Kinds::Any;
+    }
+    Ok(member)
+}
+
+fn unknown(name: &str, members: &[Member]) -> Error {
+    let hint = match nearest(name, members.iter().map(|member| member.name.as_str())) {
+        Some(near) => format!("did you mean `{near}`? quorate.toml has the team"),
+        None => format!("add [agents.{name}] with a command to quorate.toml"),
+    };
+    Error::not_found(format!("no agent `{name}` that this machine could run")).hint(hint)
+}
+
+async fn serve(
+    place: &Place,
+    store: Store,
+    members: Vec<Member>,
+    kind: &'static str,
+    json: bool,
+) -> Result<u8> {
+    let mut seen = latest(&store).await?;
+    let mut node = Node::begin(
+        store.clone(),
+        NodeOptions {
+            kind,
+            url: place.url.clone(),
+            config: Arc::clone(&place.config),
+            folder: place.folder.clone(),
+            state: place.state.clone(),
+            members,
+            run: None,
+        },
+    )
+    .await?;
+    if !json {
+        say(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
+    }
+    let mut signals = Signals::new()?;
+    let mut changes = store.changes();
+    loop {
+        match show_new(&store, seen, json).await {
+            Ok(at) => seen = at,
+            Err(error) => say(&format!("notice: {error}")),
+        }
+        tokio::select! {
+            () = async { tokio::time::sleep(Duration::from_millis(50)).await; changes.wait(Duration::from_secs(5)).await } => {}
+            Some(notice) = node.notice() => say(&format!("notice: {notice}")),
+            urgent = signals.next() => {
+                node.stopper().stop(if urgent { Level::Now } else { Level::Finish });
+                break;
+            }
+        }
+    }
+    if !json {
+        say("stopping: what runs may finish; Ctrl-C again stops at once");
+    }
+    let stopper = node.stopper();
+    let mut ended = std::pin::pin!(node.wait());
+    loop {
+        tokio::select! {
+            () = &mut ended => break,
+            _ = signals.next() => stopper.stop(Level::Now),
+        }
+    }
+    // The log may be out of reach at the end; the node itself has ended in order.
+    let _ = show_new(&store, seen, json).await;
+    Ok(0)
+}
+
+async fn latest(store: &Store) -> Result<Seq> {
+    let filter = Filter { kind: Some("none".into()), ..Filter::default() };
+    Ok(store.read(After { seq: None, filter, limit: 1 }).await?.seen)
+}
+
+async fn show_new(store: &Store, seen: Seq, json: bool) -> Result<Seq> {
+    let page = store.read(After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX }).await?;
+    for event in &page.events {
+        if json {
+            print_line(&wire::event(event).to_string());
+        } else {
+            let time = quorate_service::time::rfc3339(event.at);
+            print_line(&format!(
+                "{}  {:<20} {}",
+                time.get(11..19).unwrap_or(&time),
+                event.kind,
+                event.message
+            ));
+        }
+    }
+    Ok(page.seen)
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn print_line(text: &str) {
+    println!("{text}");
+}
+
+fn say(text: &str) {
+    use std::io::Write;
+    // Standard error that is closed must not end a node.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Ends the nodes of this ledger on this host, in order.
+pub(crate) async fn down(place: Place, _args: &args::Down, json: bool) -> Result<u8> {
+    let store = place.open().await?;
+    let nodes = quorate_runtime::running_here(&store).await?;
+    if nodes.is_empty() {
+        return Err(Error::new(Kind::Nothing, "no node of this ledger runs on this host")
+            .hint("start one with `quorate up`"));
+    }
+    for node in &nodes {
+        if let Ok(pid) = i32::try_from(node.pid) {
+            // One that has ended by now is what we want.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+    let ended = tokio::time::timeout(DOWN_WAIT, wait_for_end(&nodes)).await.is_ok();
+    store.close().await;
+    if !ended {
+        return Err(Error::failed(format!("a node did not end within {} s", DOWN_WAIT.as_secs()))
+            .hint("quorate status shows what it does"));
+    }
+    let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
+    if json {
+        print_line(&serde_json::json!({ "stopped": ids }).to_string());
+    } else {
+        print_line(&format!("stopped {} node(s): {ids:?}", ids.len()));
+    }
+    Ok(0)
+}
+
+async fn wait_for_end(nodes: &[node::Node]) {
+    while nodes.iter().any(quorate_runtime::is_running) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,241 @@
+//! A node with real children, on both databases.
+
+use quorate_model::config::Config;
+use quorate_model::{Result, RunId, TaskId, TaskState};
+use quorate_runtime::{Level, Node, NodeOptions, team};
+use quorate_service::SCHEMA;
+use quorate_service::event::{After, Filter, PAGE_MAX};
+use quorate_service::run::Start;
+use quorate_service::task::{Cancel, NewTask, Reassign, Work};
+use quorate_service::view::{RunShow, RunStory, Story, TaskStory};
+use quorate_store::{Options, Store, Url};
+use quorate_testkit::postgres::Schema;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a test waits for what it expects; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct World {
+    store: Store,
+    url: Url,
+    folder: tempfile::TempDir,
+    _schema: Option<Schema>,
+}
+
+impl World {
+    async fn new(on_postgres: bool) -> World {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let schema = on_postgres.then(Schema::create);
+        let url = match &schema {
+            Some(schema) => Url::Pg(schema.url().to_owned()),
+            None => Url::Lite(folder.path().join(".quorate/quorate.db")),
+        };
+        let store = Store::open(&url, Options::new(&SCHEMA)).await.expect("the ledger opens");
+        World { store, url, folder, _schema: schema }
+    }
+
+    async fn node(&self, config: &str) -> Node {
+        let config = Config::parse("quorate.toml", config.as_bytes()).expect("a good configuration");
+        let options = NodeOptions {
+            kind: "up",
+            url: self.url.clone(),
+            members: team(&config, None),
+            config: Arc::new(config),
+            folder: self.folder.path().to_owned(),
+            state: self.folder.path().join(".quorate"),
+            run: None,
+        };
+        Node::begin(self.store.clone(), options).await.expect("the node begins")
+    }
+
+    async fn start(&self, tasks: Vec<NewTask>) -> Result<(RunId, Vec<TaskId>)> {
+        self.store.write(Start { goal: "a test".into(), source: None, detached: true, tasks }).await
+    }
+
+    async fn run_over(&self, id: RunId) -> RunStory {
+        self.until(|| async {
+            let story = self.store.read(RunShow { id }).await.expect("readable");
+            story.run.is_over().then_some(story)
+        })
+        .await
+    }
+
+    async fn task(&self, id: TaskId) -> TaskStory {
+        self.store.read(Story { id }).await.expect("readable")
+    }
+
+    async fn task_in(&self, id: TaskId, state: TaskState) -> TaskStory {
+        self.until(|| async {
+            let story = self.task(id).await;
+            (story.task.state == state).then_some(story)
+        })
+        .await
+    }
+
+    async fn kinds(&self) -> Vec<String> {
+        let query = After { seq: None, filter: Filter::default(), limit: PAGE_MAX };
+        self.store.read(query).await.expect("readable").events.into_iter().map(|e| e.kind).collect()
+    }
+
+    async fn until<T, F: Future<Output = Option<T>>>(&self, mut look: impl FnMut() -> F) -> T {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                if let Some(found) = look().await {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        match found.await {
+            Ok(found) => found,
+            Err(_) => panic!("did not happen within {PATIENCE:?}; the log: {:?}", self.kinds().await),
+        }
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(file)).unwrap_or_default()
+    }
+}
+
+async fn stop(node: Node) {
+    node.stopper().stop(Level::Now);
+    tokio::time::timeout(PATIENCE, node.wait()).await.expect("a node ends when told to");
+}
+
+fn command(key: &str, run: &str) -> NewTask {
+    NewTask { key: Some(key.into()), work: Some(Work::Run(run.into())), ..NewTask::new(key) }
+}
+
+const FAST: &str = "[health]\ninterval = \"1s\"\nlease = \"3s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n";
+
+async fn a_chain_runs_and_passes_results(world: World) {
+    let node = world.node(FAST).await;
+    let say = r#"echo '{"quorate":"progress","percent":50,"message":"half"}'; echo '{"quorate":"result","value":{"n":7}}'"#;
+    let tasks = vec![command("a", say), NewTask { needs_new: vec![0], ..command("b", "cat > seen.json") }];
+    let (id, _) = world.start(tasks).await.expect("started");
+    let story = world.run_over(id).await;
+    assert_eq!(story.run.state, "completed", "{:?}", story.run.reason);
+    assert_eq!(story.tasks[0].result.as_deref(), Some("{\"n\":7}"));
+    let seen: serde_json::Value = serde_json::from_str(&world.read("seen.json")).expect("the task on standard input");
+    assert_eq!(seen["needs"]["a"]["n"], 7);
+    stop(node).await;
+    let kinds = world.kinds().await;
+    assert!(kinds.contains(&"task.progress".to_owned()) && kinds.contains(&"node.stopped".to_owned()), "{kinds:?}");
+}
+
+async fn a_check_that_fails_leads_to_another_attempt(world: World) {
+    let node = world.node(FAST).await;
+    let task = NewTask {
+        verify: Some("test -s out".into()),
+        ..command("out", "if [ $QUORATE_ATTEMPT -gt 1 ]; then echo x > out; fi")
+    };
+    let (id, tasks) = world.start(vec![task]).await.expect("started");
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    let attempts = world.task(tasks[0]).await.attempts;
+    let outcomes: Vec<_> = attempts.iter().map(|a| a.outcome.as_deref().unwrap_or("")).collect();
+    assert_eq!(outcomes, ["verify_failed", "completed"]);
+    assert_eq!(attempts[1].evidence.as_deref(), Some("checked"));
+    stop(node).await;
+}
+
+async fn a_timeout_stops_a_hanging_child_and_others_go_on(world: World) {
+    let node = world.node(FAST).await;
+    let hang = NewTask { timeout_ms: Some(300), max_attempts: 1, ..command("hang", "trap '' TERM; sleep 600") };
+    let (id, tasks) = world.start(vec![hang, command("fine", "true")]).await.expect("started");
+    let story = world.run_over(id).await;
+    assert_eq!(story.run.state, "failed");
+    assert_eq!(story.tasks[1].state, TaskState::Completed);
+    assert_eq!(world.task(tasks[0]).await.attempts[0].outcome.as_deref(), Some("timed_out"));
+    stop(node).await;
+}
+
+async fn cancel_stops_a_running_child(world: World) {
+    let node = world.node(FAST).await;
+    let (_, tasks) = world.start(vec![command("long", "echo $$ > pid; exec sleep 600")]).await.expect("started");
+    world.until(|| async { (!world.read("pid").trim().is_empty()).then_some(()) }).await;
+    let pid: i32 = world.read("pid").trim().parse().expect("a number");
+    world.store.write(Cancel { id: tasks[0], reason: "a test".into() }).await.expect("cancelled");
+    world.until(|| async { quorate_process::start_time(pid).is_none().then_some(()) }).await;
+    assert_eq!(world.task(tasks[0]).await.task.state, TaskState::Cancelled);
+    stop(node).await;
+}
+
+async fn what_is_taken_away_is_stopped_and_done_once(world: World) {
+    let node = world.node(FAST).await;
+    let task = command("slow", "echo start >> starts; if [ $(wc -l < starts) -eq 1 ]; then sleep 600; fi; echo end >> ends");
+    let (id, tasks) = world.start(vec![task]).await.expect("started");
+    world.until(|| async { (world.read("starts").lines().count() == 1).then_some(()) }).await;
+    world.store.write(Reassign { id: tasks[0], to: None, reason: "a test".into() }).await.expect("reassigned");
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    assert_eq!((world.read("starts").lines().count(), world.read("ends").lines().count()), (2, 1));
+    let attempts = world.task(tasks[0]).await.attempts;
+    assert_eq!(attempts[0].outcome.as_deref(), Some("released"));
+    stop(node).await;
+}
+
+async fn a_node_that_stops_hands_its_tasks_back(world: World) {
+    let node = world.node(FAST).await;
+    let (_, tasks) = world.start(vec![command("long", "sleep 600")]).await.expect("started");
+    world.task_in(tasks[0], TaskState::Running).await;
+    stop(node).await;
+    let story = world.task_in(tasks[0], TaskState::Ready).await;
+    assert_eq!((story.task.failures, story.attempts[0].outcome.as_deref()), (0, Some("released")));
+}
+
+async fn a_lease_is_kept_while_the_child_works_longer_than_it(world: World) {
+    let node = world.node("[health]\ninterval = \"200ms\"\nlease = \"1s\"\n").await;
+    let (id, tasks) = world.start(vec![command("long", "sleep 3")]).await.expect("started");
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    assert_eq!(world.task(tasks[0]).await.attempts.len(), 1);
+    stop(node).await;
+}
+
+async fn an_agent_that_always_dies_is_left_failed(world: World) {
+    let config = format!("{FAST}max_respawns = 2\n[agents.bad]\ndriver = \"command\"\ncommand = [\"sh\", \"-c\", \"kill -9 $$\"]\n");
+    let node = world.node(&config).await;
+    let words = |key: &str| NewTask { work: Some(Work::Prompt("x".into())), max_attempts: 9, ..command(key, "") };
+    world.start(vec![words("a"), words("b"), words("c"), words("d")]).await.expect("started");
+    world.until(|| async { world.kinds().await.contains(&"agent.failed".to_owned()).then_some(()) }).await;
+    let respawned = world.kinds().await.iter().filter(|kind| *kind == "agent.respawned").count();
+    assert_eq!(respawned, 2);
+    stop(node).await;
+}
+
+async fn two_nodes_share_the_work_and_nothing_is_done_twice(world: World) {
+    let (one, two) = (world.node(FAST).await, world.node(FAST).await);
+    let tasks = (0..40).map(|n| command(&format!("t{n}"), "echo x >> count; sleep 0.02")).collect();
+    let (id, _) = world.start(tasks).await.expect("started");
+    let story = world.run_over(id).await;
+    assert_eq!(story.run.state, "completed");
+    assert_eq!(world.read("count").lines().count(), 40);
+    let nodes: std::collections::HashSet<_> = story.tasks.iter().map(|task| task.node.clone()).collect();
+    assert_eq!(nodes.len(), 2, "both nodes took part");
+    stop(one).await;
+    stop(two).await;
+}
+
+fn run<F: Future<Output = ()>>(on_postgres: bool, test: impl FnOnce(World) -> F) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async { test(World::new(on_postgres).await).await });
+}
+
+macro_rules! stamp {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite { $(#[test] fn $test() { super::run(false, super::$test); })* }
+        mod postgres { $(#[test] fn $test() { super::run(true, super::$test); })* }
+    };
+}
+
+stamp!(
+    a_chain_runs_and_passes_results,
+    a_check_that_fails_leads_to_another_attempt,
+    a_timeout_stops_a_hanging_child_and_others_go_on,
+    cancel_stops_a_running_child,
+    what_is_taken_away_is_stopped_and_done_once,
+    a_node_that_stops_hands_its_tasks_back,
+    a_lease_is_kept_while_the_child_works_longer_than_it,
+    an_agent_that_always_dies_is_left_failed,
+    two_nodes_share_the_work_and_nothing_is_done_twice,
+);
