@@ -51,7 +51,7 @@ async fn add(place: &Place, args: &AgentAdd, json: bool) -> Result<u8> {
         capabilities: args.capability.clone(),
     };
     store.write(add).await?;
-    let view = find(&store, &args.name).await?;
+    let view = find(place, &store, &args.name).await?;
     print::answer(json, || wire::agent(&view), || format!("{} is in the team ({})", args.name, args.driver));
     Ok(0)
 }
@@ -101,8 +101,7 @@ fn abilities(agent: &service::Agent) -> String {
 
 async fn show(place: &Place, args: &AgentName, json: bool) -> Result<u8> {
     let store = place.open_for(format!("agent `{}`", args.name)).await?;
-    let found = find(&store, &args.name).await;
-    let view = found.map_err(|error| if place.is_configured(&args.name) { not_started(error) } else { error })?;
+    let view = find(place, &store, &args.name).await?;
     let claims = store.read(view::Claims { agent: Some(args.name.clone()) }).await?;
     let unread = store.read(Inbox { agent: args.name.clone(), all: false }).await?.len();
     let value = || {
@@ -117,7 +116,11 @@ async fn show(place: &Place, args: &AgentName, json: bool) -> Result<u8> {
             text.push_str(&format!("  inbox    {unread} unread (quorate inbox {})\n", args.name));
         }
         for claim in &claims {
-            text.push_str(&format!("  holds    {} until {}\n", print::one_line(&claim.resource), time::local(claim.expires_at)));
+            text.push_str(&format!(
+                "  holds    {} until {}\n",
+                print::one_line(&claim.resource),
+                time::local(claim.expires_at)
+            ));
         }
         text
     };
@@ -149,11 +152,8 @@ fn portrait(view: &AgentView) -> String {
     text
 }
 
-fn not_started(error: Error) -> Error {
-    error.hint("it stands in quorate.toml and joins when it is started: quorate up")
-}
-
-async fn find(store: &Store, name: &str) -> Result<AgentView> {
+/// Finds an agent, or says which name is nearest.
+pub(crate) async fn find(place: &Place, store: &Store, name: &str) -> Result<AgentView> {
     let mut found = store.read(view::Agents { name: Some(name.to_owned()) }).await?;
     if let Some(view) = found.pop() {
         return Ok(view);
@@ -161,6 +161,9 @@ async fn find(store: &Store, name: &str) -> Result<AgentView> {
     let team = store.read(view::Agents::default()).await?;
     let hint = match nearest(name, team.iter().map(|view| view.agent.name.as_str())) {
         Some(near) => format!("did you mean `{near}`? `quorate agent list` shows the team"),
+        _ if place.is_configured(name) => {
+            "it stands in quorate.toml and joins when it is started: quorate up".into()
+        }
         None => format!("add it with `quorate agent add {name}`; `quorate agent list` shows the team"),
     };
     Err(Error::not_found(format!("no agent {}", quorate_model::diagnostic::quote(name))).hint(hint))
@@ -175,7 +178,7 @@ async fn tell(place: &Place, args: &AgentName, word: Word, json: bool) -> Result
         print::answer(json, gone, || format!("{} left the team", args.name));
         return Ok(0);
     }
-    let view = find(&store, &args.name).await?;
+    let view = find(place, &store, &args.name).await?;
     print::answer(json, || wire::agent(&view), || told(&args.name, word));
     Ok(0)
 }

@@ -85,6 +85,13 @@ pub(crate) enum Command {
     Backup(Backup),
     Completion(Completion),
     Man(Man),
+    /// Behaves as the script in a task's prompt says: the agent of the demo, without a model
+    #[command(hide = true, after_help = "Examples:
+  echo '{\"prompt\": \"say hi\\nwork 1s\\nresult 7\"}' | quorate fake-agent
+
+Steps, one a line: say TEXT, work 500ms, rest 2s, recall, write FILE TEXT, result JSON, fail WHY, hang, die.
+A line `attempt N: STEP` holds for that attempt only.")]
+    FakeAgent,
 }
 
 /// Reads the command line. The error knows whether JSON was asked for only by [`wants_json`].

@@ -3,10 +3,10 @@
 //! Here lives the pause between two looks. A hint of a change ends it early; a hint may be lost, so it also ends by
 //! itself after a second. Only the pause can be interrupted, never a write: what was taken is always told.
 
+use crate::signals::Signals;
 use quorate_model::{Error, Kind, Result};
 use quorate_store::{Changes, Store};
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 /// The longest pause between two looks.
@@ -26,7 +26,6 @@ pub(crate) enum Pause {
 }
 
 /// Someone who looks again and again.
-#[derive(Debug)]
 pub(crate) struct Lookout {
     store: Store,
     changes: Changes,
@@ -55,7 +54,7 @@ impl Lookout {
         };
         tokio::select! {
             () = hint => Pause::Over,
-            () = self.signals.any() => Pause::Interrupted,
+            _ = self.signals.next() => Pause::Interrupted,
         }
     }
 
@@ -66,29 +65,6 @@ impl Lookout {
 
     fn until(&self, at: Instant) -> Instant {
         self.deadline.map_or(at, |deadline| at.min(deadline))
-    }
-}
-
-/// The signals that ask a process to end.
-#[derive(Debug)]
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Begins to listen; from now on these signals no longer end the process by themselves.
-    pub(crate) fn new() -> Result<Signals> {
-        let listen = |kind| signal(kind).map_err(|e| Error::failed(format!("cannot listen to signals: {e}")));
-        Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    /// Waits for any of them.
-    pub(crate) async fn any(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
     }
 }
 

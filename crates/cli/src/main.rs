@@ -19,9 +19,13 @@ mod lookout;
 mod message;
 mod place;
 mod print;
+mod report;
 mod run;
 mod runs;
+mod screen;
+mod signals;
 mod status;
+mod story;
 mod task;
 mod up;
 mod usage;
@@ -70,6 +74,7 @@ async fn dispatch(command: Command, json: bool) -> Result<u8> {
         Command::Completion(args) => completion::completion(&args),
         Command::Man(args) => completion::man(&args),
         Command::Init(args) => init::init(&args, json),
+        Command::FakeAgent => demo::fake_agent(),
         command => {
             let place = Place::find()?;
             let outcome = at(place.clone(), command, json).await;
@@ -86,7 +91,7 @@ async fn at(place: Place, command: Command, json: bool) -> Result<u8> {
         Command::Down(args) => up::down(place, &args, json).await,
         Command::Doctor => doctor::doctor(place, json).await,
         Command::Agent(Agent::Run(args)) => up::agent_run(place, &args, json).await,
-        Command::Runs(Runs::Resume(args)) => run::resume(place, args.id, json).await,
+        Command::Runs(Runs::Resume(args)) => run::resume(place, args.id, args.agents, json).await,
         command => with(&place, command, json).await,
     }
 }

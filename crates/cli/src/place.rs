@@ -20,6 +20,7 @@ pub(crate) const CONFIG_FILE: &str = "quorate.toml";
 pub(crate) const STATE_FOLDER: &str = ".quorate";
 /// The largest `quorate.toml` or `.env` that is read, in bytes.
 const FILE_MAX: u64 = 4 << 20;
+
 /// Connections to PostgreSQL of a command that asks a few things and ends.
 const CONNECTIONS: usize = 2;
 
@@ -42,12 +43,17 @@ impl Place {
     /// Finds the place of the working folder.
     pub(crate) fn find() -> Result<Place> {
         let here = std::env::current_dir().map_err(|e| {
-            Error::failed(format!("the working folder cannot be read: {e}")).hint("go to a folder that exists")
+            Error::failed(format!("the working folder cannot be read: {e}"))
+                .hint("go to a folder that exists")
         })?;
         let found = find_config(&here)?;
         let (folder, config_file, config) = match found {
             Some((file, bytes)) => {
-                let shown = if file.parent() == Some(&here) { CONFIG_FILE.into() } else { file.display().to_string() };
+                let shown = if file.parent() == Some(&here) {
+                    CONFIG_FILE.into()
+                } else {
+                    file.display().to_string()
+                };
                 let config = Config::parse(&shown, &bytes)?;
                 (file.parent().unwrap_or(&here).to_owned(), Some(file), config)
             }
@@ -122,8 +128,11 @@ impl Place {
     pub(crate) async fn open_for(&self, what: impl std::fmt::Display) -> Result<Store> {
         match self.look().await? {
             Some(store) => Ok(store),
-            None => Err(Error::not_found(format!("no {what}: there is no ledger here yet ({})", self.url.shown()))
-                .hint(MAKES_ONE)),
+            None => Err(Error::not_found(format!(
+                "no {what}: there is no ledger here yet ({})",
+                self.url.shown()
+            ))
+            .hint(MAKES_ONE)),
         }
     }
 
@@ -161,7 +170,11 @@ pub(crate) fn enter(folders: &[PathBuf]) -> Result<()> {
     for folder in folders.iter().filter(|folder| !folder.as_os_str().is_empty()) {
         std::env::set_current_dir(folder).map_err(|e| {
             let message = format!("cannot go to the folder {}: {e}", quote(&folder.to_string_lossy()));
-            let error = if e.kind() == ErrorKind::NotFound { Error::not_found(message) } else { Error::failed(message) };
+            let error = if e.kind() == ErrorKind::NotFound {
+                Error::not_found(message)
+            } else {
+                Error::failed(message)
+            };
             error.hint("-C takes a folder that exists")
         })?;
     }
@@ -181,7 +194,8 @@ fn find_config(from: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
 /// Reads a file of bounded size; `None` if it is not there.
 fn read_small(file: &Path) -> Result<Option<Vec<u8>>> {
     let cannot = |why: String| {
-        Error::invalid(format!("cannot read {}: {why}", file.display())).hint("mend its permissions, or move it away")
+        Error::invalid(format!("cannot read {}: {why}", file.display()))
+            .hint("mend its permissions, or move it away")
     };
     let size = match std::fs::metadata(file) {
         Ok(facts) if facts.is_file() => facts.len(),

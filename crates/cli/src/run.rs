@@ -5,6 +5,7 @@
 
 use crate::args;
 use crate::place::Place;
+use crate::print;
 use crate::report;
 use crate::screen::Screen;
 use crate::signals::Signals;
@@ -24,23 +25,24 @@ use std::time::Duration;
 
 /// Hints of changes are looked at no oftener than this.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Connections of a node to PostgreSQL.
+pub(crate) const NODE_CONNECTIONS: usize = 8;
 /// Without a hint, the run is looked at this often.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Begins a run from a plan or a goal; with `--detach` only stores it.
 pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8> {
     let plan = read_plan(&place, &args.plan)?;
-    let members = team(&place.config, args.agents);
+    let members = team(&place.config, at_most(args.agents));
     if !args.detach {
         check_team(&plan, &members, &place.config)?;
     }
-    let store = place.open().await?;
+    let store = place.open_for_node(NODE_CONNECTIONS).await?;
     let source = is_file(&args.plan).then(|| args.plan.clone());
     let tasks = plan.tasks.iter().map(|task| new_task(task, &place.config)).collect();
     let start = Start { goal: plan.goal.clone(), source, detached: args.detach, tasks };
     let (id, _) = store.write(start).await?;
     if args.detach {
-        store.close().await;
         say_stored(id, json);
         return Ok(0);
     }
@@ -48,22 +50,23 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
 }
 
 /// Goes on with a run: what failed or was cancelled is tried anew.
-pub(crate) async fn resume(place: Place, id: RunId, agents: Option<usize>, json: bool) -> Result<u8> {
-    let store = place.open().await?;
+pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: bool) -> Result<u8> {
+    let store = place.open_for_node(NODE_CONNECTIONS).await?;
     store.write(Resume { id }).await?;
-    let members = team(&place.config, agents);
+    let members = team(&place.config, at_most(agents));
     work(place, store, id, members, json).await
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 fn say_stored(id: RunId, json: bool) {
-    if json {
-        println!("{}", serde_json::json!({ "id": id.0 }));
-    } else {
-        println!(
-            "run {id} stored; a node works at it (`quorate up`), `quorate runs show {id}` tells how far"
-        );
-    }
+    let words = || {
+        format!("run {id} stored; a node works at it (`quorate up`), `quorate runs show {id}` tells how far")
+    };
+    print::answer(json, || serde_json::json!({ "id": id.0 }), words);
+}
+
+/// Reads how many agents were asked for.
+pub(crate) fn at_most(agents: Option<i64>) -> Option<usize> {
+    agents.and_then(|n| usize::try_from(n).ok())
 }
 
 fn is_file(argument: &str) -> bool {
@@ -75,8 +78,7 @@ fn read_plan(place: &Place, argument: &str) -> Result<Plan> {
     if !is_file(argument) {
         return Plan::from_goal(argument);
     }
-    let path = place.cwd.join(argument);
-    let bytes = std::fs::read(&path).map_err(|e| cannot_read(argument, &e))?;
+    let bytes = std::fs::read(argument).map_err(|e| cannot_read(argument, &e))?;
     let base = place.folder.to_string_lossy();
     Ok(Plan::parse_in(Some(&base), argument, &bytes)?)
 }
@@ -179,9 +181,9 @@ async fn work(place: Place, store: Store, id: RunId, members: Vec<Member>, json:
         NodeOptions {
             kind: "run",
             url: place.url.clone(),
-            config: Arc::clone(&place.config),
+            config: Arc::new(place.config.clone()),
             folder: place.folder.clone(),
-            state: place.state.clone(),
+            state: place.state_folder(),
             members,
             run: Some(id),
         },
@@ -192,9 +194,8 @@ async fn work(place: Place, store: Store, id: RunId, members: Vec<Member>, json:
     node.wait().await;
     screen.close();
     let end = end?;
-    let folder = keep_report(&store, &place.state, id).await?;
+    let folder = keep_report(&store, &place.state_folder(), id).await?;
     let story = store.read(RunShow { id }).await?;
-    store.close().await;
     conclude(&story, &end, &folder, json);
     Ok(exit_code(&end))
 }
@@ -305,26 +306,27 @@ async fn keep_report(store: &Store, state: &Path, id: RunId) -> Result<std::path
     Ok(folder)
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {
     if json {
         let mut value = report::as_json(story);
         value["report"] = folder.display().to_string().into();
-        println!("{value}");
-        return;
+        return print::document(&value);
     }
-    print!("\n{}", report::markdown(story));
+    print::text(&format!("\n{}", report::markdown(story)));
     let id = story.run.id;
     match end {
         End::Over(_) => {}
-        End::Parked => {
-            println!("Parked: let it go on with `quorate task unpark ID`, then `quorate runs resume {id}`.\n")
-        }
+        End::Parked => print::text(&format!(
+            "Parked: let it go on with `quorate task unpark ID`, then `quorate runs resume {id}`.\n"
+        )),
         End::Interrupted => {
-            println!("Interrupted: {} left. Go on with `quorate runs resume {id}`.\n", left(&story.tasks))
+            print::text(&format!(
+                "Interrupted: {} left. Go on with `quorate runs resume {id}`.\n",
+                left(&story.tasks)
+            ));
         }
     }
-    println!("Report: {}", folder.join("report.md").display());
+    print::text(&format!("Report: {}", folder.join("report.md").display()));
 }
 
 fn left(tasks: &[Task]) -> String {

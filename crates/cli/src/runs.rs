@@ -78,7 +78,8 @@ async fn show(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
 fn story_value(story: &RunStory) -> Value {
     let mut value = wire::run_with_tasks(&story.run, &story.tasks);
     value["attempts"] = story.attempts.iter().map(wire::attempt).collect();
-    value["needs"] = story.needs.iter().map(|(task, need)| json!({ "task_id": task.0, "needs_id": need.0 })).collect();
+    value["needs"] =
+        story.needs.iter().map(|(task, need)| json!({ "task_id": task.0, "needs_id": need.0 })).collect();
     value
 }
 
@@ -87,7 +88,11 @@ fn story_words(story: &RunStory) -> String {
     if let Some(reason) = &story.run.reason {
         text.push_str(&format!("  why      {}\n", print::one_line(reason)));
     }
-    text.push_str(&format!("  began    {} ({})\n", time::local(story.run.created_at), time::ago(story.now, story.run.created_at)));
+    text.push_str(&format!(
+        "  began    {} ({})\n",
+        time::local(story.run.created_at),
+        time::ago(story.now, story.run.created_at)
+    ));
     if let Some(at) = story.run.finished_at {
         let took = time::rough(at - story.run.created_at);
         text.push_str(&format!("  ended    {} (took {took})\n", time::local(at)));
@@ -101,7 +106,12 @@ fn story_words(story: &RunStory) -> String {
 }
 
 fn headline(run: &Run) -> String {
-    format!("run {}  {}  {}\n", run.id, paint(style::of_state(&run.state), &run.state), print::one_line(&run.goal))
+    format!(
+        "run {}  {}  {}\n",
+        run.id,
+        paint(style::of_state(&run.state), &run.state),
+        print::one_line(&run.goal)
+    )
 }
 
 async fn cancel(place: &Place, args: &RunsCancel, json: bool) -> Result<u8> {

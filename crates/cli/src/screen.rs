@@ -19,7 +19,6 @@ const BARS_MAX: usize = 16;
 pub(crate) struct Screen {
     names: HashMap<TaskId, String>,
     width: usize,
-    total: usize,
     over: usize,
     started: HashMap<TaskId, i64>,
     view: View,
@@ -48,7 +47,7 @@ impl Screen {
             (false, false) => View::Lines,
             (false, true) => bars(tasks.len(), over),
         };
-        Screen { names, width, total: tasks.len(), over, started: HashMap::new(), view }
+        Screen { names, width, over, started: HashMap::new(), view }
     }
 
     /// Shows one event.
@@ -179,11 +178,6 @@ impl Screen {
     fn padded(&self, task: TaskId) -> String {
         let name = self.names.get(&task).cloned().unwrap_or_else(|| task.to_string());
         format!("{name:<width$}", width = self.width)
-    }
-
-    /// Returns how many tasks have ended, and how many there are.
-    pub(crate) fn tally(&self) -> (usize, usize) {
-        (self.over, self.total)
     }
 }
 

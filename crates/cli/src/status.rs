@@ -56,7 +56,8 @@ fn tasks(overview: &Overview) -> Option<String> {
         let (name, n) = overview.counts.iter().find(|(name, _)| name == state.as_str())?;
         Some(format!("{n} {}", paint(print::style::of_state(name), name)))
     });
-    (all > 0).then(|| format!("{}{}\n", heading(&format!("Tasks ({all})")), parts.collect::<Vec<_>>().join(", ")))
+    (all > 0)
+        .then(|| format!("{}{}\n", heading(&format!("Tasks ({all})")), parts.collect::<Vec<_>>().join(", ")))
 }
 
 fn open_runs(overview: &Overview) -> Option<String> {
@@ -70,8 +71,15 @@ fn open_runs(overview: &Overview) -> Option<String> {
     let mut table = Table::new(&[">ID", "STATE", ">DONE", "AGE", "~GOAL"]);
     for view in shown {
         let age = cell(time::ago(overview.now, view.run.created_at));
-        table.row([cell(view.run.id), state(&view.run.state), cell(runs::done(view)), age, cell(&view.run.goal)]);
+        table.row([
+            cell(view.run.id),
+            state(&view.run.state),
+            cell(runs::done(view)),
+            age,
+            cell(&view.run.goal),
+        ]);
     }
-    let more = if hidden > 0 { format!("… and {hidden} before: quorate runs list\n") } else { String::new() };
+    let more =
+        if hidden > 0 { format!("… and {hidden} before: quorate runs list\n") } else { String::new() };
     Some(format!("{}{}{more}", heading(&format!("Runs ({})", overview.runs.len())), table.shown()))
 }

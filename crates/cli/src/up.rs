@@ -4,6 +4,8 @@
 
 use crate::args;
 use crate::place::Place;
+use crate::print;
+use crate::run::{NODE_CONNECTIONS, at_most};
 use crate::signals::Signals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,14 +24,14 @@ const DOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn up(place: Place, args: &args::Up, json: bool) -> Result<u8> {
-    let store = place.open().await?;
-    let members = team(&place.config, args.agents);
+    let store = place.open_for_node(NODE_CONNECTIONS).await?;
+    let members = team(&place.config, at_most(args.agents));
     serve(&place, store, members, "up", json).await
 }
 
 /// Runs one agent in the foreground.
 pub(crate) async fn agent_run(place: Place, args: &args::AgentRun, json: bool) -> Result<u8> {
-    let store = place.open().await?;
+    let store = place.open_for_node(NODE_CONNECTIONS).await?;
     let member = find_member(&place.config, &store, args).await?;
     serve(&place, store, vec![member], "agent", json).await
 }
@@ -82,36 +84,32 @@ async fn serve(
         NodeOptions {
             kind,
             url: place.url.clone(),
-            config: Arc::clone(&place.config),
+            config: Arc::new(place.config.clone()),
             folder: place.folder.clone(),
-            state: place.state.clone(),
+            state: place.state_folder(),
             members,
             run: None,
         },
     )
     .await?;
-    if !json {
-        say(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
-    }
+    print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
     let mut signals = Signals::new()?;
     let mut changes = store.changes();
     loop {
         match show_new(&store, seen, json).await {
             Ok(at) => seen = at,
-            Err(error) => say(&format!("notice: {error}")),
+            Err(error) => print::note(&format!("notice: {error}")),
         }
         tokio::select! {
             () = async { tokio::time::sleep(Duration::from_millis(50)).await; changes.wait(Duration::from_secs(5)).await } => {}
-            Some(notice) = node.notice() => say(&format!("notice: {notice}")),
+            Some(notice) = node.notice() => print::note(&format!("notice: {notice}")),
             urgent = signals.next() => {
                 node.stopper().stop(if urgent { Level::Now } else { Level::Finish });
                 break;
             }
         }
     }
-    if !json {
-        say("stopping: what runs may finish; Ctrl-C again stops at once");
-    }
+    print::note("stopping: what runs may finish; Ctrl-C again stops at once");
     let stopper = node.stopper();
     let mut ended = std::pin::pin!(node.wait());
     loop {
@@ -134,10 +132,10 @@ async fn show_new(store: &Store, seen: Seq, json: bool) -> Result<Seq> {
     let page = store.read(After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX }).await?;
     for event in &page.events {
         if json {
-            print_line(&wire::event(event).to_string());
+            print::json_line(&wire::event(event));
         } else {
             let time = quorate_service::time::rfc3339(event.at);
-            print_line(&format!(
+            print::text(&format!(
                 "{}  {:<20} {}",
                 time.get(11..19).unwrap_or(&time),
                 event.kind,
@@ -146,17 +144,6 @@ async fn show_new(store: &Store, seen: Seq, json: bool) -> Result<Seq> {
         }
     }
     Ok(page.seen)
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn print_line(text: &str) {
-    println!("{text}");
-}
-
-fn say(text: &str) {
-    use std::io::Write;
-    // Standard error that is closed must not end a node.
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Ends the nodes of this ledger on this host, in order.
@@ -174,17 +161,13 @@ pub(crate) async fn down(place: Place, _args: &args::Down, json: bool) -> Result
         }
     }
     let ended = tokio::time::timeout(DOWN_WAIT, wait_for_end(&nodes)).await.is_ok();
-    store.close().await;
     if !ended {
         return Err(Error::failed(format!("a node did not end within {} s", DOWN_WAIT.as_secs()))
             .hint("quorate status shows what it does"));
     }
     let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
-    if json {
-        print_line(&serde_json::json!({ "stopped": ids }).to_string());
-    } else {
-        print_line(&format!("stopped {} node(s): {ids:?}", ids.len()));
-    }
+    let words = || format!("stopped {} node(s): {ids:?}", ids.len());
+    print::answer(json, || serde_json::json!({ "stopped": ids }), words);
     Ok(0)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Clap finds the mistakes; here they get the form that all errors have, as JSON where that was asked for.
 
-use crate::{args, print};
+use crate::print;
 use clap::error::ErrorKind;
 use quorate_model::{Error, Result};
 use std::process::ExitCode;
@@ -52,8 +52,10 @@ pub(crate) fn explain(error: &clap::Error, json: bool) -> ExitCode {
 fn in_our_words(text: &str) -> Error {
     let said = text.strip_prefix("error: ").unwrap_or(text);
     let blocks: Vec<&str> = said.split("\n\n").map(str::trim).filter(|block| !block.is_empty()).collect();
-    let is_aside = |block: &&&str| ["tip:", "Usage:", "For more information"].iter().any(|mark| block.starts_with(mark));
-    let message: Vec<String> = blocks.iter().filter(|block| !is_aside(block)).map(|block| print::one_line(block)).collect();
+    let is_aside =
+        |block: &&&str| ["tip:", "Usage:", "For more information"].iter().any(|mark| block.starts_with(mark));
+    let message: Vec<String> =
+        blocks.iter().filter(|block| !is_aside(block)).map(|block| print::one_line(block)).collect();
     let find = |mark: &str| blocks.iter().find_map(|block| block.strip_prefix(mark)).map(print::one_line);
     let usage = find("Usage:").map(|usage| format!("usage: {usage}"));
     let hint = find("tip:").or(usage).unwrap_or_else(|| "`quorate help` lists all commands".into());
@@ -61,18 +63,17 @@ fn in_our_words(text: &str) -> Error {
     Error::invalid(message).hint(hint)
 }
 
-/// Returns the first subcommand's name for tests that walk the tree.
-#[cfg(test)]
-fn all_commands(command: &clap::Command, path: &str, visit: &mut impl FnMut(&str, &clap::Command)) {
-    visit(path, command);
-    for sub in command.get_subcommands() {
-        all_commands(sub, &format!("{path} {}", sub.get_name()), visit);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::args;
+
+    fn all_commands(command: &clap::Command, path: &str, visit: &mut impl FnMut(&str, &clap::Command)) {
+        visit(path, command);
+        for sub in command.get_subcommands() {
+            all_commands(sub, &format!("{path} {}", sub.get_name()), visit);
+        }
+    }
 
     #[test]
     fn the_command_tree_is_sound() {

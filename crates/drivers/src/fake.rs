@@ -23,6 +23,10 @@ pub enum Step {
     Say(String),
     /// Works for so many milliseconds, with progress.
     Work(i64),
+    /// Is silent for so many milliseconds: no output, no progress.
+    Rest(i64),
+    /// Says, as progress, what it was told of the attempt before.
+    Recall,
     /// Writes a file: its path, then its text.
     Write(String, String),
     /// Gives a result.
@@ -54,12 +58,15 @@ pub fn script(prompt: &str, attempt: i64) -> Result<Vec<Step>> {
 fn read(line: &str) -> Result<Step> {
     let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
     let unknown = || {
-        Error::invalid(format!("`{line}` is no step of the fake agent"))
-            .hint("say TEXT, work 500ms, write FILE TEXT, result JSON, fail WHY, hang or die")
+        Error::invalid(format!("`{line}` is no step of the fake agent")).hint(
+            "say TEXT, work 500ms, rest 2s, recall, write FILE TEXT, result JSON, fail WHY, hang or die",
+        )
     };
     Ok(match word {
         "say" => Step::Say(rest.to_owned()),
         "work" => Step::Work(duration::parse(rest)?),
+        "rest" => Step::Rest(duration::parse(rest)?),
+        "recall" => Step::Recall,
         "write" => {
             let (file, text) = rest.split_once(' ').ok_or_else(unknown)?;
             Step::Write(file.to_owned(), text.to_owned())
@@ -85,7 +92,7 @@ pub fn run(document: &str, out: &mut dyn Write) -> Result<u8> {
     let prompt = task["prompt"].as_str().unwrap_or_default();
     let attempt = task["attempt"].as_i64().unwrap_or(1);
     for step in script(prompt, attempt)? {
-        if let Some(code) = perform(&step, out)? {
+        if let Some(code) = perform(&step, &task, out)? {
             return Ok(code);
         }
     }
@@ -93,10 +100,12 @@ pub fn run(document: &str, out: &mut dyn Write) -> Result<u8> {
 }
 
 /// Performs one step; answers with the exit code if the agent ends here.
-fn perform(step: &Step, out: &mut dyn Write) -> Result<Option<u8>> {
+fn perform(step: &Step, task: &serde_json::Value, out: &mut dyn Write) -> Result<Option<u8>> {
     match step {
         Step::Say(text) => line(out, text)?,
         Step::Work(ms) => work(*ms, out)?,
+        Step::Rest(ms) => std::thread::sleep(Duration::from_millis(u64::try_from(*ms).unwrap_or(0))),
+        Step::Recall => recall(task, out)?,
         Step::Write(file, text) => std::fs::write(file, format!("{text}\n"))
             .map_err(|e| Error::failed(format!("cannot write {file}: {e}")))?,
         Step::Result(value) => {
@@ -112,6 +121,13 @@ fn perform(step: &Step, out: &mut dyn Write) -> Result<Option<u8>> {
         Step::Die => die()?,
     }
     Ok(None)
+}
+
+fn recall(task: &serde_json::Value, out: &mut dyn Write) -> Result<()> {
+    let last = task["previous_attempts"].as_array().and_then(|list| list.last()).cloned().unwrap_or_default();
+    let words = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
+    let said = format!("was told: attempt {} by {} was {}", last["attempt"], words("agent"), words("reason"));
+    line(out, &serde_json::json!({ "quorate": "progress", "percent": 0, "message": said }).to_string())
 }
 
 fn work(ms: i64, out: &mut dyn Write) -> Result<()> {

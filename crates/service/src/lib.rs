@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod claim;
+pub mod doctor;
 pub mod event;
 pub mod health;
 pub mod log;

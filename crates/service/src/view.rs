@@ -11,7 +11,7 @@ use quorate_model::agent::{AgentFacts, AgentState};
 use quorate_model::{Result, RunId, TaskId, Term};
 use quorate_store::{Read, Row, Tx, args};
 
-/// An agent that gave a sign of life within so long, without a session, counts as alive (milliseconds).
+/// An agent that pulls its work has no session: a sign of life within so long counts as alive (milliseconds).
 const EXTERNAL_ALIVE_MS: i64 = 60_000;
 
 /// An agent with its state read from the facts.
@@ -56,7 +56,8 @@ fn agent_view(row: &Row<'_>) -> Result<AgentView> {
     let now = row.int("now")?;
     let task = row.opt_int("task_id")?.map(TaskId);
     let session_alive = agent.lease_until.is_some_and(|until| until >= now);
-    let seen = agent.heartbeat_at.is_some_and(|at| at > now - EXTERNAL_ALIVE_MS);
+    let pulls = matches!(agent.driver.as_str(), "external" | "human");
+    let seen = pulls && agent.heartbeat_at.is_some_and(|at| at > now - EXTERNAL_ALIVE_MS);
     let facts = AgentFacts {
         failed: agent.state == "failed",
         paused: agent.paused,

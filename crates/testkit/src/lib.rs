@@ -3,3 +3,4 @@
 pub mod cluster;
 pub mod ledger;
 pub mod postgres;
+pub mod verbs;

@@ -29,7 +29,7 @@ pub(crate) struct Run {
     /// A file (.toml, .json, .md) or a goal in words
     #[arg(value_name = "PLAN|GOAL")]
     pub(crate) plan: String,
-    /// How many built-in shell agents, if none are configured
+    /// How many agents work side by side: of those configured, else built-in shell agents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
     pub(crate) agents: Option<i64>,
     /// Stores the run for a node and prints its id
@@ -43,7 +43,7 @@ pub(crate) struct Run {
   quorate up
   quorate up --agents 8")]
 pub(crate) struct Up {
-    /// How many built-in shell agents, if none are configured
+    /// How many agents work side by side: of those configured, else built-in shell agents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
     pub(crate) agents: Option<i64>,
 }
@@ -76,10 +76,7 @@ pub(crate) enum Runs {
   quorate runs show 3")]
     Show(RunsId),
     Cancel(RunsCancel),
-    /// Goes on with a run: what failed or was cancelled is tried anew
-    #[command(after_help = "Examples:
-  quorate runs resume 3")]
-    Resume(RunsId),
+    Resume(RunsResume),
 }
 
 /// One run.
@@ -87,6 +84,19 @@ pub(crate) enum Runs {
 pub(crate) struct RunsId {
     /// The run's id
     pub(crate) id: RunId,
+}
+
+/// Goes on with a run: what failed or was cancelled is tried anew
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate runs resume 3
+  quorate runs resume 3 --agents 8")]
+pub(crate) struct RunsResume {
+    /// The run's id
+    pub(crate) id: RunId,
+    /// How many agents work side by side: of those configured, else built-in shell agents
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
+    pub(crate) agents: Option<i64>,
 }
 
 /// Calls off a run: every task that has not ended is cancelled

@@ -79,8 +79,9 @@ pub(crate) fn due(text: &str) -> Result<at::At, String> {
 
 /// Since when: a time, or a while ago.
 pub(crate) fn since(text: &str) -> Result<at::At, String> {
-    at::At::parse(text)
-        .map_err(|_| "write a time with offset such as `2026-01-31T06:00:00Z`, or how long ago, as in `10m`".into())
+    at::At::parse(text).map_err(|_| {
+        "write a time with offset such as `2026-01-31T06:00:00Z`, or how long ago, as in `10m`".into()
+    })
 }
 
 /// A kind of event, `noun.verb`.
@@ -91,7 +92,8 @@ pub(crate) fn event_kind(text: &str) -> Result<EventKind, String> {
 
 /// A task's state.
 pub(crate) fn task_state(text: &str) -> Result<TaskState, String> {
-    text.parse().map_err(|_: Error| unknown("no state", text, TaskState::ALL.iter().map(|state| state.as_str())))
+    text.parse()
+        .map_err(|_: Error| unknown("no state", text, TaskState::ALL.iter().map(|state| state.as_str())))
 }
 
 fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {

@@ -66,11 +66,6 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Returns whether there are no rows.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// Writes the table for standard output.
     pub(crate) fn shown(&self) -> String {
         self.render(super::width(), super::is_coloured())
@@ -91,7 +86,8 @@ impl Table {
             let cells = self.rows.iter().map(|row| row[place].text.width());
             cells.chain([column.title.width()]).max().unwrap_or(0)
         };
-        let mut widths: Vec<usize> = self.columns.iter().enumerate().map(|(i, column)| natural(i, column)).collect();
+        let mut widths: Vec<usize> =
+            self.columns.iter().enumerate().map(|(i, column)| natural(i, column)).collect();
         if let Some(limit) = limit {
             self.shrink(&mut widths, limit);
         }

@@ -49,7 +49,8 @@ mod tests {
 
     #[test]
     fn times_are_told_from_now() {
-        let check = |distance, expected: &str| assert_eq!(ago(1_000_000_000, 1_000_000_000 - distance), expected);
+        let check =
+            |distance, expected: &str| assert_eq!(ago(1_000_000_000, 1_000_000_000 - distance), expected);
         check(0, "now");
         check(999, "now");
         check(2_000, "2s ago");

@@ -1,0 +1,389 @@
+//! `quorate doctor`: what is wrong, and the command that mends it.
+//!
+//! Here lives one named check per symptom. A check looks and says; it changes nothing. What the database knows of
+//! itself is asked in `service::doctor`.
+
+use crate::place::Place;
+use crate::print;
+use crate::print::style::{Colour, paint_if};
+use nix::sys::statfs::{self, statfs};
+use quorate_model::config::Driver;
+use quorate_model::{AgentState, Result};
+use quorate_service::doctor::{Ask, Vitals};
+use quorate_service::view::Agents;
+use quorate_store::{Store, Url};
+use serde_json::{Value, json};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// A transaction open for longer than this is worth a word.
+const OLD_TRANSACTION_S: i64 = 60;
+/// A ledger, or a folder of logs, larger than this is worth a word.
+const LARGE_BYTES: u64 = 2 << 30;
+/// A write-ahead log larger than this means that someone reads for a long time.
+const LARGE_WAL_BYTES: u64 = 256 << 20;
+/// Processes whose open files are looked through for the owner of a port.
+const PROCESSES_MAX: usize = 100_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Warn,
+    Fail,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "fail",
+        }
+    }
+}
+
+/// What one check found.
+#[derive(Debug)]
+struct Finding {
+    name: &'static str,
+    verdict: Verdict,
+    message: String,
+    mend: Option<String>,
+}
+
+fn ok(name: &'static str, message: impl Into<String>) -> Finding {
+    Finding { name, verdict: Verdict::Ok, message: message.into(), mend: None }
+}
+
+fn warn(name: &'static str, message: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { name, verdict: Verdict::Warn, message: message.into(), mend: Some(mend.into()) }
+}
+
+fn fail(name: &'static str, message: impl Into<String>, mend: impl Into<String>) -> Finding {
+    Finding { name, verdict: Verdict::Fail, message: message.into(), mend: Some(mend.into()) }
+}
+
+/// Looks at everything and says what it found; exit code 1 if something is broken.
+pub(crate) async fn doctor(place: Place, json: bool) -> Result<u8> {
+    let mut findings = vec![configuration(&place)];
+    findings.extend(file_checks(&place));
+    let store = place.look().await;
+    findings.push(ledger(&place, &store));
+    if let Ok(Some(store)) = &store {
+        findings.extend(ledger_checks(&place, store).await?);
+    }
+    findings.push(programs(&place));
+    findings.push(port(place.config.server.listen));
+    findings.push(limits());
+    let is_broken = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+    print::answer(json, || as_json(&findings), || in_words(&findings));
+    Ok(u8::from(is_broken))
+}
+
+fn as_json(findings: &[Finding]) -> Value {
+    let one = |f: &Finding| json!({ "check": f.name, "state": f.verdict.as_str(), "message": f.message, "mend": f.mend });
+    json!({ "checks": findings.iter().map(one).collect::<Vec<_>>() })
+}
+
+fn in_words(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let colour = match finding.verdict {
+            Verdict::Ok => Colour::Green,
+            Verdict::Warn => Colour::Yellow,
+            Verdict::Fail => Colour::Red,
+        };
+        let verdict = paint_if(print::is_coloured(), colour, &format!("{:<4}", finding.verdict.as_str()));
+        text.push_str(&format!("{verdict}  {:<12} {}\n", finding.name, print::one_line(&finding.message)));
+        if let Some(mend) = &finding.mend {
+            text.push_str(&format!("                   mend: {mend}\n"));
+        }
+    }
+    text
+}
+
+fn configuration(place: &Place) -> Finding {
+    match &place.config_file {
+        Some(file) => {
+            ok("config", format!("{} is read; {} agents", file.display(), place.config.agents().len()))
+        }
+        None => ok("config", "no quorate.toml: four built-in shell agents, the ledger in .quorate/"),
+    }
+}
+
+fn ledger(place: &Place, store: &Result<Option<Store>>) -> Finding {
+    let shown = place.url.shown();
+    match store {
+        Ok(Some(_)) => ok("ledger", format!("{shown} answers and has a schema that this quorate knows")),
+        Ok(None) => ok("ledger", format!("{shown} is not there yet; the first task makes it")),
+        Err(error) => {
+            let mend = error.hint.clone().unwrap_or_else(|| "see the message".into());
+            let name = if error.message.contains("newer than") { "schema" } else { "ledger" };
+            fail(name, error.message.clone(), mend)
+        }
+    }
+}
+
+/// Checks of the embedded ledger's file that need no database.
+fn file_checks(place: &Place) -> Vec<Finding> {
+    let Url::Lite(path) = &place.url else { return Vec::new() };
+    let folder = existing_folder(path);
+    vec![writable(path, &folder), file_system(&folder), wal(path)]
+}
+
+/// The ledger's folder, or the nearest one above it that is there.
+fn existing_folder(path: &Path) -> PathBuf {
+    path.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+fn writable(path: &Path, folder: &Path) -> Finding {
+    let targets = [Some(folder), path.exists().then_some(path)];
+    for target in targets.into_iter().flatten() {
+        if nix::unistd::access(target, nix::unistd::AccessFlags::W_OK).is_err() {
+            let owner =
+                std::fs::metadata(target).map_or_else(|_| "unknown".into(), |facts| user_name(facts.uid()));
+            let me = user_name(nix::unistd::geteuid().as_raw());
+            let message = format!("{} belongs to {owner}; {me} cannot write it", target.display());
+            return fail("writable", message, format!("sudo chown -R {me} {}", target.display()));
+        }
+    }
+    ok("writable", format!("{} can be written", path.display()))
+}
+
+fn user_name(uid: u32) -> String {
+    let name =
+        nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+    name.unwrap_or_else(|| format!("user {uid}"))
+}
+
+/// SQLite's locks do not hold on a network: two hosts could both believe that they own the file.
+fn file_system(folder: &Path) -> Finding {
+    /// Magic numbers from statfs(2) that nix has no names for.
+    const CIFS: i64 = 0xFF53_4D42;
+    const SMB2: i64 = 0xFE53_4D42;
+    let kind = match statfs(folder) {
+        Ok(facts) => facts.filesystem_type(),
+        Err(e) => {
+            return warn("file_system", format!("cannot look at {}: {e}", folder.display()), "check the path");
+        }
+    };
+    let is_network = [statfs::NFS_SUPER_MAGIC, statfs::SMB_SUPER_MAGIC, statfs::CODA_SUPER_MAGIC]
+        .contains(&kind)
+        || [CIFS, SMB2].contains(&i64::from(kind.0));
+    if is_network {
+        let message = format!("{} is on a network file system, whose locks do not hold", folder.display());
+        return fail(
+            "file_system",
+            message,
+            "put it on a local disk: QUORATE_STORE=sqlite:/var/lib/quorate/quorate.db",
+        );
+    }
+    ok("file_system", format!("{} is on a local file system", folder.display()))
+}
+
+fn wal(path: &Path) -> Finding {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    // Looked at without being opened: an open and close would cancel SQLite's locks.
+    let size = std::fs::metadata(&wal).map_or(0, |facts| facts.len());
+    if size > LARGE_WAL_BYTES {
+        let message = format!("the write-ahead log has {}: someone reads for a long time", bytes(size));
+        return warn("snapshot", message, format!("end the reader that `fuser {}` shows", path.display()));
+    }
+    ok("snapshot", "nobody holds an old view of the ledger")
+}
+
+async fn ledger_checks(place: &Place, store: &Store) -> Result<Vec<Finding>> {
+    let vitals = store.read(Ask).await?;
+    let mut findings = vec![size(place, &vitals)];
+    if matches!(place.url, Url::Pg(_)) {
+        findings.push(snapshot(&vitals));
+        findings.push(standby(&vitals));
+    }
+    findings.push(agents(place, store).await?);
+    findings.push(nodes(store).await?);
+    Ok(findings)
+}
+
+fn size(place: &Place, vitals: &Vitals) -> Finding {
+    let logs = folder_size(&place.state_folder().join("logs"));
+    let ledger = u64::try_from(vitals.size_bytes).unwrap_or(0);
+    let message = format!("ledger {}, {} events; logs {}", bytes(ledger), vitals.events, bytes(logs));
+    if ledger > LARGE_BYTES || logs > LARGE_BYTES {
+        return warn(
+            "size",
+            message,
+            "shorten [retention] in quorate.toml, or delete old files in .quorate/logs",
+        );
+    }
+    ok("size", message)
+}
+
+fn folder_size(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+fn snapshot(vitals: &Vitals) -> Finding {
+    match &vitals.oldest {
+        Some(open) if open.seconds > OLD_TRANSACTION_S => warn(
+            "snapshot",
+            format!(
+                "`{}` (pid {}) holds a transaction open for {} s; dead rows pile up",
+                open.program, open.pid, open.seconds
+            ),
+            format!("psql -c 'select pg_terminate_backend({})'", open.pid),
+        ),
+        _ => ok("snapshot", "nobody holds an old view of the ledger"),
+    }
+}
+
+fn standby(vitals: &Vitals) -> Finding {
+    if vitals.is_asynchronous {
+        let message =
+            "a standby confirms nothing: a failover could lose acknowledged work and take terms back";
+        return warn("standby", message, "set synchronous_standby_names on the primary");
+    }
+    ok("standby", "no asynchronous standby")
+}
+
+async fn agents(place: &Place, store: &Store) -> Result<Finding> {
+    let known = store.read(Agents::default()).await?;
+    let seen =
+        |name: &str| known.iter().any(|view| view.agent.name == name && view.agent.heartbeat_at.is_some());
+    let unseen: Vec<String> =
+        place.config.agents().into_iter().map(|(name, _)| name).filter(|name| !seen(name)).collect();
+    if !unseen.is_empty() {
+        return Ok(warn(
+            "agents",
+            format!("configured but never seen: {}", unseen.join(", ")),
+            "start them with `quorate up`",
+        ));
+    }
+    let failed: Vec<&str> = known
+        .iter()
+        .filter(|view| view.state == AgentState::Failed)
+        .map(|view| view.agent.name.as_str())
+        .collect();
+    if let Some(first) = failed.first() {
+        return Ok(warn(
+            "agents",
+            format!("failed: {}", failed.join(", ")),
+            format!("quorate agent show {first}; then quorate agent resume {first}"),
+        ));
+    }
+    Ok(ok("agents", format!("{} known", known.len())))
+}
+
+async fn nodes(store: &Store) -> Result<Finding> {
+    let running = quorate_runtime::running_here(store).await?;
+    let dead = store.read(quorate_service::node::List).await?.into_iter().filter(|node| !node.alive).count();
+    if dead > 0 {
+        return Ok(warn(
+            "nodes",
+            format!("{dead} nodes ended without a word"),
+            "start a node: it cleans up after those of this host",
+        ));
+    }
+    Ok(ok("nodes", format!("{} on this host", running.len())))
+}
+
+/// Looks for the programs that the configuration names.
+fn programs(place: &Place) -> Finding {
+    let tables = place.config.agent_tables.iter().filter(|(_, table)| table.driver == Driver::Command);
+    for (name, table) in tables {
+        if let Some(program) = table.command.first().filter(|program| !is_there(program, &place.folder)) {
+            let message = format!("agent `{name}` wants {program}, which is not there or cannot be run");
+            return fail(
+                "programs",
+                message,
+                format!("install it, or mend `command` of [agents.{name}] in quorate.toml"),
+            );
+        }
+    }
+    let mut wanted = vec!["sh", "git"];
+    if matches!(place.url, Url::Pg(_)) {
+        wanted.push("pg_dump");
+    }
+    let missing: Vec<&str> = wanted.into_iter().filter(|program| !is_there(program, &place.folder)).collect();
+    if missing.is_empty() {
+        return ok("programs", "all there");
+    }
+    warn("programs", format!("not found: {}", missing.join(", ")), format!("install {}", missing.join(" ")))
+}
+
+fn is_there(program: &str, folder: &Path) -> bool {
+    let can_run =
+        |path: &Path| path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok();
+    if program.contains('/') {
+        return can_run(&folder.join(program));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| can_run(&folder.join(program)))
+}
+
+fn port(listen: SocketAddr) -> Finding {
+    match TcpListener::bind(listen) {
+        Ok(_) => ok("port", format!("{listen} is free")),
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+            let owner = owner_of_port(listen.port()).unwrap_or_else(|| "another program".into());
+            let mend = format!(
+                "end it, or set another `listen` under [server]: \"127.0.0.1:{}\"",
+                listen.port().wrapping_add(1)
+            );
+            warn("port", format!("{listen} is taken by {owner}"), mend)
+        }
+        Err(e) => {
+            warn("port", format!("{listen} cannot be used: {e}"), "set another `listen` under [server]")
+        }
+    }
+}
+
+/// Finds the process that listens on a port: the socket's inode from `/proc/net`, its owner from `/proc/PID/fd`.
+fn owner_of_port(port: u16) -> Option<String> {
+    let inode =
+        ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().find_map(|table| listening_inode(table, port))?;
+    let link = format!("socket:[{inode}]");
+    let processes = std::fs::read_dir("/proc").ok()?.flatten().take(PROCESSES_MAX);
+    processes.filter(|process| holds(&process.path(), &link)).find_map(|process| {
+        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+        Some(format!("{} (pid {})", name.trim(), process.file_name().to_string_lossy()))
+    })
+}
+
+fn listening_inode(table: &str, port: u16) -> Option<String> {
+    /// TCP_LISTEN in the kernel's include/net/tcp_states.h.
+    const LISTEN: &str = "0A";
+    let text = std::fs::read_to_string(table).ok()?;
+    text.lines().skip(1).find_map(|line| {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        let local = cells.get(1)?.rsplit_once(':')?.1;
+        let is_it = u16::from_str_radix(local, 16) == Ok(port) && *cells.get(3)? == LISTEN;
+        if is_it { cells.get(9).map(|inode| (*inode).to_owned()) } else { None }
+    })
+}
+
+fn holds(process: &Path, link: &str) -> bool {
+    let files = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    files
+        .into_iter()
+        .any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link))
+}
+
+fn limits() -> Finding {
+    let support = quorate_process::limits::support();
+    let message = format!("memory by {}, cpu by {}", support.memory.as_str(), support.cpu.as_str());
+    match support.why.is_empty() {
+        true => ok("limits", message),
+        false => ok("limits", format!("{message} ({})", support.why)),
+    }
+}
+
+fn bytes(n: u64) -> String {
+    match n {
+        n if n >= 1 << 30 => format!("{:.1} GiB", n as f64 / f64::from(1 << 30)),
+        n if n >= 1 << 20 => format!("{:.1} MiB", n as f64 / f64::from(1 << 20)),
+        n => format!("{} KiB", n.div_ceil(1024)),
+    }
+}

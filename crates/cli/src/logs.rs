@@ -1,0 +1,207 @@
+//! `quorate logs`: the kept output of an attempt.
+//!
+//! The whole output is a file on the host that ran the attempt; its end is in the ledger, which is what is shown
+//! where the file is not.
+
+use crate::args::Logs;
+use crate::place::Place;
+use crate::signals::Signals;
+use crate::{agent, print};
+use quorate_model::{Error, Kind, Result, TaskId};
+use quorate_service::view::{Attempt, Story, TaskStory, Tasks};
+use quorate_service::wire;
+use quorate_store::Store;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a follower looks for more output.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How many looks pass before the ledger is asked whether the attempt has ended.
+const LOOKS_PER_QUESTION: u32 = 5;
+
+pub(crate) async fn logs(place: &Place, args: &Logs, json: bool) -> Result<u8> {
+    if args.follow && json {
+        return Err(Error::invalid("--follow prints text as it comes, which is no JSON document")
+            .hint("leave out --json, or follow the facts: quorate events --follow --json"));
+    }
+    let store =
+        place.open_for(format!("agent or task {}", quorate_model::diagnostic::quote(&args.of))).await?;
+    let attempt = find(place, &store, args).await?;
+    if args.follow {
+        return follow(place, &store, attempt).await;
+    }
+    let output = kept(place, &attempt)?;
+    if json {
+        let mut value = wire::attempt(&attempt);
+        value["output"] = String::from_utf8_lossy(&output.bytes).into();
+        value["whole"] = output.is_whole.into();
+        print::document(&value);
+    } else {
+        output.note.as_deref().into_iter().for_each(print::note);
+        show(&output.bytes);
+    }
+    Ok(0)
+}
+
+/// Finds the attempt that is meant: a number is a task, anything else an agent.
+async fn find(place: &Place, store: &Store, args: &Logs) -> Result<Attempt> {
+    if let Ok(id) = args.of.parse::<i64>() {
+        let story = store.read(Story { id: TaskId(id) }).await?;
+        return choose(story, args.attempt, None);
+    }
+    agent::find(place, store, &args.of).await?;
+    let tasks = store.read(Tasks { agent: Some(args.of.clone()), ..Tasks::default() }).await?;
+    let own = tasks.iter().filter(|task| task.owner.as_deref() == Some(args.of.as_str()));
+    let latest = own.max_by_key(|task| (task.started_at, task.id)).map(|task| task.id);
+    let Some(id) = latest else {
+        return Err(Error::not_found(format!("agent `{}` has not worked at any task", args.of))
+            .hint("`quorate task list` shows who had what"));
+    };
+    choose(store.read(Story { id }).await?, args.attempt, Some(&args.of))
+}
+
+fn choose(story: TaskStory, number: Option<i64>, agent: Option<&str>) -> Result<Attempt> {
+    let name = story.task.named();
+    let count = story.attempts.len();
+    let fits = |attempt: &Attempt| {
+        number.is_none_or(|number| attempt.number == number)
+            && agent.is_none_or(|agent| attempt.agent == agent)
+    };
+    let latest = story.attempts.into_iter().filter(fits).next_back();
+    latest.ok_or_else(|| {
+        let what = number.map_or("attempt".into(), |number| format!("attempt {number}"));
+        Error::not_found(format!("task {name} has no {what}; it has {count} so far"))
+            .hint(format!("quorate task show {} tells about them", story.task.id))
+    })
+}
+
+/// Output as far as it can be had here.
+struct Output {
+    bytes: Vec<u8>,
+    is_whole: bool,
+    /// Why it is not whole.
+    note: Option<String>,
+}
+
+fn kept(place: &Place, attempt: &Attempt) -> Result<Output> {
+    let why = match file_here(place, attempt) {
+        Ok(file) => match std::fs::read(&file) {
+            Ok(bytes) => return Ok(Output { bytes, is_whole: true, note: None }),
+            Err(e) => format!("the output's file cannot be read ({}: {e})", file.display()),
+        },
+        Err(why) => why,
+    };
+    match &attempt.tail {
+        Some(tail) => {
+            let note = Some(format!("{why}; this is its end"));
+            Ok(Output { bytes: tail.clone().into_bytes(), is_whole: false, note })
+        }
+        None => Err(Error::not_found(format!(
+            "no output of attempt {} of task {}: {why}",
+            attempt.number, attempt.task
+        ))
+        .hint(format!("quorate task show {} tells how it went", attempt.task))),
+    }
+}
+
+/// Returns where the output is kept, or why that is not here.
+fn file_here(place: &Place, attempt: &Attempt) -> Result<PathBuf, String> {
+    let Some(log) = &attempt.log else {
+        return Err("no output is kept: its agent works outside of any node".into());
+    };
+    match (&attempt.host, quorate_process::host()) {
+        (Some(host), Ok(here)) if *host != here => Err(format!("the output is kept on host {host} in {log}")),
+        _ => Ok(place.folder.join(log)),
+    }
+}
+
+/// Writes output as it is; on a terminal without what would steer it, colours excepted.
+fn show(bytes: &[u8]) {
+    if print::is_terminal() {
+        print::bytes(tame(&String::from_utf8_lossy(bytes)).as_bytes());
+    } else {
+        print::bytes(bytes);
+    }
+}
+
+fn tame(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let mut tamed = print::lines(parts.next().unwrap_or_default());
+    for part in parts {
+        let end =
+            part.find(|c: char| !c.is_ascii_digit() && c != ';').filter(|&end| part[end..].starts_with('m'));
+        match end {
+            Some(end) if print::is_coloured() => {
+                tamed.push_str(&format!("\u{1b}[{}m{}", &part[..end], print::lines(&part[end + 1..])));
+            }
+            Some(end) => tamed.push_str(&print::lines(&part[end + 1..])),
+            None => tamed.push_str(&print::lines(&format!("\u{1b}[{part}"))),
+        }
+    }
+    tamed
+}
+
+/// Prints what is there and what comes, until the attempt has ended.
+async fn follow(place: &Place, store: &Store, attempt: Attempt) -> Result<u8> {
+    let mut signals = Signals::new()?;
+    let mut tail = Tail { file: None };
+    let mut now = attempt;
+    let mut looks = 0;
+    loop {
+        // Asked before reading: what was written before the end is then read after it.
+        let is_over = now.ended_at.is_some();
+        let path = (now.log.is_some() || is_over).then(|| file_here(place, &now)).transpose();
+        let path = path.map_err(|why| Error::new(Kind::NotFound, why).hint("follow it on that host"))?;
+        path.into_iter().try_for_each(|path| tail.advance(&path))?;
+        if is_over || print::is_closed() {
+            return Ok(0);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = signals.next() => return Ok(Kind::Interrupted.exit_code()),
+        }
+        looks += 1;
+        if looks % LOOKS_PER_QUESTION == 0 || now.log.is_none() {
+            let story = store.read(Story { id: now.task }).await?;
+            now = choose(story, Some(now.number), None)?;
+        }
+    }
+}
+
+/// A file that is read as it grows.
+struct Tail {
+    file: Option<File>,
+}
+
+impl Tail {
+    fn advance(&mut self, path: &Path) -> Result<()> {
+        let cannot = |e: std::io::Error| Error::failed(format!("cannot read {}: {e}", path.display()));
+        if self.file.is_none() {
+            match File::open(path) {
+                Ok(file) => self.file = Some(file),
+                Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+                Err(e) => return Err(cannot(e)),
+            }
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut more = Vec::new();
+        file.read_to_end(&mut more).map_err(cannot)?;
+        if !more.is_empty() {
+            show(&more);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_cannot_steer_the_terminal() {
+        assert_eq!(tame("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\n");
+        assert_eq!(tame("\u{1b}[1;31mred\u{1b}[0m\u{7}"), "red\u{fffd}");
+    }
+}

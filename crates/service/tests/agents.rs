@@ -1,0 +1,294 @@
+//! What agents and nodes do, on both databases: sessions, a person's words, the crash brake, elections, orphans.
+
+use quorate_model::agent::AgentState;
+use quorate_model::{Kind, Result, TaskId, TaskState, Term};
+use quorate_service::agent::{Add, AfterCrash, Begin, Crash, End, Seen, Tell, Word};
+use quorate_service::node::{self, Gone, Lead, List, Orphans};
+use quorate_service::task::{Held, NewTask, Renew, Started};
+use quorate_service::view::{Agents, StillHeld};
+use quorate_testkit::ledger::TestLedger;
+use quorate_testkit::on_every_backend;
+use quorate_testkit::verbs::{LEASE_MS, command, texts};
+
+fn begin(name: &str, node: &str) -> Begin {
+    Begin {
+        name: name.into(),
+        driver: "command".into(),
+        capabilities: texts(&["*"]),
+        node: node.into(),
+        host: "here".into(),
+        pid: 7,
+        lease_ms: LEASE_MS,
+    }
+}
+
+fn tell(name: &str, word: Word) -> Tell {
+    Tell { name: name.into(), word }
+}
+
+async fn state(ledger: &TestLedger, name: &str) -> Result<AgentState> {
+    let views = ledger.store.read(Agents { name: Some(name.into()) }).await?;
+    Ok(views.first().expect("it is in the team").state)
+}
+
+async fn a_name_has_one_session_and_another_node_takes_over_once_it_lapsed(ledger: TestLedger) -> Result<()> {
+    assert_eq!(ledger.store.write(begin("alpha", "1")).await?, Term(1));
+    assert_eq!(ledger.store.write(begin("alpha", "2")).await.expect_err("alive in node 1").kind, Kind::Conflict);
+    ledger.advance(LEASE_MS + 1).await;
+    assert_eq!(ledger.store.write(begin("alpha", "2")).await?, Term(2));
+    let renew = Renew { held: vec![], agents: texts(&["alpha"]), node: "1".into(), lease_ms: LEASE_MS };
+    ledger.advance(LEASE_MS / 2).await;
+    ledger.store.write(renew).await?;
+    ledger.advance(LEASE_MS / 2 + 1).await;
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Stale, "node 1 no longer renews it");
+    ledger.store.write(End { name: "alpha".into(), node: "1".into() }).await?;
+    assert_eq!(ledger.count("agent.stopped").await, 0, "nor does it end it");
+    ledger.store.write(End { name: "alpha".into(), node: "2".into() }).await?;
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Idle);
+    Ok(())
+}
+
+async fn a_silent_session_is_stale_until_it_speaks_again(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    ledger.claim("alpha", &["src"]).await?;
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Ready);
+    ledger.advance(LEASE_MS + 1).await;
+    assert_eq!(ledger.check().await?.stale, 1);
+    assert_eq!(ledger.check().await?.stale, 0);
+    assert!(ledger.held().await?.is_empty(), "what it held is free");
+    let renew = Renew { held: vec![], agents: texts(&["alpha"]), node: "1".into(), lease_ms: LEASE_MS };
+    ledger.store.write(renew).await?;
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Ready);
+    Ok(())
+}
+
+async fn what_an_agent_claimed_apart_from_tasks_ends_with_its_session(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    ledger.claim("alpha", &["port:1"]).await?;
+    ledger.store.write(End { name: "alpha".into(), node: "1".into() }).await?;
+    assert!(ledger.held().await?.is_empty());
+    assert_eq!(ledger.count("claim.released").await, 1);
+    Ok(())
+}
+
+async fn a_paused_agent_finishes_and_takes_nothing_until_it_is_resumed(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    ledger.add(command("one")).await?;
+    ledger.add(command("two")).await?;
+    let taken = ledger.must_take("alpha").await?;
+    ledger.store.write(tell("alpha", Word::Pause)).await?;
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Working);
+    ledger.done(&taken).await?;
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Paused);
+    assert!(ledger.take("alpha").await?.is_none());
+    ledger.store.write(tell("alpha", Word::Resume)).await?;
+    ledger.must_take("alpha").await?;
+    let kinds = ledger.kinds().await;
+    assert!(kinds.contains(&"agent.paused".into()) && kinds.contains(&"agent.resumed".into()));
+    Ok(())
+}
+
+async fn a_killed_agents_task_is_tried_again_by_another(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    let id = ledger.add(command("one")).await?;
+    let taken = ledger.must_take("alpha").await?;
+    ledger.store.write(tell("alpha", Word::Kill)).await?;
+    let still = StillHeld { held: vec![(id, taken.task.term)] };
+    assert!(ledger.store.read(still).await?.is_empty(), "its supervisor sees that it is to stop the child");
+    assert_eq!(ledger.done(&taken).await.expect_err("its term is over").kind, Kind::Stale);
+    let again = ledger.must_take("beta").await?;
+    assert_eq!(again.previous[0].reason.as_deref(), Some("a person killed its agent"));
+    let still = StillHeld { held: vec![(id, again.task.term)] };
+    assert_eq!(ledger.store.read(still).await?, [id]);
+    Ok(())
+}
+
+async fn a_member_leaves_only_without_a_task_and_may_come_back(ledger: TestLedger) -> Result<()> {
+    ledger.join("alpha").await?;
+    ledger.add(command("one")).await?;
+    ledger.must_take("alpha").await?;
+    assert_eq!(ledger.store.write(tell("alpha", Word::Remove)).await.expect_err("it has a task").kind, Kind::Conflict);
+    ledger.store.write(tell("alpha", Word::Kill)).await?;
+    ledger.claim("alpha", &["src"]).await?;
+    ledger.store.write(tell("alpha", Word::Remove)).await?;
+    assert!(ledger.held().await?.is_empty());
+    assert!(ledger.store.read(Agents::default()).await?.is_empty());
+    assert!(ledger.take("alpha").await?.is_none(), "who left takes nothing");
+    assert_eq!(ledger.store.write(tell("alpha", Word::Pause)).await.expect_err("gone").kind, Kind::NotFound);
+    ledger.store.write(begin("alpha", "1")).await?;
+    ledger.advance(2_000).await;
+    ledger.must_take("alpha").await?;
+    assert_eq!(ledger.count("agent.added").await, 2);
+    Ok(())
+}
+
+async fn an_unknown_name_is_answered_with_the_nearest(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(Add { name: "validation".into(), driver: "command".into(), capabilities: vec![] }).await?;
+    let error = ledger.store.write(tell("validaton", Word::Pause)).await.expect_err("unknown");
+    assert_eq!(error.kind, Kind::NotFound);
+    assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("did you mean `validation`?")), "{error:?}");
+    let pinned = NewTask { agent: Some("validaton".into()), ..command("x") };
+    assert_eq!(ledger.add(pinned).await.expect_err("unknown").kind, Kind::NotFound);
+    Ok(())
+}
+
+async fn a_name_first_seen_registers_itself_unless_names_are_strict(ledger: TestLedger) -> Result<()> {
+    let strict = Seen { name: "alpha".into(), strict: true };
+    assert_eq!(ledger.store.write(strict.clone()).await.expect_err("strict").kind, Kind::Refused);
+    let agent = ledger.store.write(Seen { name: "alpha".into(), strict: false }).await?;
+    assert_eq!((agent.driver.as_str(), agent.capabilities.len()), ("external", 0));
+    ledger.store.write(strict).await?;
+    assert_eq!(ledger.count("agent.added").await, 1);
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Ready);
+    ledger.advance(LEASE_MS).await;
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Idle, "no sign of life for a while");
+    let add = Add { name: "alpha".into(), driver: "command".into(), capabilities: texts(&["docs"]) };
+    ledger.store.write(add.clone()).await?;
+    ledger.store.write(add).await?;
+    assert_eq!(ledger.count("agent.added").await, 1, "known already: brought up to date");
+    Ok(())
+}
+
+fn crash(task: i64, spawn: bool) -> Crash {
+    Crash { name: "alpha".into(), task: TaskId(task), reason: "exit 139".into(), spawn, max_respawns: 3 }
+}
+
+async fn different_tasks_that_crash_an_agent_trip_its_brake(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    for task in 1..=3 {
+        assert_eq!(ledger.store.write(crash(task, false)).await?, AfterCrash::Respawned(task));
+    }
+    assert_eq!(ledger.store.write(crash(4, false)).await?, AfterCrash::Failed);
+    assert_eq!(state(&ledger, "alpha").await?, AgentState::Failed);
+    ledger.add(command("x")).await?;
+    assert!(ledger.take("alpha").await?.is_none());
+    ledger.store.write(begin("alpha", "1")).await?;
+    assert!(ledger.take("alpha").await?.is_none(), "its own node does not lift the brake");
+    ledger.store.write(tell("alpha", Word::Resume)).await?;
+    ledger.must_take("alpha").await?;
+    assert_eq!(ledger.store.write(crash(9, false)).await?, AfterCrash::Respawned(1), "counted from nothing");
+    Ok(())
+}
+
+async fn one_poison_task_does_not_trip_the_brake_and_spawn_failures_do(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    for _ in 0..20 {
+        assert_eq!(ledger.store.write(crash(5, false)).await?, AfterCrash::Respawned(1));
+    }
+    for n in 2..=3 {
+        assert_eq!(ledger.store.write(crash(5, true)).await?, AfterCrash::Respawned(n));
+    }
+    assert_eq!(ledger.store.write(crash(5, true)).await?, AfterCrash::Failed);
+    Ok(())
+}
+
+async fn a_completed_task_sets_the_count_of_respawns_back(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    let id = ledger.add(command("x")).await?;
+    for task in [100, 101, 102] {
+        ledger.store.write(crash(task, false)).await?;
+    }
+    let taken = ledger.must_take("alpha").await?;
+    assert_eq!(taken.task.id, id);
+    ledger.done(&taken).await?;
+    assert_eq!(ledger.store.write(crash(103, false)).await?, AfterCrash::Respawned(1));
+    Ok(())
+}
+
+async fn a_task_kept_for_one_agent_does_not_wait_for_another(ledger: TestLedger) -> Result<()> {
+    ledger.join("alpha").await?;
+    let id = ledger.add(NewTask { agent: Some("alpha".into()), ..command("x") }).await?;
+    let taken = ledger.must_take("alpha").await?;
+    ledger.fail(&taken, "boom").await?;
+    ledger.advance(1_200).await;
+    ledger.check().await?;
+    assert_eq!(ledger.state(id).await?, TaskState::Ready);
+    ledger.must_take("alpha").await?;
+    Ok(())
+}
+
+async fn new_node(ledger: &TestLedger) -> Result<i64> {
+    let begin = node::Begin {
+        kind: "up",
+        host: "here".into(),
+        pid: 1,
+        pid_started: "1".into(),
+        folder: "/p".into(),
+        lease_ms: LEASE_MS,
+    };
+    ledger.store.write(begin).await
+}
+
+async fn one_node_leads_until_it_ends_or_falls_silent(ledger: TestLedger) -> Result<()> {
+    let (one, two) = (new_node(&ledger).await?, new_node(&ledger).await?);
+    let lead = |node| Lead { duty: "health", node, lease_ms: LEASE_MS };
+    assert_eq!(ledger.store.write(lead(one)).await?, Some(Term(1)));
+    assert_eq!(ledger.store.write(lead(two)).await?, None);
+    assert_eq!(ledger.store.write(lead(one)).await?, Some(Term(1)), "asking again keeps it");
+    ledger.advance(LEASE_MS).await;
+    assert_eq!(ledger.store.write(lead(two)).await?, Some(Term(2)));
+    assert_eq!(ledger.store.write(lead(one)).await?, None);
+    ledger.store.write(node::End { id: two }).await?;
+    assert_eq!(ledger.store.write(lead(one)).await?, Some(Term(3)), "an end in order frees it at once");
+    let nodes = ledger.store.read(List).await?;
+    assert_eq!(nodes.iter().map(|node| (node.id, node.alive)).collect::<Vec<_>>(), [(one, false)]);
+    let renew = Renew { held: vec![], agents: vec![], node: one.to_string(), lease_ms: LEASE_MS };
+    ledger.store.write(renew).await?;
+    assert!(ledger.store.read(List).await?[0].alive);
+    Ok(())
+}
+
+async fn a_lost_child_is_listed_on_its_host_until_it_is_known_to_be_gone(ledger: TestLedger) -> Result<()> {
+    let id = ledger.add(command("x")).await?;
+    let taken = ledger.must_take("alpha").await?;
+    let started =
+        Started { id, attempt: 1, host: "here".into(), pid: 42, pid_started: "9".into(), log: "a.log".into() };
+    ledger.store.write(started).await?;
+    let orphans = |host: &str| Orphans { host: host.into() };
+    assert!(ledger.store.read(orphans("there")).await?.is_empty());
+    assert!(!ledger.store.read(orphans("here")).await?[0].lost);
+    ledger.advance(LEASE_MS + 1).await;
+    let orphan = ledger.store.read(orphans("here")).await?.remove(0);
+    assert_eq!((orphan.task, orphan.pid, orphan.term, orphan.lost), (id, 42, taken.task.term, true));
+    ledger.check().await?;
+    assert!(ledger.store.read(orphans("here")).await?[0].lost);
+    assert_eq!(ledger.story(id).await?.attempts[0].log.as_deref(), Some("a.log"));
+    ledger.store.write(Gone { task: id, attempt: 1 }).await?;
+    assert!(ledger.store.read(orphans("here")).await?.is_empty());
+    Ok(())
+}
+
+async fn a_renewal_keeps_only_what_is_held_under_that_term(ledger: TestLedger) -> Result<()> {
+    let mut held = Vec::new();
+    for n in 0..3 {
+        ledger.add(command("x")).await?;
+        let taken = ledger.must_take(&format!("a{n}")).await?;
+        held.push(Held { id: taken.task.id, term: taken.task.term, active: true });
+    }
+    held[1].term = Term(9);
+    let renew = Renew { held: held.clone(), agents: vec![], node: "1".into(), lease_ms: LEASE_MS * 2 };
+    let mut kept = ledger.store.write(renew).await?;
+    kept.sort();
+    assert_eq!(kept, [held[0].id, held[2].id]);
+    ledger.advance(LEASE_MS + 1).await;
+    assert_eq!(ledger.check().await?.lapsed, 1);
+    Ok(())
+}
+
+on_every_backend!(
+    a_name_has_one_session_and_another_node_takes_over_once_it_lapsed,
+    a_silent_session_is_stale_until_it_speaks_again,
+    what_an_agent_claimed_apart_from_tasks_ends_with_its_session,
+    a_paused_agent_finishes_and_takes_nothing_until_it_is_resumed,
+    a_killed_agents_task_is_tried_again_by_another,
+    a_member_leaves_only_without_a_task_and_may_come_back,
+    an_unknown_name_is_answered_with_the_nearest,
+    a_name_first_seen_registers_itself_unless_names_are_strict,
+    different_tasks_that_crash_an_agent_trip_its_brake,
+    one_poison_task_does_not_trip_the_brake_and_spawn_failures_do,
+    a_completed_task_sets_the_count_of_respawns_back,
+    a_task_kept_for_one_agent_does_not_wait_for_another,
+    one_node_leads_until_it_ends_or_falls_silent,
+    a_lost_child_is_listed_on_its_host_until_it_is_known_to_be_gone,
+    a_renewal_keeps_only_what_is_held_under_that_term,
+);

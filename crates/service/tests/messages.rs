@@ -1,0 +1,105 @@
+//! What messages do, on both databases: unread until shown, replies, unknown names, limits.
+
+use quorate_model::{Kind, MessageId, Result};
+use quorate_service::message::{Fetch, INBOX_MAX, Inbox, MessageKind, Send, TEXT_MAX};
+use quorate_testkit::ledger::TestLedger;
+use quorate_testkit::on_every_backend;
+
+fn note(to: &str, text: &str) -> Send {
+    Send {
+        from: "alpha".into(),
+        to: to.into(),
+        kind: MessageKind::Note,
+        text: text.into(),
+        task: None,
+        reply_to: None,
+    }
+}
+
+fn fetch(agent: &str) -> Fetch {
+    Fetch { agent: agent.into() }
+}
+
+async fn unread_survives_a_restart_and_is_shown_once_in_order(ledger: TestLedger) -> Result<()> {
+    ledger.join("beta").await?;
+    for text in ["one", "two"] {
+        ledger.store.write(note("beta", text)).await?;
+    }
+    let again = ledger.again().await;
+    let peek = Inbox { agent: "beta".into(), all: false };
+    assert_eq!(again.read(peek.clone()).await?.len(), 2, "a look marks nothing");
+    let shown = again.write(fetch("beta")).await?;
+    assert_eq!(shown.iter().map(|m| m.text.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    assert!(ledger.store.write(fetch("beta")).await?.is_empty());
+    assert!(ledger.store.read(peek).await?.is_empty());
+    let all = ledger.store.read(Inbox { agent: "beta".into(), all: true }).await?;
+    assert!(all.len() == 2 && all.iter().all(|message| message.read_at.is_some()));
+    Ok(())
+}
+
+async fn an_unknown_target_is_answered_with_the_nearest_name(ledger: TestLedger) -> Result<()> {
+    ledger.join("gamma").await?;
+    for error in [
+        ledger.store.write(note("gama", "x")).await.expect_err("unknown"),
+        ledger.store.write(fetch("gama")).await.expect_err("unknown"),
+        ledger.store.read(Inbox { agent: "gama".into(), all: true }).await.expect_err("unknown"),
+    ] {
+        assert_eq!(error.kind, Kind::NotFound);
+        assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("`gamma`")), "{error:?}");
+    }
+    assert_eq!(ledger.count("message.sent").await, 0);
+    Ok(())
+}
+
+async fn a_reply_names_what_it_answers_and_the_kind_is_kept(ledger: TestLedger) -> Result<()> {
+    ledger.join("alpha").await?;
+    ledger.join("beta").await?;
+    let id = ledger.store.write(Send { kind: MessageKind::Handoff, ..note("beta", "yours") }).await?;
+    let reply = Send {
+        from: "beta".into(),
+        to: "alpha".into(),
+        kind: MessageKind::Reply,
+        text: "mine".into(),
+        task: None,
+        reply_to: Some(id),
+    };
+    ledger.store.write(reply.clone()).await?;
+    let got = ledger.store.write(fetch("alpha")).await?;
+    assert_eq!((got[0].from.as_str(), got[0].reply_to, got[0].kind), ("beta", Some(id), MessageKind::Reply));
+    let nothing = Send { reply_to: Some(MessageId(99)), ..reply };
+    assert_eq!(ledger.store.write(nothing).await.expect_err("no such message").kind, Kind::NotFound);
+    assert_eq!(ledger.count("message.sent").await, 2);
+    Ok(())
+}
+
+async fn a_text_is_bounded_and_an_inbox_is_shown_in_parts(ledger: TestLedger) -> Result<()> {
+    ledger.join("beta").await?;
+    ledger.store.write(note("beta", &"a".repeat(TEXT_MAX))).await?;
+    let long = ledger.store.write(note("beta", &"a".repeat(TEXT_MAX + 1))).await;
+    assert_eq!(long.expect_err("too long").kind, Kind::Invalid);
+    for n in 0..INBOX_MAX {
+        ledger.store.write(note("beta", &n.to_string())).await?;
+    }
+    assert_eq!(ledger.store.write(fetch("beta")).await?.len() as i64, INBOX_MAX);
+    assert_eq!(ledger.store.write(fetch("beta")).await?.len(), 1);
+    Ok(())
+}
+
+async fn two_who_read_the_same_inbox_share_it(ledger: TestLedger) -> Result<()> {
+    ledger.join("beta").await?;
+    for n in 0..40 {
+        ledger.store.write(note("beta", &n.to_string())).await?;
+    }
+    let other = ledger.again().await;
+    let (one, two) = tokio::join!(ledger.store.write(fetch("beta")), other.write(fetch("beta")));
+    assert_eq!(one?.len() + two?.len(), 40);
+    Ok(())
+}
+
+on_every_backend!(
+    unread_survives_a_restart_and_is_shown_once_in_order,
+    an_unknown_target_is_answered_with_the_nearest_name,
+    a_reply_names_what_it_answers_and_the_kind_is_kept,
+    a_text_is_bounded_and_an_inbox_is_shown_in_parts,
+    two_who_read_the_same_inbox_share_it,
+);
