@@ -13,7 +13,7 @@ else
     skip 'neither cargo-deny nor cargo-audit is installed (cargo install cargo-deny)'
 fi
 has git || skip 'the advisory database is fetched with git, which is not installed'
-has timeout || skip 'without `timeout` nothing would bound the wait for the advisory database'
+has timeout || skip 'without timeout(1) nothing bounds the wait for the advisory database'
 
 progress 10 'looking for the advisory database'
 GIT_TERMINAL_PROMPT=0 timeout 10 git ls-remote --exit-code "$database" HEAD > "$said" 2>&1 < /dev/null ||

@@ -4,8 +4,9 @@
 
 links=$kept_in/links.txt
 broken=$kept_in/broken-links.txt
-documents=$(find . -maxdepth 1 -name '*.md' | wc -l)
-[ -d docs ] && documents=$((documents + $(find docs -name '*.md' | wc -l)))
+documents=$(($(find . -maxdepth 1 -type f -name '*.md' | wc -l)))
+[ ! -d docs ] || documents=$((documents + $(find docs -type f -name '*.md' | wc -l)))
+[ "$documents" -gt 0 ] || skip 'there is no README.md and no document in docs/'
 progress 10 'reading the documents'
 
 # One line per link: the file, a tab, the target. Code, in fences and in backticks, holds no links.

@@ -25,7 +25,7 @@ progress 50 'asking cargo xtask tidy'
 cargo xtask tidy > "$said" 2>&1 < /dev/null
 grep -E '^[0-9]+ files, [0-9]+ findings$' "$said" > /dev/null || fail 'the licences cannot be read' "$said"
 if grep '^deny.toml:' "$said" > "$said.found"; then
-    fail "$(count "$(wc -l < "$said.found")" dependency) not allowed by deny.toml" "$said.found"
+    fail "deny.toml is broken in $(count "$(wc -l < "$said.found")" place)" "$said.found"
 fi
 result 'licences of all dependencies for this platform are allowed, none is banned (cargo xtask tidy)' \
     "\"packages\":$packages,\"by\":\"cargo xtask tidy\""

@@ -45,9 +45,13 @@ fail() {
     exit 1
 }
 
-# count N WORD: `1 file`, `2 files`.
+# count N WORD: `no file`, `1 file`, `2 files`.
 count() {
-    if [ "$1" -eq 1 ]; then printf '1 %s' "$2"; else printf '%d %ss' "$1" "$2"; fi
+    case $(($1)) in
+        0) printf 'no %s' "$2" ;;
+        1) printf '1 %s' "$2" ;;
+        *) printf '%d %ss' "$1" "$2" ;;
+    esac
 }
 
 has() {

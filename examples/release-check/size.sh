@@ -3,10 +3,11 @@
 . examples/release-check/say.sh
 
 total=0 list='' number=0
-crates=$(find crates -mindepth 1 -maxdepth 1 -type d | sort)
+crates=$(find crates -name Cargo.toml -type f | sed 's|/Cargo.toml$||' | sort)
+of=$(printf '%s\n' "$crates" | wc -l)
 for crate in $crates; do
     number=$((number + 1))
-    progress $((number * 8)) "counting ${crate#crates/}"
+    progress $((number * 90 / of)) "counting ${crate#crates/}"
     lines=$(find "$crate" -type f -name '*.rs' -exec cat {} + | awk '!/^[ \t]*(\/\/|$)/ { n++ } END { print n + 0 }')
     total=$((total + lines))
     list="$list${list:+,}$(json "${crate#crates/}"):$lines"

@@ -11,6 +11,6 @@ find crates -path 'crates/*/src/*' -type f -name '*.rs' -exec awk '
 files=$(find crates -path 'crates/*/src/*' -type f -name '*.rs' | wc -l)
 [ "$((files))" -gt 0 ] || fail 'there is no Rust file in crates/*/src'
 found=$(wc -l < "$places")
-[ "$((found))" -le "$limit" ] || fail "$(count "$found" mark) of unfinished work; at most $limit allowed" "$places"
+[ "$((found))" -le "$limit" ] || fail "$(count "$found" mark) of unfinished work in crates/*/src; at most $limit allowed" "$places"
 result "$(count "$found" mark) of unfinished work (TODO, FIXME, XXX) in $((files)) files" \
     "\"found\":$((found)),\"limit\":$limit,\"files\":$((files))"

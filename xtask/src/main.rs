@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to the developer is what it is for")]
 
 mod apt;
+mod bench;
 #[path = "../../crates/testkit/src/cluster.rs"]
 mod cluster;
 mod deny;
@@ -35,6 +36,8 @@ usage: cargo xtask COMMAND
                             a PostgreSQL of your own for benchmarks; prints its URL and runs until Ctrl-C
                             --fast: without fsync; --background: returns, runs until `pg stop`
   pg stop URL|FOLDER        ends one that was started with --background
+  bench [--quick] [--only sqlite|postgres|process] [--json]
+                            what each operation takes, beside the database alone; minutes (--quick: one)
 ";
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::command(),
         ["deny"] => deny::command(),
         ["pg", rest @ ..] => pg::command(rest),
+        ["bench", rest @ ..] => bench::command(rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

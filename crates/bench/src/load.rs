@@ -18,7 +18,7 @@ pub(crate) struct Timing {
     pub warm_up: Duration,
     /// What is counted.
     pub cell: Duration,
-    /// The probe of the disk.
+    /// Each of the two probes of the disk.
     pub probe: Duration,
 }
 
@@ -73,7 +73,9 @@ async fn call_until<C: Caller>(
             break;
         }
         match caller.call().await? {
-            Call::Done if at >= counted => nanos.push(u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+            Call::Done if at >= counted => {
+                nanos.push(u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX))
+            }
             Call::Done => {}
             Call::Dry => dry.store(true, Ordering::Relaxed),
         }

@@ -1,2 +1,253 @@
-//! The bench.
-fn main() {}
+//! `quorate-bench`: what the ledger costs, beside what its database costs alone.
+//!
+//! Here live the command line and the order of the measurements. Each line is measured back to back: the disk, the
+//! raw limit, the ledger, the raw limit again; so a disk that changes its mind within the hour changes both.
+//! Started by `cargo xtask bench`, which builds everything and brings a PostgreSQL.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
+
+mod bulk;
+mod clock;
+mod database;
+mod disk;
+mod load;
+mod operation;
+mod ours;
+mod process;
+mod raw_lite;
+mod raw_pg;
+mod samples;
+mod seed;
+mod table;
+
+use crate::database::Database;
+use crate::load::Timing;
+use crate::operation::Operation;
+use crate::table::{Figure, HEAD, Line, Verdict};
+use quorate_model::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+const HELP: &str = "\
+usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--match WORD] [--dir DIR]
+                     [--postgres URL] [--quorate FILE]
+
+  --quick           0.5 s per measurement instead of 2.5 s
+  --json            one JSON document on standard output instead of the table
+  --only WHAT       one database, or the program's own figures
+  --match WORD      only operations whose name has this word
+  --dir DIR         where ledgers are made and the disk is probed (a real disk; else the temporary folder)
+  --postgres URL    a durable server of your own making; its schemas bench_ours and bench_raw are dropped
+  --quorate FILE    the binary that is measured (else the one beside this program)
+";
+
+/// Callers whose latency is measured.
+const CALLERS: [i64; 3] = [1, 8, 16];
+/// Callers whose throughput is measured.
+const CALLERS_THROUGHPUT: [i64; 4] = [1, 8, 16, 50];
+
+#[derive(Debug, Default)]
+struct Options {
+    quick: bool,
+    json: bool,
+    only: Option<String>,
+    matching: Option<String>,
+    folder: Option<PathBuf>,
+    postgres: Option<String>,
+    quorate: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let Some(options) = read(&words) else {
+        eprint!("{HELP}");
+        return ExitCode::from(2);
+    };
+    let done = runtime().and_then(|runtime| runtime.block_on(measure(&options)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quorate-bench: {}", error.message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read(words: &[String]) -> Option<Options> {
+    let mut options = Options::default();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => options.quick = true,
+            "--json" => options.json = true,
+            "--only" => options.only = Some(words.next().filter(|what| is_part(what))?.clone()),
+            "--match" => options.matching = Some(words.next()?.clone()),
+            "--dir" => options.folder = Some(words.next()?.into()),
+            "--postgres" => options.postgres = Some(words.next()?.clone()),
+            "--quorate" => options.quorate = Some(words.next()?.into()),
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+fn is_part(word: &str) -> bool {
+    matches!(word, "sqlite" | "postgres" | "process")
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().map_err(|e| Error::failed(format!("cannot start: {e}")))
+}
+
+impl Options {
+    fn timing(&self) -> Timing {
+        let ms = Duration::from_millis;
+        if self.quick {
+            Timing { warm_up: ms(200), cell: ms(500), probe: ms(150) }
+        } else {
+            Timing { warm_up: ms(500), cell: ms(2_500), probe: ms(500) }
+        }
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+
+    fn wants_operation(&self, operation: Operation) -> bool {
+        self.matching.as_deref().is_none_or(|word| operation.name().contains(word))
+    }
+
+    /// Returns the binary to measure, if it is the program and not a stub of it.
+    fn binary(&self) -> Option<PathBuf> {
+        let beside = || Some(std::env::current_exe().ok()?.parent()?.join("quorate"));
+        let binary = self.quorate.clone().or_else(beside)?;
+        let output = Command::new(&binary).arg("--version").output().ok()?;
+        String::from_utf8_lossy(&output.stdout).starts_with("quorate ").then_some(binary)
+    }
+}
+
+/// What was measured so far; in text mode it is printed as it comes.
+#[derive(Default)]
+struct Report {
+    json: bool,
+    lines: Vec<Line>,
+    figures: Vec<Figure>,
+}
+
+impl Report {
+    fn say(&self, text: &str) {
+        if self.json {
+            eprintln!("{text}");
+        } else {
+            println!("{text}");
+        }
+    }
+
+    fn line(&mut self, line: Line) {
+        self.say(&line.text());
+        self.lines.push(line);
+    }
+
+    fn figures(&mut self, figures: Vec<Figure>) {
+        figures.iter().for_each(|figure| self.say(&figure.text()));
+        self.figures.extend(figures);
+    }
+
+    fn finish(&self) {
+        let verdicts = self.lines.iter().map(|line| line.verdict().0);
+        let verdicts: Vec<Verdict> = verdicts.chain(self.figures.iter().map(Figure::verdict)).collect();
+        let count = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
+        self.say(&format!(
+            "\ntargets: {} met, {} missed; load average now {}",
+            count(Verdict::Pass),
+            count(Verdict::Miss),
+            load_average()
+        ));
+        if self.json {
+            let lines: Vec<_> = self.lines.iter().map(Line::json).collect();
+            let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
+            println!("{}", serde_json::json!({ "lines": lines, "figures": figures }));
+        }
+    }
+}
+
+async fn measure(options: &Options) -> Result<()> {
+    let mut report = Report { json: options.json, ..Report::default() };
+    let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    report.say(&format!(
+        "{processors} processors; load average {} before the first measurement",
+        load_average()
+    ));
+    let mut databases = vec![Database::Lite { folder: folder.clone() }];
+    if let Some(url) = &options.postgres {
+        databases.push(Database::postgres(url).await?);
+    }
+    for database in databases.iter().filter(|database| options.wants(database.name())) {
+        report.say(&format!("\n{HEAD}"));
+        latencies(options, database, &folder, &mut report).await?;
+        report.say("");
+        if options.matching.is_none() {
+            report.figures(bulk::measure(database).await?);
+        }
+    }
+    if options.wants("process") && options.matching.is_none() {
+        processes(options, &databases, &mut report).await?;
+    }
+    report.finish();
+    Ok(())
+}
+
+async fn latencies(options: &Options, database: &Database, folder: &Path, report: &mut Report) -> Result<()> {
+    for operation in Operation::SINGLE.into_iter().filter(|operation| options.wants_operation(*operation)) {
+        for callers in CALLERS {
+            report.line(one(options.timing(), database, operation, callers, folder).await?);
+        }
+    }
+    for callers in CALLERS_THROUGHPUT.into_iter().filter(|_| options.wants_operation(Operation::Cycle)) {
+        report.line(one(options.timing(), database, Operation::Cycle, callers, folder).await?);
+    }
+    Ok(())
+}
+
+async fn one(
+    timing: Timing,
+    database: &Database,
+    operation: Operation,
+    callers: i64,
+    folder: &Path,
+) -> Result<Line> {
+    let probe = || {
+        let probed = disk::probe(folder, timing.probe);
+        probed.map_err(|e| Error::failed(format!("cannot probe {}: {e}", folder.display())))
+    };
+    let disk_before = probe()?;
+    let before = database.raw(operation, callers, timing).await?;
+    let ours = database.ours(operation, callers, timing).await?;
+    let after = database.raw(operation, callers, timing).await?;
+    let disk = [disk_before, probe()?];
+    Ok(Line { database: database.name(), operation, callers, ours, raw: [before, after], disk })
+}
+
+async fn processes(options: &Options, databases: &[Database], report: &mut Report) -> Result<()> {
+    report.say("");
+    let Some(binary) = options.binary() else {
+        report.say("the program's own figures: later, there is no working `quorate` beside this program");
+        return Ok(());
+    };
+    report.figures(process::size(&binary)?);
+    for database in databases {
+        match process::measure(database, &binary, !options.quick).await {
+            Ok(figures) => report.figures(figures),
+            Err(error) => report.say(&format!("{}: not measured: {}", database.name(), error.message)),
+        }
+    }
+    Ok(())
+}
+
+/// Returns the system's load averages of 1, 5 and 15 minutes.
+fn load_average() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
+}

@@ -27,7 +27,8 @@ impl Ours {
     /// Makes the callers of an operation; each has its own part of the `prepared` tasks.
     pub(crate) fn callers(store: &Store, operation: Operation, callers: i64, prepared: i64) -> Vec<Ours> {
         let count = prepared / callers;
-        let caller = |place| Ours { store: store.clone(), operation, place, first: place * count + 1, count, made: 0 };
+        let caller =
+            |place| Ours { store: store.clone(), operation, place, first: place * count + 1, count, made: 0 };
         (0..callers).map(caller).collect()
     }
 

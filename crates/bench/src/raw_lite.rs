@@ -46,7 +46,9 @@ impl RawLite {
         let conn = crate::seed::open(path)?;
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("raw-writer".into());
-        thread.spawn(move || serve(&conn, requests)).map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
+        thread
+            .spawn(move || serve(&conn, requests))
+            .map_err(|e| Error::failed(format!("cannot start a thread: {e}")))?;
         Ok(RawLite { queue })
     }
 
@@ -162,7 +164,9 @@ fn bind(statement: &mut Statement<'_>, places: &[Option<usize>], facts: Facts) -
     let numbers = [facts.id, facts.term, facts.attempt, facts.agent, facts.node];
     for ((place, name), number) in places.iter().zip(NAMES).zip(numbers) {
         match place {
-            Some(place) if name == "$agent" => statement.raw_bind_parameter(*place, format!("agent-{number}"))?,
+            Some(place) if name == "$agent" => {
+                statement.raw_bind_parameter(*place, format!("agent-{number}"))?
+            }
             Some(place) => statement.raw_bind_parameter(*place, number)?,
             None => {}
         }
@@ -182,10 +186,21 @@ pub(crate) struct RawCaller {
 
 impl RawCaller {
     /// Makes the callers of an operation; each has its own part of the `prepared` tasks.
-    pub(crate) fn callers(door: &RawLite, operation: Operation, callers: i64, prepared: i64) -> Vec<RawCaller> {
+    pub(crate) fn callers(
+        door: &RawLite,
+        operation: Operation,
+        callers: i64,
+        prepared: i64,
+    ) -> Vec<RawCaller> {
         let count = prepared / callers;
-        let caller =
-            |place| RawCaller { door: door.clone(), operation, place, first: place * count + 1, count, made: 0 };
+        let caller = |place| RawCaller {
+            door: door.clone(),
+            operation,
+            place,
+            first: place * count + 1,
+            count,
+            made: 0,
+        };
         (0..callers).map(caller).collect()
     }
 

@@ -92,7 +92,10 @@ pub(crate) async fn fill_pg(client: &Client, rows: Rows) -> Result<()> {
         };
         done.map_err(|e| pg_failed(&e))?;
     }
-    client.batch_execute("vacuum (analyze) tasks, attempts, events, agents, nodes").await.map_err(|e| pg_failed(&e))
+    client
+        .batch_execute("vacuum (analyze) tasks, attempts, events, agents, nodes")
+        .await
+        .map_err(|e| pg_failed(&e))
 }
 
 /// Returns how many tasks are in a state.

@@ -56,8 +56,7 @@ async fn take_in_turn(store: &Store, mut take: Take) -> Result<Vec<Claim>> {
             Grant::Taken(claims) => return Ok(claims),
             Grant::Waits { place, .. } => take.place = Some(place),
         }
-        lookout.has_looked();
-        match lookout.pause().await {
+        match lookout.pause(None).await {
             Pause::Over => {}
             Pause::TooLate => {
                 // The last look says who stands in the way.

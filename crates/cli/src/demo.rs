@@ -6,6 +6,7 @@
 
 use crate::args;
 use crate::print;
+use crate::print::style::{Colour, paint_if};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate_model::config::Config;
@@ -196,12 +197,19 @@ impl Stage {
 
     fn line(&self, who: &str, what: &str) {
         let at = self.began.elapsed().as_secs_f64();
-        self.say(&format!("{at:>5.1} s  {who:<6} {}", print::one_line(what)));
+        let who = paint_if(print::is_coloured(), colour(who), &format!("{who:<6}"));
+        self.say(&format!("{at:>5.1} s  {who} {}", print::one_line(what)));
     }
 
     fn tell(&self, event: &Logged) {
-        if let Some(words) = in_words(event) {
-            self.line(event.agent.as_deref().unwrap_or("ledger"), &words);
+        let Some(words) = in_words(event) else { return };
+        let who = match event.kind.as_str() {
+            "write.refused" => "ledger",
+            _ => event.agent.as_deref().unwrap_or("ledger"),
+        };
+        match promise(event) {
+            Some(number) => self.line(who, &format!("{words}  <- promise {number}")),
+            None => self.line(who, &words),
         }
     }
 
@@ -284,6 +292,29 @@ fn percent(event: &Logged) -> i64 {
     data(event)["percent"].as_i64().unwrap_or(0)
 }
 
+fn colour(who: &str) -> Colour {
+    match who {
+        "alpha" => Colour::Cyan,
+        "beta" => Colour::Green,
+        "gamma" => Colour::Yellow,
+        "delta" => Colour::Blue,
+        _ => Colour::Red,
+    }
+}
+
+/// Returns the number of the promise that an event shows best.
+fn promise(event: &Logged) -> Option<usize> {
+    let attempt = data(event)["attempt"].as_i64();
+    match event.kind.as_str() {
+        "claim.refused" | "task.lease_expired" | "write.refused" => Some(1),
+        "task.taken" if attempt > Some(1) => Some(2),
+        "task.completed" if event.message.contains("(quiet)") => Some(3),
+        "task.verify_failed" => Some(4),
+        "task.retried" if event.message.contains("timeout") => Some(5),
+        _ => None,
+    }
+}
+
 /// Says an event in plain words; `None` for what would only be noise here.
 fn in_words(event: &Logged) -> Option<String> {
     let message = event.message.as_str();
@@ -296,15 +327,15 @@ fn in_words(event: &Logged) -> Option<String> {
             format!("takes `{name}` over, attempt {}, and is shown why the last one ended", facts["attempt"])
         }
         "task.taken" => format!("takes `{name}`"),
-        "claim.taken" => format!("holds {} with it", event.resource.as_deref().unwrap_or("")),
+        "claim.taken" => format!("holds {}", event.resource.as_deref().unwrap_or("")),
         "claim.refused" => {
             format!("is refused {}; it looks for other work", message.split_once("refused ")?.1)
         }
-        "task.progress" => format!(
-            "`{name}` {} {}",
-            facts["percent"].as_i64().map(|p| format!("{p} %"))?,
-            facts["message"].as_str().unwrap_or("")
-        ),
+        "task.progress" => match facts["message"].as_str() {
+            Some(said) => format!("`{name}`: {said}"),
+            None if name == "train" => format!("is at {} % of `{name}`", facts["percent"].as_i64()?),
+            None => return None,
+        },
         "task.lease_expired" => format!("gave no sign of life: its lease on `{name}` has ended by itself"),
         "task.verifying" => {
             format!("says `{name}` is done; its check is run, by the supervisor and not by the agent")
@@ -378,7 +409,7 @@ fn promises(log: &[Logged], story: &RunStory) -> Vec<Proof> {
         },
         Proof {
             promise: "It is bounded.",
-            how: "An agent that hung was stopped at its timeout of 1 s.".into(),
+            how: "An agent that hung was stopped at its timeout of 1.5 s.".into(),
             events: named(of(&["task.retried"]), "timeout"),
         },
         Proof {

@@ -65,7 +65,7 @@ impl Follower {
             if print::is_closed() || is_reader_gone() {
                 return Ok(0);
             }
-            if lookout.pause().await == Pause::Interrupted {
+            if lookout.pause(None).await == Pause::Interrupted {
                 return Ok(Kind::Interrupted.exit_code());
             }
         }

@@ -27,7 +27,6 @@ pub(crate) enum Pause {
 
 /// Someone who looks again and again.
 pub(crate) struct Lookout {
-    store: Store,
     changes: Changes,
     deadline: Option<Instant>,
     signals: Signals,
@@ -38,16 +37,17 @@ impl Lookout {
     pub(crate) fn new(store: &Store, wait_ms: Option<i64>) -> Result<Lookout> {
         let wait = wait_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
         let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
-        Ok(Lookout { store: store.clone(), changes: store.changes(), deadline, signals: Signals::new()? })
+        Ok(Lookout { changes: store.changes(), deadline, signals: Signals::new()? })
     }
 
-    /// Pauses until a look may pay. What the caller itself wrote since the last pause is no reason to look again.
-    pub(crate) async fn pause(&mut self) -> Pause {
+    /// Pauses until a look may pay: a hint came, or `due_ms` have passed, or a second.
+    pub(crate) async fn pause(&mut self, due_ms: Option<i64>) -> Pause {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Pause::TooLate;
         }
-        let (least, most) = (self.until(now + LOOK_LEAST), self.until(now + LOOK_EVERY));
+        let due = due_ms.map_or(LOOK_EVERY, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+        let (least, most) = (self.until(now + LOOK_LEAST), self.until(now + due.clamp(LOOK_LEAST, LOOK_EVERY)));
         let hint = async {
             tokio::time::sleep_until(least).await;
             self.changes.wait(most.saturating_duration_since(Instant::now())).await;
@@ -56,11 +56,6 @@ impl Lookout {
             () = hint => Pause::Over,
             _ = self.signals.next() => Pause::Interrupted,
         }
-    }
-
-    /// Forgets hints that came until now: the caller has just looked by itself.
-    pub(crate) fn has_looked(&mut self) {
-        self.changes = self.store.changes();
     }
 
     fn until(&self, at: Instant) -> Instant {

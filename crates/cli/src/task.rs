@@ -19,13 +19,17 @@ use quorate_service::task::{
     Task, Unpark, Work,
 };
 use quorate_service::view::{Story, Tasks};
-use quorate_service::{time as stamp, wire};
+use quorate_service::wire;
 use quorate_store::Store;
 use serde_json::{Value, json};
 use std::io::Read;
+use std::time::{Duration, Instant};
 
 /// The largest result of a task, in bytes.
 const RESULT_MAX: usize = 1 << 20;
+
+/// How often an agent that waits for a task is noted as alive.
+const SEEN_EVERY: Duration = Duration::from_secs(20);
 
 pub(crate) async fn task(place: &Place, command: Command, json: bool) -> Result<u8> {
     match command {
@@ -164,15 +168,19 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
         resume: true,
     };
     let mut lookout = args.wait.map(|wait| Lookout::new(&store, Some(wait))).transpose()?;
+    let mut seen_at = Instant::now();
     loop {
-        check(place, &store).await?;
+        if seen_at.elapsed() >= SEEN_EVERY {
+            agent::seen(place, &store, &args.agent).await?;
+            seen_at = Instant::now();
+        }
+        let due_ms = check(place, &store).await?;
         if let Some(taken) = store.write(take.clone()).await? {
             print::answer(json, || wire::taken(&taken), || taken_words(&taken));
             return Ok(0);
         }
         let Some(lookout) = &mut lookout else { return Err(nothing(args)) };
-        lookout.has_looked();
-        match lookout.pause().await {
+        match lookout.pause(due_ms).await {
             Pause::Over => {}
             Pause::TooLate => return Err(nothing(args)),
             Pause::Interrupted => return Err(interrupted()),
@@ -180,10 +188,11 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
     }
 }
 
-/// Does what time alone brings about, so that lapsed leases and due tasks are seen where no node runs.
-pub(crate) async fn check(place: &Place, store: &Store) -> Result<()> {
+/// Does what time alone brings about, so that lapsed leases and due tasks are seen where no node runs; answers with
+/// the milliseconds until something comes due.
+pub(crate) async fn check(place: &Place, store: &Store) -> Result<Option<i64>> {
     let check = Check { stuck_after_ms: place.config.health.stuck_after_ms, judge: true };
-    store.write(check).await.map(drop)
+    Ok(store.write(check).await?.next_in_ms)
 }
 
 fn given(capabilities: &[String]) -> Option<Vec<String>> {
@@ -237,7 +246,7 @@ async fn progress(place: &Place, args: &TaskProgress, json: bool) -> Result<u8> 
     let report =
         Progress { id: args.id, term: args.term, percent: args.percent, message: args.message.clone() };
     let task = store.write(report).await?;
-    let until = stamp::rfc3339(task.lease_until.unwrap_or_default());
+    let until = time::local(task.lease_until.unwrap_or_default());
     print::answer(
         json,
         || wire::task(&task),

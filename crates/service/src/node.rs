@@ -110,6 +110,11 @@ impl Write for Lead {
     type Answer = Option<Term>;
 
     async fn apply(&self, tx: &mut Tx) -> Result<Option<Term>> {
+        // A leader whose lease is still long writes nothing: leading costs nothing while nothing happens.
+        let sql = "select term from leaders where duty = $1 and node = $2 and lease_until > now_ms() + $3 * 2 / 3";
+        if let Some(term) = tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await? {
+            return Ok(Some(Term(term)));
+        }
         let sql = "insert into leaders (duty, node, term, lease_until) values ($1, $2, 1, now_ms() + $3)
                    on conflict (duty) do update set node = excluded.node, lease_until = excluded.lease_until,
                       term = case when leaders.node = excluded.node then leaders.term else leaders.term + 1 end

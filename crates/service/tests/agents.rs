@@ -3,12 +3,13 @@
 use quorate_model::agent::AgentState;
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Add, AfterCrash, Begin, Crash, End, Seen, Tell, Word};
-use quorate_service::node::{self, Gone, Lead, List, Orphans};
+use quorate_service::doctor::Ask;
+use quorate_service::node::{self, Bury, Gone, Lead, List, Orphans};
 use quorate_service::task::{Held, NewTask, Renew, Started};
 use quorate_service::view::{Agents, StillHeld};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{LEASE_MS, command, texts};
+use quorate_testkit::verbs::{LEASE_MS, command, next_of, texts};
 
 fn begin(name: &str, node: &str) -> Begin {
     Begin {
@@ -275,7 +276,32 @@ async fn a_renewal_keeps_only_what_is_held_under_that_term(ledger: TestLedger) -
     Ok(())
 }
 
+async fn what_a_dead_node_held_lapses_at_once(ledger: TestLedger) -> Result<()> {
+    let (dead, alive) = (new_node(&ledger).await?, new_node(&ledger).await?);
+    for (agent, node) in [("alpha", dead), ("beta", alive)] {
+        ledger.store.write(begin(agent, &node.to_string())).await?;
+        ledger.add(command("x")).await?;
+        let take = quorate_service::task::Take { node: Some(node.to_string()), ..next_of(agent) };
+        assert!(ledger.store.write(take).await?.is_some());
+    }
+    ledger.store.write(Bury { id: dead }).await?;
+    let checked = ledger.check().await?;
+    assert_eq!((checked.lapsed, checked.stale), (1, 1));
+    assert_eq!(ledger.must_take("gamma").await?.previous[0].agent, "alpha");
+    assert_eq!(ledger.store.read(List).await?.len(), 1);
+    Ok(())
+}
+
+async fn a_ledger_knows_its_size(ledger: TestLedger) -> Result<()> {
+    ledger.add(command("x")).await?;
+    let vitals = ledger.store.read(Ask).await?;
+    assert!(vitals.size_bytes > 10_000 && vitals.events == 1, "{vitals:?}");
+    Ok(())
+}
+
 on_every_backend!(
+    what_a_dead_node_held_lapses_at_once,
+    a_ledger_knows_its_size,
     a_name_has_one_session_and_another_node_takes_over_once_it_lapsed,
     a_silent_session_is_stale_until_it_speaks_again,
     what_an_agent_claimed_apart_from_tasks_ends_with_its_session,

@@ -200,6 +200,8 @@ struct Writer {
     clock: Clock,
     schema: &'static Schema,
     tx: Tx,
+    /// Whether the log has grown since the bell was last rung: what leaves no event wakes nobody.
+    news: bool,
 }
 
 impl Writer {
@@ -211,6 +213,7 @@ impl Writer {
             lock: Some(lock),
             clock: options.clock.clone(),
             schema: options.schema,
+            news: false,
             tx: Tx::new(Conn::Lite(LiteConn::open_to_write(path, options.busy)?)),
         };
         writer.with_lock(Writer::migrate)?;
@@ -258,7 +261,9 @@ impl Writer {
                 self.abandon();
                 group.iter_mut().for_each(|job| job.fail(error.clone()));
             }
-            bell.ring();
+            if std::mem::take(&mut self.news) {
+                bell.ring();
+            }
             group.into_iter().for_each(Job::answer);
         }
     }
@@ -302,6 +307,7 @@ impl Writer {
         for event in &events {
             conn.run(INSERT_EVENT, &event_args(event))?;
         }
+        self.news |= !events.is_empty();
         Ok(())
     }
 
@@ -528,7 +534,14 @@ fn wrong(e: &rusqlite::Error, path: &Path) -> Error {
     }
 }
 
-/// Rings the bell when another process writes, by the kernel's word on the write-ahead log: no polling.
+/// How long the log is looked at again after a write that has not shown yet, in milliseconds: a commit becomes
+/// visible only after its flush to the disk, and the kernel speaks before it.
+const LOOK_AGAIN_MS: [u64; 6] = [0, 1, 4, 16, 64, 256];
+
+/// How long the look at the log waits for a lock: it is only a hint.
+const BELL_BUSY: Duration = Duration::from_millis(100);
+
+/// Rings the bell when another process adds to the log, by the kernel's word on the write-ahead log: no polling.
 fn watch_file(path: &Path, bell: Bell) {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
@@ -536,14 +549,31 @@ fn watch_file(path: &Path, bell: Bell) {
     wal.push("-wal");
     let watch = Inotify::init(InitFlags::IN_CLOEXEC)
         .and_then(|watch| watch.add_watch(&folder, AddWatchFlags::IN_MODIFY).map(|_| watch));
-    // Without the kernel's help followers still look by themselves, once a second.
-    let Ok(watch) = watch else { return };
+    // Without the kernel's help followers still look by themselves, every few seconds.
+    let (Ok(watch), Ok(conn)) = (watch, LiteConn::open_to_read(path, BELL_BUSY)) else { return };
     let serve = move || {
+        let mut seen = log_end(&conn);
         while let Ok(events) = watch.read_events() {
-            if events.iter().any(|event| event.name.as_deref() == Some(&wal)) {
+            if events.iter().any(|event| event.name.as_deref() == Some(&wal)) && has_grown(&conn, &mut seen) {
                 bell.ring();
             }
         }
     };
     let _ = std::thread::Builder::new().name("ledger-watch".into()).spawn(serve);
+}
+
+/// Returns whether the log has grown: a renewed lease writes too, and is no news.
+fn has_grown(conn: &LiteConn, seen: &mut Option<i64>) -> bool {
+    LOOK_AGAIN_MS.iter().any(|pause| {
+        std::thread::sleep(Duration::from_millis(*pause));
+        let end = log_end(conn);
+        let grown = end.is_none() || end != *seen;
+        *seen = end;
+        grown
+    })
+}
+
+fn log_end(conn: &LiteConn) -> Option<i64> {
+    let sql = "select seq from sqlite_sequence where name = 'events'";
+    conn.all(sql, &[], |row| row.int("seq")).ok().map(|seqs| seqs.first().copied().unwrap_or(0))
 }

@@ -81,12 +81,18 @@ impl Pg {
         loop {
             let mut tx = self.begin(&self.write, "begin").await?;
             let outcome = match work.apply(&mut tx).await {
-                Ok(answer) => commit(&mut tx).await.map(|()| answer),
+                Ok(answer) => {
+                    // What leaves no event (a renewed lease, a take of nothing) wakes nobody.
+                    let is_news = !tx.events.is_empty();
+                    commit(&mut tx).await.map(|()| (answer, is_news))
+                }
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(answer) => {
-                    self.tell_all();
+                Ok((answer, is_news)) => {
+                    if is_news {
+                        self.tell_all();
+                    }
                     return Ok(answer);
                 }
                 Err(error) => {

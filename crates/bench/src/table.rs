@@ -1,0 +1,233 @@
+//! What is printed: one line per measurement, with the raw limit of the same minute beside it.
+//!
+//! Here live the lines, the targets' verdicts and the JSON of both. Nothing is measured here.
+
+use crate::operation::Operation;
+use crate::samples::Samples;
+use serde_json::{Value, json};
+
+/// Above this median of `fdatasync`, in milliseconds, a disk is slow and targets count against the raw limit.
+const FAST_DISK_MS: f64 = 0.5;
+/// On a slow disk a 99th percentile may be so many times the raw one.
+const SLOW_DISK_FACTOR: f64 = 1.5;
+/// The share of the raw throughput that is asked for.
+const THROUGHPUT_MIN: f64 = 0.6;
+/// Callers at which latencies have targets.
+const TARGET_CALLERS: i64 = 8;
+
+/// An operation measured between two runs of the raw limit.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    /// Which database.
+    pub database: &'static str,
+    /// What was called.
+    pub operation: Operation,
+    /// By how many at once.
+    pub callers: i64,
+    /// Through the ledger.
+    pub ours: Samples,
+    /// The database alone, before and after.
+    pub raw: [Samples; 2],
+    /// The disk, just before and just after.
+    pub disk: [Samples; 2],
+}
+
+/// Whether a target was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It was.
+    Pass,
+    /// It was not.
+    Miss,
+    /// There is none.
+    None,
+}
+
+impl Verdict {
+    /// Returns the verdict on a condition.
+    pub(crate) fn on(met: bool) -> Verdict {
+        if met { Verdict::Pass } else { Verdict::Miss }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Miss => "MISS",
+            Verdict::None => "",
+        }
+    }
+}
+
+impl Line {
+    fn both_raw(&self) -> Samples {
+        self.raw[0].with(&self.raw[1])
+    }
+
+    /// Returns the worse of the disk's two medians, in milliseconds: it may have changed in between.
+    fn disk_ms(&self) -> f64 {
+        self.disk[0].p50_ms().max(self.disk[1].p50_ms())
+    }
+
+    fn ratio(&self) -> f64 {
+        let raw = self.both_raw().per_second();
+        if raw > 0.0 { self.ours.per_second() / raw } else { 0.0 }
+    }
+
+    /// How far the two raw runs differ; above 0.25 the ratio says little.
+    fn spread(&self) -> f64 {
+        let [one, two] = [self.raw[0].per_second(), self.raw[1].per_second()];
+        (one - two).abs() / one.max(two).max(1.0)
+    }
+
+    /// Returns the verdict and the condition in words.
+    pub(crate) fn verdict(&self) -> (Verdict, String) {
+        if self.operation == Operation::Cycle {
+            let asked = format!("at least {:.0} % of raw", THROUGHPUT_MIN * 100.0);
+            return (Verdict::on(self.ratio() >= THROUGHPUT_MIN), asked);
+        }
+        let Some(target) = self.operation.target().filter(|_| self.callers == TARGET_CALLERS) else {
+            return (Verdict::None, String::new());
+        };
+        if self.disk_ms() < FAST_DISK_MS {
+            let met = self.ours.p50_ms() <= target.p50 && self.ours.p99_ms() < target.p99;
+            return (Verdict::on(met), format!("p50 <= {}, p99 < {}", target.p50, target.p99));
+        }
+        let most = self.both_raw().p99_ms() * SLOW_DISK_FACTOR;
+        (Verdict::on(self.ours.p99_ms() <= most), format!("slow disk: p99 <= {most:.1}"))
+    }
+
+    /// Returns the line as text, below [`HEAD`].
+    pub(crate) fn text(&self) -> String {
+        let (verdict, asked) = self.verdict();
+        let doubt = if self.spread() > 0.25 { '~' } else { ' ' };
+        let (ours, raw) = (columns(&self.ours), columns(&self.both_raw()));
+        let (name, disk) = (self.operation.name(), self.disk_ms());
+        let (database, callers, ratio) = (self.database, self.callers, self.ratio());
+        let line = format!(
+            "{database:<9}{name:<15}{callers:>4} |{ours}  |{raw}  |{doubt}{ratio:>5.2}  {disk:>9.3}  {word:<4}  {asked}",
+            word = verdict.word(),
+        );
+        line.trim_end().to_owned()
+    }
+
+    /// Returns the line as JSON.
+    pub(crate) fn json(&self) -> Value {
+        let (verdict, asked) = self.verdict();
+        json!({
+            "database": self.database, "operation": self.operation.name(), "callers": self.callers,
+            "ours": figures(&self.ours), "raw": figures(&self.both_raw()), "ratio": self.ratio(),
+            "raw_spread": self.spread(), "fdatasync_p50_ms": self.disk_ms(),
+            "target": asked, "verdict": verdict.word(),
+        })
+    }
+}
+
+/// The heading of the lines.
+pub(crate) const HEAD: &str = concat!(
+    "                             |       through the ledger, ms       |       the database alone, ms       |        fdatasync\n",
+    "database operation   callers |   p50     p99      max    calls/s  |   p50     p99      max    calls/s  | ratio     p50 ms  target",
+);
+
+fn columns(samples: &Samples) -> String {
+    let (p50, p99, max) = (samples.p50_ms(), samples.p99_ms(), samples.max_ms());
+    format!("{p50:>6.2}{p99:>8.2}{max:>9.1}{:>11.0}", samples.per_second())
+}
+
+fn figures(samples: &Samples) -> Value {
+    json!({ "p50_ms": samples.p50_ms(), "p99_ms": samples.p99_ms(), "max_ms": samples.max_ms(),
+            "per_second": samples.per_second() })
+}
+
+/// A single figure.
+#[derive(Debug, Clone)]
+pub(crate) struct Figure {
+    /// Which database, or none.
+    pub database: &'static str,
+    /// What was measured.
+    pub name: String,
+    /// In `unit`; `None` when it could not be measured, for the reason in `note`.
+    pub value: Option<f64>,
+    /// ms, %, MB.
+    pub unit: &'static str,
+    /// It is to be below this.
+    pub below: Option<f64>,
+    /// What else is to be known.
+    pub note: String,
+}
+
+impl Figure {
+    /// Returns the verdict on it.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match (self.value, self.below) {
+            (Some(value), Some(below)) => Verdict::on(value < below),
+            _ => Verdict::None,
+        }
+    }
+
+    /// Returns the figure as a line of text.
+    pub(crate) fn text(&self) -> String {
+        let value = self.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let asked = self.below.map_or(String::new(), |below| format!("< {below}"));
+        let (database, name, unit, note) = (self.database, &self.name, self.unit, &self.note);
+        let word = self.verdict().word();
+        format!("{database:<9}{name:<52}{value:>9} {unit:<3} {asked:<8}{word:<5} {note}")
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Returns the figure as JSON.
+    pub(crate) fn json(&self) -> Value {
+        json!({ "database": self.database, "name": self.name, "value": self.value, "unit": self.unit,
+                "below": self.below, "note": self.note, "verdict": self.verdict().word() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn samples(ms: f64, calls: usize) -> Samples {
+        Samples::new(vec![(ms * 1e6) as u64; calls], Duration::from_secs(1))
+    }
+
+    fn check(operation: Operation, (ours, raw): (f64, f64), disk: f64, expected: Verdict) {
+        let line = Line {
+            database: "sqlite",
+            operation,
+            callers: 8,
+            ours: samples(ours, 600),
+            raw: [samples(raw, 1_000), samples(raw, 1_000)],
+            disk: [samples(0.1, 10), samples(disk, 10)],
+        };
+        assert_eq!(line.verdict().0, expected, "{}", line.text());
+    }
+
+    #[test]
+    fn a_fast_disk_has_fixed_targets_and_a_slow_one_the_raw_limit() {
+        check(Operation::Claim, (1.9, 1.0), 0.1, Verdict::Pass);
+        check(Operation::Claim, (2.1, 1.0), 0.1, Verdict::Miss);
+        check(Operation::Claim, (12.0, 9.0), 4.0, Verdict::Pass);
+        check(Operation::Claim, (14.0, 9.0), 4.0, Verdict::Miss);
+        check(Operation::Enqueue, (900.0, 1.0), 0.1, Verdict::None);
+    }
+
+    #[test]
+    fn throughput_is_judged_by_its_share_of_the_raw_one() {
+        check(Operation::Cycle, (1.0, 1.0), 4.0, Verdict::Pass);
+    }
+
+    #[test]
+    fn a_figure_that_was_not_measured_has_no_verdict() {
+        let figure = Figure {
+            database: "",
+            name: "start".into(),
+            value: None,
+            unit: "ms",
+            below: Some(1.0),
+            note: "later".into(),
+        };
+        assert_eq!(figure.verdict(), Verdict::None);
+        assert!(figure.text().ends_with("later"));
+    }
+}

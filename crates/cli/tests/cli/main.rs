@@ -1,0 +1,14 @@
+//! The real binary, driven as people and agents do: in a temporary folder, with a clean environment, on both
+//! databases.
+//!
+//! Here live the tests of the door: words in, exit code and output out. What the operations do is tested in
+//! `service`; a test here is about what one sees of it.
+
+mod claims;
+mod door;
+mod events;
+mod messages;
+mod project;
+mod runs;
+mod tasks;
+mod words;
