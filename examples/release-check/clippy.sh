@@ -4,12 +4,12 @@
 . examples/release-check/cargo.sh
 needs_component clippy clippy
 
-# A folder of its own: nobody waits for cargo's lock on it, and a second check is quick.
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target/release-check/clippy}" CARGO_INCREMENTAL=0
+# SQLite is compiled to be looked past, not run: without optimisation that takes 28 s less.
+quick_sqlite='profile.dev.package.libsqlite3-sys.opt-level=0'
 said=$kept_in/clippy.txt
 progress 1 'looking at the packages'
 if watch_cargo "$said" "$(packages --workspace)" \
-    clippy --workspace --all-targets --locked --message-format short -- -D warnings; then
+    clippy --config "$quick_sqlite" --workspace --all-targets --locked --message-format short -- -D warnings; then
     crates=$(find crates xtask -name Cargo.toml -type f | wc -l)
     result "no warning in $((crates)) crates and their tests" "\"crates\":$((crates))"
     exit 0

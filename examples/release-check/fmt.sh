@@ -4,13 +4,13 @@
 . examples/release-check/cargo.sh
 needs_component fmt rustfmt
 
-diff=$kept_in/fmt.txt
+unformatted=$kept_in/fmt.txt
 progress 10 'comparing with rustfmt'
-if cargo fmt --all --check > "$diff" 2>&1; then
-    files=$(find crates xtask -name '*.rs' -type f | wc -l)
+if cargo fmt --all --check -- --files-with-diff > "$unformatted.said" 2>&1 < /dev/null; then
+    files=$(find crates xtask -type f -name '*.rs' | wc -l)
     result "all $((files)) Rust files are formatted" "\"files\":$((files))"
     exit 0
 fi
-unformatted=$(sed -n 's/^Diff in \(.*\):[0-9]*:\{0,1\}$/\1/p' "$diff" | sort -u | wc -l)
-[ "$((unformatted))" -gt 0 ] || fail 'cargo fmt could not check the files' "$diff"
-fail "$(count "$unformatted" file) not formatted; \`cargo fmt --all\` mends it" "$diff"
+sed -n "s|^$PWD/\(.*\.rs\)\$|\1|p" "$unformatted.said" | sort -u > "$unformatted"
+[ -s "$unformatted" ] || fail 'cargo fmt could not check the files' "$unformatted.said"
+fail "$(count "$(wc -l < "$unformatted")" file) not formatted; \`cargo fmt --all\` mends that" "$unformatted"

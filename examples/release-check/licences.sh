@@ -22,7 +22,7 @@ fi
 
 # Without it, by the repository's own reading of the same lists, for this machine's platform.
 progress 50 'asking cargo xtask tidy'
-cargo xtask tidy > "$said" 2>&1 < /dev/null
+CARGO_TARGET_DIR=target/release-check/xtask cargo xtask tidy > "$said" 2>&1 < /dev/null
 grep -E '^[0-9]+ files, [0-9]+ findings$' "$said" > /dev/null || fail 'the licences cannot be read' "$said"
 if grep '^deny.toml:' "$said" > "$said.found"; then
     fail "deny.toml is broken in $(count "$(wc -l < "$said.found")" place)" "$said.found"

@@ -29,7 +29,8 @@ cell() {
 }
 
 {
-    printf '# Release check\n\nIs version %s ready to release?\n\n' "$(value /needs/changelog/version)"
+    version=$(value /needs/changelog/version)
+    printf '# Release check\n\nIs %s ready to release?\n\n' "${version:+version }${version:-this folder}"
     printf '**%s**\n\n' "$verdict"
     printf '| check | found |\n|---|---|\n'
     for check in $checks; do

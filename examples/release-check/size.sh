@@ -14,7 +14,7 @@ for crate in $crates; do
 done
 [ "$total" -gt 0 ] || fail 'there is no line of code in crates/'
 
-words="$total lines of code in $(count "$number" crate)"
+words="$(count "$total" line) of code in $(count "$number" crate)"
 fields="\"lines\":$total,\"crates\":{$list}"
 if [ -f target/release/quorate ]; then
     binary=$(wc -c < target/release/quorate)

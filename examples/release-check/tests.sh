@@ -4,7 +4,6 @@
 . examples/release-check/cargo.sh
 
 crate=${1:?which crate}
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target/release-check/tests}" CARGO_INCREMENTAL=0
 said=$kept_in/tests-$crate.txt
 progress 1 'looking at the packages'
 if watch_cargo "$said" "$(packages --package "$crate")" test --package "$crate" --locked --no-fail-fast; then

@@ -69,7 +69,7 @@ fn choose(story: TaskStory, number: Option<i64>, agent: Option<&str>) -> Result<
         number.is_none_or(|number| attempt.number == number)
             && agent.is_none_or(|agent| attempt.agent == agent)
     };
-    let latest = story.attempts.into_iter().filter(fits).next_back();
+    let latest = story.attempts.into_iter().rfind(fits);
     latest.ok_or_else(|| {
         let what = number.map_or("attempt".into(), |number| format!("attempt {number}"));
         Error::not_found(format!("task {name} has no {what}; it has {count} so far"))

@@ -47,7 +47,8 @@ impl Lookout {
             return Pause::TooLate;
         }
         let due = due_ms.map_or(LOOK_EVERY, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-        let (least, most) = (self.until(now + LOOK_LEAST), self.until(now + due.clamp(LOOK_LEAST, LOOK_EVERY)));
+        let (least, most) =
+            (self.until(now + LOOK_LEAST), self.until(now + due.clamp(LOOK_LEAST, LOOK_EVERY)));
         let hint = async {
             tokio::time::sleep_until(least).await;
             self.changes.wait(most.saturating_duration_since(Instant::now())).await;

@@ -12,12 +12,12 @@ use crate::signals::Signals;
 use quorate_model::at::At;
 use quorate_model::config::{Config, Driver};
 use quorate_model::plan::{Plan, PlanTask};
-use quorate_model::{Error, Kind, Result, RunId, Seq, TaskState};
+use quorate_model::{Error, Kind, Result, RunId, Seq};
 use quorate_runtime::{Level, Member, Node, NodeOptions, team};
 use quorate_service::event::{After, Filter, PAGE_MAX};
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task, Work};
-use quorate_service::view::{RunShow, RunStory};
+use quorate_service::view::{Pulse, RunShow, RunStory};
 use quorate_store::Store;
 use std::path::Path;
 use std::sync::Arc;
@@ -250,10 +250,7 @@ async fn finish(
     let mut changes = store.changes();
     loop {
         seen = Some(show_new(store, id, seen, screen).await?);
-        let story = store.read(RunShow { id }).await?;
-        if !story.tasks.iter().any(|task| {
-            task.state == TaskState::Running && task.node.as_deref() == Some(&node.id().to_string())
-        }) {
+        if store.read(Pulse { id, node: Some(node.id().to_string()) }).await?.running == 0 {
             return Ok(End::Interrupted);
         }
         tokio::select! {
@@ -280,26 +277,19 @@ async fn show_new(store: &Store, id: RunId, seen: Option<Seq>, screen: &mut Scre
 }
 
 async fn is_over(store: &Store, id: RunId) -> Result<Option<End>> {
-    let story = store.read(RunShow { id }).await?;
-    if story.run.is_over() {
-        return Ok(Some(End::Over(story.run)));
+    let pulse = store.read(Pulse { id, node: None }).await?;
+    if pulse.run.is_over() {
+        return Ok(Some(End::Over(pulse.run)));
     }
-    if story.tasks.iter().all(|task| task.state.is_over()) {
+    if pulse.open == 0 {
         let run = store.write(Settle { id }).await?;
         return Ok(run.is_over().then_some(End::Over(run)));
     }
-    Ok(waits_for_a_person(&story.tasks).then_some(End::Parked))
+    Ok((pulse.held == pulse.open).then_some(End::Parked))
 }
 
-/// Returns whether nothing will move before a person lets a parked task go on.
-fn waits_for_a_person(tasks: &[Task]) -> bool {
-    let open = || tasks.iter().filter(|task| !task.state.is_over());
-    let for_ever = |task: &Task| task.state == TaskState::Parked && task.due_at.is_none();
-    open().any(for_ever)
-        && open().all(|task| for_ever(task) || (task.state == TaskState::Waiting && task.unmet > 0))
-}
-
-async fn keep_report(store: &Store, state: &Path, id: RunId) -> Result<std::path::PathBuf> {
+/// Writes the report of a run into its folder and notes where that is.
+pub(crate) async fn keep_report(store: &Store, state: &Path, id: RunId) -> Result<std::path::PathBuf> {
     let story = store.read(RunShow { id }).await?;
     let folder = report::write(state, &story)?;
     store.write(Reported { id, report: folder.display().to_string() }).await?;

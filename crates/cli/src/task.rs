@@ -33,7 +33,7 @@ const SEEN_EVERY: Duration = Duration::from_secs(20);
 
 pub(crate) async fn task(place: &Place, command: Command, json: bool) -> Result<u8> {
     match command {
-        Command::Add(args) => add(place, args, json).await,
+        Command::Add(args) => add(place, *args, json).await,
         Command::List(args) => list(place, &args, json).await,
         Command::Show(args) => show(place, &args, json).await,
         Command::Next(args) => next(place, &args, json).await,

@@ -5,15 +5,15 @@
 use crate::args;
 use crate::place::Place;
 use crate::print;
-use crate::run::{NODE_CONNECTIONS, at_most};
+use crate::run::{NODE_CONNECTIONS, at_most, keep_report};
 use crate::signals::Signals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate_model::config::Config;
 use quorate_model::{Error, Kind, Result, Seq, nearest};
 use quorate_runtime::{Level, Member, Node, NodeOptions, team};
-use quorate_service::event::{After, Filter, PAGE_MAX};
-use quorate_service::view::Agents;
+use quorate_service::event::{After, Filter, Logged, PAGE_MAX};
+use quorate_service::view::{Agents, Pulse};
 use quorate_service::{node, wire};
 use quorate_store::Store;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ async fn serve(
     let mut signals = Signals::new()?;
     let mut changes = store.changes();
     loop {
-        match show_new(&store, seen, json).await {
+        match show_new(place, &store, seen, json).await {
             Ok(at) => seen = at,
             Err(error) => print::note(&format!("notice: {error}")),
         }
@@ -119,7 +119,7 @@ async fn serve(
         }
     }
     // The log may be out of reach at the end; the node itself has ended in order.
-    let _ = show_new(&store, seen, json).await;
+    let _ = show_new(place, &store, seen, json).await;
     Ok(0)
 }
 
@@ -128,7 +128,19 @@ async fn latest(store: &Store) -> Result<Seq> {
     Ok(store.read(After { seq: None, filter, limit: 1 }).await?.seen)
 }
 
-async fn show_new(store: &Store, seen: Seq, json: bool) -> Result<Seq> {
+/// Writes the reports of detached runs that have ended: whoever began them is not there to do it.
+async fn keep_reports(place: &Place, store: &Store, events: &[Logged]) -> Result<()> {
+    let ended = events.iter().filter(|event| event.kind == "run.finished").filter_map(|event| event.run);
+    for id in ended {
+        let run = store.read(Pulse { id, node: None }).await?.run;
+        if run.detached && run.report.is_none() {
+            keep_report(store, &place.state_folder(), id).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result<Seq> {
     let page = store.read(After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX }).await?;
     for event in &page.events {
         if json {
@@ -139,10 +151,11 @@ async fn show_new(store: &Store, seen: Seq, json: bool) -> Result<Seq> {
                 "{}  {:<20} {}",
                 time.get(11..19).unwrap_or(&time),
                 event.kind,
-                event.message
+                print::one_line(&event.message)
             ));
         }
     }
+    keep_reports(place, store, &page.events).await?;
     Ok(page.seen)
 }
 

@@ -254,10 +254,13 @@ pub(crate) fn open(tx: &mut Tx, task: &Task, why: &str) {
 }
 
 /// Cancels every task that needs `task`, directly or not: none of them can have begun.
+///
+/// They come back with the task at the root of it all: the one that was not itself cancelled because of a need.
 pub(crate) async fn cancel_dependents(tx: &mut Tx, task: &Task, how: &str) -> Result<()> {
     if task.dependents == 0 {
         return Ok(());
     }
+    let root = task.blocked_by.unwrap_or(task.id);
     let reason = format!("needs task {}, which {how}", task.named());
     let cancelled = tx
         .all(
@@ -265,11 +268,11 @@ pub(crate) async fn cancel_dependents(tx: &mut Tx, task: &Task, how: &str) -> Re
                 "with recursive below (id) as (
                      select task_id from task_needs where needs_id = $1
                      union select n.task_id from task_needs n join below b on n.needs_id = b.id)
-                 update tasks set state = 'cancelled', term = term + 1, finished_at = now_ms(), reason = $2, blocked_by = $1
+                 update tasks set state = 'cancelled', term = term + 1, finished_at = now_ms(), reason = $2, blocked_by = $3
                   where id in (select id from below) and state in ('waiting', 'parked') returning ",
                 columns!()
             ),
-            args![task.id, &reason],
+            args![task.id, &reason, root],
             Task::from_row,
         )
         .await?;

@@ -256,6 +256,51 @@ impl Read for RunShow {
     }
 }
 
+/// How far a run is, without its tasks: cheap enough to be asked at every hint of a change.
+#[derive(Debug, Clone)]
+pub struct RunPulse {
+    /// The run.
+    pub run: Run,
+    /// Tasks that have not ended.
+    pub open: i64,
+    /// Those of them that are running, on the node that was asked for if one was.
+    pub running: i64,
+    /// Those of them that nothing but a person's word moves: parked without a time, or behind such a one.
+    pub held: i64,
+}
+
+/// Asks how far a run is.
+#[derive(Debug, Clone)]
+pub struct Pulse {
+    /// The run.
+    pub id: RunId,
+    /// Counts as running only what this node has.
+    pub node: Option<String>,
+}
+
+impl Read for Pulse {
+    type Answer = RunPulse;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<RunPulse> {
+        let sql = concat!("select ", run_columns!(), " from runs where id = $1");
+        let run = tx.one(sql, args![self.id], Run::from_row).await?.ok_or_else(|| run::unknown(self.id))?;
+        let sql = "select count(*) as open,
+                          coalesce(sum(case when state in ('running', 'verifying')
+                                             and (cast($2 as text) is null or node = $2) then 1 else 0 end), 0) as running,
+                          coalesce(sum(case when (state = 'parked' and due_at is null) or (state = 'waiting' and unmet > 0)
+                                            then 1 else 0 end), 0) as held,
+                          coalesce(sum(case when state = 'parked' and due_at is null then 1 else 0 end), 0) as parked
+                     from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled')";
+        let counts = tx
+            .one(sql, args![self.id, &self.node], |row| {
+                Ok((row.int("open")?, row.int("running")?, row.int("held")?, row.int("parked")?))
+            })
+            .await?;
+        let (open, running, held, parked) = counts.unwrap_or_default();
+        Ok(RunPulse { run, open, running, held: if parked > 0 { held } else { 0 } })
+    }
+}
+
 /// A run with the count of its tasks by state.
 #[derive(Debug, Clone)]
 pub struct RunView {

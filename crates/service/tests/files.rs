@@ -126,8 +126,6 @@ fn a_server_that_is_not_there_is_an_error_and_no_wait() {
     assert!(!error.message.contains("secret") && begun.elapsed() < Duration::from_secs(5), "{error}");
 }
 
-// Another process -------------------------------------------------------------------------------------------------
-
 const JOB: &str = "QUORATE_TEST_JOB";
 
 /// What the other process does, when it is one.
@@ -212,8 +210,6 @@ fn a_ledger_that_may_not_be_written_is_refused_with_whom_to_ask() {
     mode(folder.path(), 0o755);
 }
 
-// Locks -----------------------------------------------------------------------------------------------------------
-
 #[test]
 fn a_ledger_locked_by_another_program_is_an_error_and_no_hang() {
     let (_folder, path) = new_file();
@@ -254,8 +250,6 @@ fn a_stopped_process_that_holds_the_fair_lock_is_an_error_and_no_hang() {
         assert_eq!(count, 1, "what its caller gave up is not done later");
     });
 }
-
-// The clock -------------------------------------------------------------------------------------------------------
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -307,8 +301,6 @@ fn a_pause_moves_with_the_clock_and_an_appointment_does_not() {
     .expect("no error");
 }
 
-// Copies ----------------------------------------------------------------------------------------------------------
-
 /// Writes two rows that belong together.
 struct Pair(usize);
 
@@ -353,8 +345,6 @@ fn a_copy_made_while_everything_runs_is_whole() {
     })
     .expect("no error");
 }
-
-// Both databases --------------------------------------------------------------------------------------------------
 
 struct Columns;
 

@@ -2,5 +2,6 @@
 
 pub mod cluster;
 pub mod ledger;
+pub mod oracle;
 pub mod postgres;
 pub mod verbs;

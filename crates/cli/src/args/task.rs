@@ -14,7 +14,7 @@ use quorate_model::{RunId, TaskState, Term};
   quorate task done 12 --term 3 --result '{\"ok\":true}'
   quorate task show 12")]
 pub(crate) enum Task {
-    Add(TaskAdd),
+    Add(Box<TaskAdd>),
     List(TaskList),
     /// Shows one task: why it is where it is, its attempts, needs and claims
     #[command(after_help = "Examples:

@@ -54,8 +54,9 @@ mod tests {
 
     #[test]
     fn times_are_told_from_now() {
-        let check =
-            |distance: i64, expected: &str| assert_eq!(ago(1_000_000_000, 1_000_000_000 - distance), expected);
+        let check = |distance: i64, expected: &str| {
+            assert_eq!(ago(1_000_000_000, 1_000_000_000 - distance), expected)
+        };
         check(0, "now");
         check(999, "now");
         check(2_000, "2s ago");
@@ -64,7 +65,10 @@ mod tests {
         check(3_600_000 * 30, "1d ago");
         check(86_400_000 * 11, "11d ago");
         check(-780_000, "in 13m");
-        assert_eq!((rough(120), rough(200_000), rough(86_400_000 * 11)), ("120ms".into(), "3m20s".into(), "11d".into()));
+        assert_eq!(
+            (rough(120), rough(200_000), rough(86_400_000 * 11)),
+            ("120ms".into(), "3m20s".into(), "11d".into())
+        );
         assert_eq!(ago(i64::MAX, i64::MIN).chars().last(), Some('o'));
     }
 }

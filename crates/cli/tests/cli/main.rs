@@ -12,3 +12,4 @@ mod project;
 mod runs;
 mod tasks;
 mod words;
+mod work;

@@ -1,9 +1,14 @@
-//! Runs, as they are listed and called off; doing them is tested elsewhere.
+//! Runs, as they are listed and called off, and the output that is left of them.
 
-use crate::door::{Door, on_both};
+use crate::door::{Door, on_both, texts, word};
 use serde_json::json;
 
-on_both!(a_run_is_listed_shown_and_cancelled, a_run_ends_with_its_last_task);
+on_both!(
+    a_run_is_listed_shown_and_cancelled,
+    a_run_ends_with_its_last_task,
+    output_is_kept_and_followed,
+    output_that_is_not_here_is_shown_as_far_as_it_is_known,
+);
 
 const PLAN: &str = "goal = 'two steps'
 [[task]]
@@ -40,4 +45,45 @@ fn a_run_ends_with_its_last_task(door: Door) {
     }
     assert_eq!(door.json(&["runs", "show", "1"])["state"], "completed");
     assert_eq!(door.json(&["status"])["runs"][0]["state"], "completed");
+}
+
+const TALKS: &str = "goal = 'talk'
+[[task]]
+key = 'talk'
+run = 'echo begin; while [ ! -e go ]; do sleep 0.02; done; echo end'
+attempts = 1
+";
+
+fn output_is_kept_and_followed(door: Door) {
+    door.write("plan.toml", TALKS);
+    let run = door.start(&["run", "plan.toml", "--json"]);
+    door.eventually("the task begins to talk", |door| {
+        let output = door.run(&["logs", "1"]);
+        texts(&output).0.contains("begin").then_some(())
+    });
+    let follower = door.start(&["logs", "1", "--follow"]);
+    door.write("go", "");
+    assert_eq!(run.end().status.code(), Some(0));
+    let followed = follower.end();
+    assert_eq!((followed.status.code(), texts(&followed).0.as_str()), (Some(0), "begin\nend\n"));
+    let kept = door.json(&["logs", "1", "--attempt", "1"]);
+    assert_eq!((&kept["output"], &kept["whole"]), (&json!("begin\nend\n"), &json!(true)));
+    let agent = word(&kept["agent"]).to_owned();
+    assert_eq!(door.ok(&["logs", &agent]), "begin\nend\n");
+    assert!(word(&door.fails(5, &["logs", "1", "--attempt", "2"])["message"]).contains("no attempt 2"));
+    door.ok(&["agent", "add", "lazy"]);
+    assert!(word(&door.fails(5, &["logs", "lazy"])["message"]).contains("has not worked"));
+}
+
+fn output_that_is_not_here_is_shown_as_far_as_it_is_known(door: Door) {
+    door.write("plan.toml", TALKS);
+    door.write("go", "");
+    door.ok(&["run", "plan.toml"]);
+    let log = door.path().join(word(&door.json(&["task", "show", "1"])["attempts"][0]["log"]));
+    std::fs::remove_file(log).expect("the log is there");
+    let kept = door.json(&["logs", "1"]);
+    assert_eq!((&kept["output"], &kept["whole"]), (&json!("begin\nend"), &json!(false)));
+    door.ok(&["task", "add", "by hand"]);
+    door.ok(&["task", "next", "--agent", "me"]);
+    assert!(word(&door.fails(5, &["logs", "2"])["message"]).contains("outside of any node"));
 }

@@ -109,15 +109,19 @@ pub(crate) async fn add_tasks(
 ) -> Result<Vec<TaskId>> {
     let needs = tasks.iter().enumerate().map(|(place, task)| needs_of(task, place, tasks.len()));
     let needs = needs.collect::<Result<Vec<_>>>()?;
+    let mut unmet = Vec::with_capacity(tasks.len());
+    for needs in &needs {
+        unmet.push(needs.new.len() as i64 + count_unmet(tx, &needs.old).await?);
+    }
+    // Only now, so that what is refused uses up no ids on either database.
     let ids = new_ids(tx, tasks.len()).await?;
     let now = tx.now().await?;
     let mut dependents = vec![0; tasks.len()];
     needs.iter().flat_map(|needs| &needs.new).for_each(|&place| dependents[place] += 1);
     for (place, (task, needs)) in tasks.iter().zip(needs).enumerate() {
         let id = ids[place];
-        let unmet = needs.new.len() as i64 + unmet(tx, &needs.old).await?;
         let count = (needs.new.len() + needs.old.len()) as i64;
-        insert(tx, &Insert { task, id, run, needs: count, unmet, dependents: dependents[place], now });
+        insert(tx, &Insert { task, id, run, needs: count, unmet: unmet[place], dependents: dependents[place], now });
         link(tx, &needs, id, &ids);
         let added = Event::new(EventKind::TaskAdded, format!("task {} added: {}", named(task, id), task.title));
         tx.record(by.map_or(added.clone(), |by| added.agent(by)).task(id).run(run));
@@ -170,7 +174,7 @@ async fn new_ids(tx: &mut Tx, count: usize) -> Result<Vec<TaskId>> {
 }
 
 /// Counts the needs that are not completed; a need that ended otherwise is refused, as is an unknown one.
-async fn unmet(tx: &mut Tx, needs: &BTreeSet<TaskId>) -> Result<i64> {
+async fn count_unmet(tx: &mut Tx, needs: &BTreeSet<TaskId>) -> Result<i64> {
     let mut unmet = 0;
     for &need in needs {
         let task = super::lock(tx, need).await.map_err(|e| match e.kind {

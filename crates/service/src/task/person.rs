@@ -118,7 +118,8 @@ pub(crate) async fn reopen_all(tx: &mut Tx, tasks: &[Task], why: &str) -> Result
             "update tasks set state = case when unmet = 0 and (not_before is null or not_before <= now_ms()) then 'ready'
                                       else 'waiting' end,
                     term = term + 1, failures = 0, reason = null, blocked_by = null, parked_for = null, due_at = not_before,
-                    finished_at = null, avoid_agent = null, ready_at = now_ms() where id = $1",
+                    finished_at = null, avoid_agent = null, result = null, claims_since = null, ready_at = now_ms()
+              where id = $1",
             args![task.id],
         );
         tx.record(task.event(EventKind::TaskRetried, format!("task {} is tried anew: {why}", task.named())));
@@ -309,7 +310,8 @@ pub(crate) fn unpark(tx: &mut Tx, task: &Task, why: &str) {
     tx.later(
         "update tasks set state = case when unmet = 0 and (not_before is null or not_before <= now_ms()) then 'ready'
                                   else 'waiting' end,
-                term = term + 1, reason = null, parked_for = null, due_at = not_before, ready_at = now_ms() where id = $1",
+                term = term + 1, reason = null, parked_for = null, due_at = not_before, claims_since = null,
+                ready_at = now_ms() where id = $1",
         args![task.id],
     );
     tx.record(task.event(EventKind::TaskUnparked, format!("task {} goes on: {why}", task.named())));

@@ -1,0 +1,153 @@
+//! Runs and nodes as a person has them: in the foreground, interrupted, killed, resumed, detached.
+
+use crate::door::{Door, on_both, texts, word};
+
+const FAST: &str =
+    "[health]\ninterval = \"1s\"\nlease = \"2s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n";
+
+/// Whether a process runs: one that has ended may still wait to be reaped.
+fn is_running(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn lines_of(door: &Door, file: &str) -> usize {
+    std::fs::read_to_string(door.path().join(file)).unwrap_or_default().lines().count()
+}
+
+fn a_plan_is_done_and_its_report_is_kept(door: Door) {
+    door.write(
+        "plan.toml",
+        "goal = \"A good end\"\n[[task]]\nkey = \"a\"\nrun = \"echo '{\\\"quorate\\\":\\\"result\\\",\\\"value\\\":7}'\"\n\
+         [[task]]\nkey = \"b\"\nneeds = [\"a\"]\nrun = \"grep -q '\\\"a\\\":7'\"\n",
+    );
+    let report = door.ok(&["run", "plan.toml"]);
+    assert!(report.contains("# A good end") && report.contains("2 completed, 0 failed"), "{report}");
+    let kept = std::fs::read_to_string(door.path().join(".quorate/runs/1/report.md")).expect("kept");
+    assert!(report.contains(kept.trim()), "what is printed is what is kept");
+    let json = std::fs::read_to_string(door.path().join(".quorate/runs/1/report.json")).expect("kept");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((word(&json["state"]), word(&json["tasks"][1]["state"])), ("completed", "completed"));
+}
+
+fn a_failed_task_fails_the_run_and_what_needs_it_is_cancelled(door: Door) {
+    door.write(
+        "plan.toml",
+        "goal = \"A bad end\"\n[[task]]\nkey = \"a\"\nattempts = 1\nrun = \"echo the reason; exit 3\"\n\
+         [[task]]\nkey = \"b\"\nneeds = [\"a\"]\nrun = \"true\"\n",
+    );
+    let output = door.run(&["run", "plan.toml"]);
+    let (report, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    assert!(report.contains("exited with code 3") && report.contains("the reason"), "{report}");
+    let tasks = door.json(&["task", "list"]);
+    assert_eq!((word(&tasks[0]["state"]), word(&tasks[1]["state"])), ("failed", "cancelled"));
+    assert!(word(&tasks[1]["reason"]).contains("(a), which failed"), "{tasks}");
+}
+
+fn a_plan_that_nobody_could_do_is_refused(door: Door) {
+    door.write("plan.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\ncapability = \"gpu\"\nrun = \"true\"\n");
+    door.ok(&["run", "plan.toml"]);
+    door.write("words.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\nprompt = \"think\"\n");
+    door.fails(2, &["run", "words.toml"]);
+    door.fails(2, &["run", "a goal in words"]);
+    door.fails(5, &["run", "missing.toml"]);
+}
+
+/// A run whose process is killed goes on where it was; what was done is not done again, what ran is ended.
+fn a_killed_run_is_resumed(door: Door) {
+    door.write("quorate.toml", FAST);
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"first\"\nrun = \"echo x >> first\"\n\
+         [[task]]\nkey = \"slow\"\nneeds = [\"first\"]\n\
+         run = \"echo $$ >> slow; if [ $QUORATE_ATTEMPT = 1 ]; then sleep 600 & echo $! > child; wait; fi\"\n",
+    );
+    let mut run = door.start(&["run", "plan.toml"]);
+    door.eventually("the slow task runs", |door| (lines_of(door, "child") == 1).then_some(()));
+    run.child().kill().expect("killed with SIGKILL");
+    run.child().wait().expect("it has ended");
+    let shown = door.json(&["runs", "show", "1"]);
+    assert_eq!(word(&shown["state"]), "running");
+    let report = door.ok(&["runs", "resume", "1"]);
+    assert!(report.contains("2 completed"), "{report}");
+    assert_eq!((lines_of(&door, "first"), lines_of(&door, "slow")), (1, 2));
+    for file in ["slow", "child"] {
+        let pids = std::fs::read_to_string(door.path().join(file)).expect("written");
+        assert!(!is_running(pids.lines().next().expect("a process")), "nothing of the first attempt is left");
+    }
+    assert_eq!(door.events("task.lease_expired", 1).len(), 1);
+}
+
+fn ctrl_c_finishes_what_runs_and_says_what_is_left(door: Door) {
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"touch started; sleep 1; touch ended\"\n\
+         [[task]]\nkey = \"b\"\nneeds = [\"a\"]\nrun = \"touch never\"\n",
+    );
+    let mut run = door.start(&["run", "plan.toml"]);
+    door.eventually("the first task runs", |door| door.path().join("started").exists().then_some(()));
+    run.interrupt();
+    let output = run.end();
+    let (report, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(130), "{report}");
+    assert!(report.contains("1 of 2 tasks") && report.contains("quorate runs resume 1"), "{report}");
+    assert!(door.path().join("ended").exists() && !door.path().join("never").exists());
+}
+
+fn ctrl_c_twice_stops_at_once_and_hands_the_task_back(door: Door) {
+    door.write("plan.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"touch started; exec sleep 600\"\n");
+    let mut run = door.start(&["run", "plan.toml"]);
+    door.eventually("the task runs", |door| door.path().join("started").exists().then_some(()));
+    run.interrupt();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    run.interrupt();
+    assert_eq!(run.end().status.code(), Some(130));
+    let task = door.json(&["task", "show", "1"]);
+    let task = task.get("task").unwrap_or(&task);
+    assert_eq!(word(&task["state"]), "ready", "{task}");
+}
+
+fn a_detached_run_is_done_by_a_node(door: Door) {
+    door.write("quorate.toml", FAST);
+    door.write("plan.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"true\"\n");
+    let answer = door.json(&["run", "plan.toml", "--detach"]);
+    assert_eq!(answer["id"], 1);
+    let mut up = door.start(&["up"]);
+    door.eventually("the report is kept", |door| {
+        door.path().join(".quorate/runs/1/report.md").exists().then_some(())
+    });
+    door.ok(&["down"]);
+    let ended = up.child().wait().expect("the node has ended");
+    assert!(ended.success());
+    door.fails(7, &["down"]);
+}
+
+fn one_agent_runs_beside_a_node(door: Door) {
+    door.write(
+        "quorate.toml",
+        format!(
+            "{FAST}[agents.solo]\ndriver = \"command\"\ncapabilities = [\"alone\"]\ncommand = [\"true\"]\n\
+                 [agents.team]\ndriver = \"command\"\ncapabilities = [\"together\"]\ncommand = [\"true\"]\n"
+        ),
+    );
+    let mut solo = door.start(&["agent", "run", "solo"]);
+    door.ok(&["task", "add", "mine", "--run", "true", "--capability", "alone"]);
+    door.eventually("solo did it", |door| {
+        let task = door.json(&["task", "list"]);
+        (word(&task[0]["state"]) == "completed").then_some(())
+    });
+    solo.interrupt();
+    assert!(solo.child().wait().expect("it has ended").success());
+    door.fails(5, &["agent", "run", "sola"]);
+}
+
+on_both!(
+    a_plan_is_done_and_its_report_is_kept,
+    a_failed_task_fails_the_run_and_what_needs_it_is_cancelled,
+    a_plan_that_nobody_could_do_is_refused,
+    a_killed_run_is_resumed,
+    ctrl_c_finishes_what_runs_and_says_what_is_left,
+    ctrl_c_twice_stops_at_once_and_hands_the_task_back,
+    a_detached_run_is_done_by_a_node,
+    one_agent_runs_beside_a_node,
+);
