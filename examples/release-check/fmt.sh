@@ -11,6 +11,8 @@ if cargo fmt --all --check -- --files-with-diff > "$unformatted.said" 2>&1 < /de
     result "all $((files)) Rust files are formatted" "\"files\":$((files))"
     exit 0
 fi
-sed -n "s|^$PWD/\(.*\.rs\)\$|\1|p" "$unformatted.said" | sort -u > "$unformatted"
+awk -v here="$PWD/" '
+    /^\/.*\.rs$/ { print index($0, here) == 1 ? substr($0, length(here) + 1) : $0 }
+' "$unformatted.said" | sort -u > "$unformatted"
 [ -s "$unformatted" ] || fail 'cargo fmt could not check the files' "$unformatted.said"
 fail "$(count "$(wc -l < "$unformatted")" file) not formatted; \`cargo fmt --all\` mends that" "$unformatted"

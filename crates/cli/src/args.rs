@@ -26,24 +26,32 @@ use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subco
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// Over the options that every command has.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Coordinates a team of AI agents, commands and people through one ledger.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, disable_help_subcommand = false, after_help = "Examples:
+#[command(
+    name = "quorate",
+    version,
+    disable_help_subcommand = false,
+    after_help = "Examples:
   quorate demo                      the promises, shown live in a minute
   quorate run plan.toml --agents 4  do a plan's tasks side by side
   quorate status                    one look at agents, tasks and runs
 
 Exit codes: 0 done, 1 it failed, 2 bad input, 3 held by another, 4 lease lost, 5 not found,
-6 refused by policy or budget, 7 nothing to do, 130 interrupted.")]
+6 refused by policy or budget, 7 nothing to do, 130 interrupted."
+)]
 pub(crate) struct Cli {
     /// Works as if started in DIR (may be given again, each relative to the one before)
-    #[arg(short = 'C', value_name = "DIR", action = ArgAction::Append, global = true)]
+    #[arg(short = 'C', value_name = "DIR", action = ArgAction::Append, global = true, help_heading = EVERYWHERE)]
     pub(crate) folders: Vec<PathBuf>,
     /// Prints JSON: one document on standard output, errors as JSON on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// Prints without colours (as does the variable NO_COLOR)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) no_color: bool,
     /// What to do; without it, a word of welcome.
     #[command(subcommand)]
@@ -86,11 +94,14 @@ pub(crate) enum Command {
     Completion(Completion),
     Man(Man),
     /// Behaves as the script in a task's prompt says: the agent of the demo, without a model
-    #[command(hide = true, after_help = "Examples:
+    #[command(
+        hide = true,
+        after_help = "Examples:
   echo '{\"prompt\": \"say hi\\nwork 1s\\nresult 7\"}' | quorate fake-agent
 
 Steps, one a line: say TEXT, work 500ms, rest 2s, recall, write FILE TEXT, result JSON, fail WHY, hang, die.
-A line `attempt N: STEP` holds for that attempt only.")]
+A line `attempt N: STEP` holds for that attempt only."
+    )]
     FakeAgent,
 }
 

@@ -244,7 +244,7 @@ impl Stage {
     }
 
     fn print_end(&self, story: &RunStory, proofs: &[Proof], report: &Path, ledger: &Path) {
-        print::text(&format!("\n{}", crate::report::markdown(story)));
+        print::text(&format!("\n{}", crate::report::shown(story)));
         print::text("## The seven promises, and the events that prove them\n");
         for (number, proof) in proofs.iter().enumerate() {
             print::text(&proof.in_words(number + 1));

@@ -3,8 +3,8 @@
 //! Here live the process's two streams, whether they are coloured and how wide they are, and the form of an error.
 //! Tables, relative times and colours have files below; what is said is the commands' business.
 //!
-//! Writing never fails for a command: a reader that went away (`| head`) ends the process quietly with 0, any other
-//! failure with 1, both decided once, in [`finish`].
+//! Writing never fails for a command: what a reader that went away (`| head`) no longer reads is quietly dropped; any
+//! other failure makes the exit code 1, decided once, in [`finish`].
 
 pub(crate) mod style;
 pub(crate) mod table;
@@ -129,7 +129,8 @@ pub(crate) fn error(error: &Error) {
         let said = json!({ "kind": error.kind.as_str(), "message": error.message, "hint": error.hint });
         return to_stderr(&format!("{}\n", json!({ "error": said })));
     }
-    let mut words = format!("{} {}\n", style::paint_if(screen.err_colour, Colour::Red, "error:"), error.message);
+    let mut words =
+        format!("{} {}\n", style::paint_if(screen.err_colour, Colour::Red, "error:"), lines(&error.message));
     if let Some(hint) = &error.hint {
         words.push_str(&format!("{} {hint}\n", style::paint_if(screen.err_colour, Colour::Cyan, "hint:")));
     }
@@ -151,7 +152,7 @@ pub(crate) fn finish(outcome: Result<u8>) -> ExitCode {
         error(&Error::failed(format!("cannot write to standard output: {why}")));
         return ExitCode::FAILURE;
     }
-    if is_closed() { ExitCode::SUCCESS } else { ExitCode::from(code) }
+    ExitCode::from(code)
 }
 
 /// Makes a text from elsewhere safe for a terminal: one line, nothing that steers the cursor.
@@ -162,7 +163,10 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// As [`one_line`], for texts that may have several.
 pub(crate) fn lines(text: &str) -> String {
-    text.chars().filter(|c| *c != '\r').map(|c| if is_steering(c) && !"\n\t".contains(c) { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .filter(|c| *c != '\r')
+        .map(|c| if is_steering(c) && !"\n\t".contains(c) { '\u{fffd}' } else { c })
+        .collect()
 }
 
 fn is_steering(c: char) -> bool {

@@ -3,6 +3,8 @@
 //! Here lives its Markdown and JSON, made from the ledger alone, and written under `.quorate/runs/ID/`. The same
 //! ledger always gives the same report.
 
+use crate::print::table::{Table, cell, coloured};
+use crate::print::{self, style};
 use quorate_model::{Error, Result, TaskState};
 use quorate_service::task::Task;
 use quorate_service::time::rfc3339;
@@ -52,9 +54,19 @@ fn verdict(story: &RunStory) -> &'static str {
 
 /// Returns the report as Markdown.
 pub(crate) fn markdown(story: &RunStory) -> String {
+    compose(story, table(story))
+}
+
+/// Returns the report for standard output: on a terminal the tasks stand in an aligned table.
+pub(crate) fn shown(story: &RunStory) -> String {
+    if print::is_terminal() { compose(story, aligned(story)) } else { markdown(story) }
+}
+
+fn compose(story: &RunStory, table: String) -> String {
     let mut text = String::new();
     heading(&mut text, story);
-    table(&mut text, story);
+    text.push_str(&table);
+    text.push('\n');
     for task in
         story.tasks.iter().filter(|task| matches!(task.state, TaskState::Failed | TaskState::Cancelled))
     {
@@ -82,19 +94,32 @@ fn heading(text: &mut String, story: &RunStory) {
     }
 }
 
-fn table(text: &mut String, story: &RunStory) {
-    let _ =
-        writeln!(text, "| task | outcome | time | attempts | agent | proof |\n|---|---|---:|---:|---|---|");
+fn table(story: &RunStory) -> String {
+    let mut text =
+        String::from("| task | outcome | time | attempts | agent | proof |\n|---|---|---:|---:|---|---|\n");
     for task in &story.tasks {
-        let latest = attempts(story, task).last();
-        let time = latest.and_then(|a| Some(seconds(a.ended_at? - a.started_at))).unwrap_or_default();
-        let proof = latest.and_then(|a| a.evidence.clone()).unwrap_or_default();
-        let agent = task.owner.clone().unwrap_or_default();
-        let title = cell(&task.title);
-        let _ =
-            writeln!(text, "| {title} | {} | {time} | {} | {agent} | {proof} |", outcome(task), task.attempt);
+        let [title, outcome, time, attempts, agent, proof] = row(story, task).map(|cell| escaped(&cell));
+        let _ = writeln!(text, "| {title} | {outcome} | {time} | {attempts} | {agent} | {proof} |");
     }
-    text.push('\n');
+    text
+}
+
+fn aligned(story: &RunStory) -> String {
+    let mut table = Table::new(&["~TASK", "OUTCOME", ">TIME", ">TRIES", "AGENT", "PROOF"]);
+    for task in &story.tasks {
+        let [title, outcome, time, attempts, agent, proof] = row(story, task);
+        let outcome = coloured(style::of_state(task.state.as_str()), outcome);
+        table.row([cell(title), outcome, cell(time), cell(attempts), cell(agent), cell(proof)]);
+    }
+    table.shown()
+}
+
+fn row(story: &RunStory, task: &Task) -> [String; 6] {
+    let latest = attempts(story, task).last();
+    let time = latest.and_then(|a| Some(seconds(a.ended_at? - a.started_at))).unwrap_or_default();
+    let proof = latest.and_then(|a| a.evidence.clone()).unwrap_or_default();
+    let agent = task.owner.clone().unwrap_or_default();
+    [task.title.clone(), outcome(task), time, task.attempt.to_string(), agent, proof]
 }
 
 fn attempts<'a>(story: &'a RunStory, task: &Task) -> impl DoubleEndedIterator<Item = &'a Attempt> + use<'a> {
@@ -105,7 +130,7 @@ fn attempts<'a>(story: &'a RunStory, task: &Task) -> impl DoubleEndedIterator<It
 /// A completed task whose result says `{"skipped": "why"}` did its work by finding that there was none to do.
 fn outcome(task: &Task) -> String {
     match skipped(task) {
-        Some(why) => format!("skipped: {}", cell(&why)),
+        Some(why) => format!("skipped: {why}"),
         None => task.state.to_string(),
     }
 }
@@ -180,6 +205,6 @@ fn seconds(ms: i64) -> String {
     }
 }
 
-fn cell(text: &str) -> String {
+fn escaped(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

@@ -302,7 +302,7 @@ fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {
         value["report"] = folder.display().to_string().into();
         return print::document(&value);
     }
-    print::text(&format!("\n{}", report::markdown(story)));
+    print::text(&format!("\n{}", report::shown(story)));
     let id = story.run.id;
     match end {
         End::Over(_) => {}

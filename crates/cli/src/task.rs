@@ -179,10 +179,10 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
             print::answer(json, || wire::taken(&taken), || taken_words(&taken));
             return Ok(0);
         }
-        let Some(lookout) = &mut lookout else { return Err(nothing(args)) };
+        let Some(lookout) = &mut lookout else { return Err(nothing(args, &agent)) };
         match lookout.pause(due_ms).await {
             Pause::Over => {}
-            Pause::TooLate => return Err(nothing(args)),
+            Pause::TooLate => return Err(nothing(args, &agent)),
             Pause::Interrupted => return Err(interrupted()),
         }
     }
@@ -205,10 +205,16 @@ fn own_abilities(agent: &quorate_service::agent::Agent) -> Option<Vec<String>> {
     if takes_anything { None } else { given(&agent.capabilities) }
 }
 
-fn nothing(args: &TaskNext) -> Error {
+fn nothing(args: &TaskNext, agent: &quorate_service::agent::Agent) -> Error {
+    let name = &args.agent;
+    if agent.paused || agent.state == "failed" {
+        let why = if agent.paused { "is paused" } else { "has failed too often" };
+        return Error::new(Kind::Nothing, format!("{name} {why}: it takes nothing more"))
+            .hint(format!("let it go on with `quorate agent resume {name}`"));
+    }
     let waited =
         args.wait.map(|ms| format!(" within {}", quorate_model::duration::short(ms))).unwrap_or_default();
-    Error::new(Kind::Nothing, format!("no task is ready for {}{waited}", args.agent))
+    Error::new(Kind::Nothing, format!("no task is ready for {name}{waited}"))
         .hint("`quorate task list` shows what waits, `quorate task show ID` why; --wait 30s waits for one")
 }
 

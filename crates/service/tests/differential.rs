@@ -8,7 +8,7 @@ use quorate_model::{Error, Result, TaskId, TaskState, Term};
 use quorate_service::claim::{self, Grant, Releaser};
 use quorate_service::health::Check;
 use quorate_service::task::{
-    Add, Cancel, Done, Fail, Held, NewTask, Outcome, Park, Progress, Reassign, Release, Renew, Retry, SettleCheck, Take,
+    Cancel, Done, Fail, Held, NewTask, Outcome, Park, Progress, Reassign, Release, Renew, Retry, SettleCheck, Take,
     TakeCheck, Unpark,
 };
 use quorate_service::view::{Claims, Tasks};

@@ -4,7 +4,7 @@ use super::value;
 use clap::Args;
 use quorate_model::{TaskId, Term};
 
-/// Claims resources, all or none: paths, globs, file::symbol, port:8080, gpu:0, deploy:prod
+/// Claims resources, all or none
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate claim src/parser.rs --agent me
@@ -14,7 +14,7 @@ use quorate_model::{TaskId, Term};
 
 Exit code 3: held by another; the message says by whom, for which task, until when.")]
 pub(crate) struct Claim {
-    /// What is claimed
+    /// Paths, globs, file::symbol, or kind:name such as port:8080, gpu:0, deploy:prod
     #[arg(required = true, value_name = "RESOURCE")]
     pub(crate) resources: Vec<String>,
     /// Who claims; a name first seen joins the team

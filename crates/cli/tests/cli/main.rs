@@ -5,6 +5,7 @@
 //! `service`; a test here is about what one sees of it.
 
 mod claims;
+mod doctor;
 mod door;
 mod events;
 mod messages;

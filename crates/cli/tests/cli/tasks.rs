@@ -230,6 +230,10 @@ fn what_an_agent_can_do_decides_what_it_gets(door: Door) {
     );
     door.ok(&["agent", "pause", "stranger"]);
     assert_eq!(door.json(&["agent", "show", "stranger"])["paused"], true);
+    door.ok(&["agent", "pause", "other"]);
+    door.ok(&["task", "done", "1", "--term", "1"]);
+    assert!(word(&door.fails(7, &["task", "next", "--agent", "other"])["message"]).contains("is paused"));
+    door.ok(&["agent", "resume", "other"]);
     door.fails(3, &["agent", "remove", "stranger"]);
     door.ok(&["agent", "kill", "stranger"]);
     assert_eq!(door.json(&["agent", "remove", "stranger"])["state"], "removed");

@@ -215,3 +215,72 @@ select t.id, t.run_id, t.key, t.title, t.owner as agent, t.attempt,
 create view stale_agents as
 select a.name, a.driver, a.node, a.host, a.pid, to_timestamp(a.heartbeat_at / 1000.0) as heartbeat_at, to_timestamp(a.lease_until / 1000.0) as lease_until
   from agents a where a.removed = 0 and (a.state = 'stale' or a.lease_until < now_ms());
+
+-- For people and programs that speak only SQL. What they change is logged as by everyone else.
+
+create function log_event(kind text, agent text, task_id bigint, run_id bigint, resource text, message text, data json)
+    returns void language sql as $$
+    insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
+    select coalesce((select max(seq) + 1 from events where seq >= base and seq < base + 1048576), base),
+           now_ms(), $1, $2, $3, $4, $5, $6, $7::text
+      from (select (pg_current_xact_id()::text::bigint + (select era from log_era)) << 20 as base) as here
+$$;
+
+create function claim_task(agent text, lease_ms bigint default 900000) returns setof tasks language plpgsql as $$
+#variable_conflict use_column
+declare
+    taker text := claim_task.agent;
+    length_ms bigint := claim_task.lease_ms;
+    one tasks;
+begin
+    insert into agents (name, driver, created_at) values (taker, 'external', now_ms()) on conflict (name) do nothing;
+    if found then
+        perform log_event('agent.added', taker, null, null, null, taker || ' joined the team (external)', null);
+    end if;
+    update agents set heartbeat_at = now_ms() where name = taker and removed = 0;
+    select t.* into one from tasks t join agents a on a.name = taker
+     where t.state = 'ready' and t.claims is null
+       and a.paused = 0 and a.removed = 0 and a.state <> 'failed'
+       and (t.agent is null or t.agent = taker)
+       and (t.agent = taker or t.capability is null or a.capabilities::jsonb ?| array['*', t.capability]
+            or (a.driver = 'external' and a.capabilities = '[]'))
+       and (t.agent = taker or t.avoid_agent is null or t.avoid_agent <> taker or t.avoid_until <= now_ms())
+     order by t.priority, t.id limit 1 for update of t skip locked;
+    if one.id is null then
+        return;
+    end if;
+    update tasks set state = 'running', term = term + 1, attempt = attempt + 1, owner = taker, node = null,
+           lease_ms = length_ms, lease_until = now_ms() + length_ms, started_at = now_ms(), active_at = now_ms(),
+           stuck = 0, progress = 0, message = null, reason = null, holds = 0, claims_since = null
+     where id = one.id returning * into one;
+    insert into attempts (task_id, number, term, agent, started_at)
+    values (one.id, one.attempt, one.term, taker, now_ms());
+    perform log_event('task.taken', taker, one.id, one.run_id, null,
+                      format('task %s taken by %s, attempt %s', one.id || coalesce(' (' || one.key || ')', ''), taker, one.attempt),
+                      json_build_object('attempt', one.attempt, 'term', one.term, 'lease_ms', length_ms));
+    return next one;
+end
+$$;
+
+create function detect_stale_agents() returns table (name text, node text, silent_seconds bigint) language plpgsql as $$
+#variable_conflict use_column
+declare
+    freed claims;
+begin
+    for name, node, silent_seconds in
+        update agents a set state = 'stale' where a.state in ('ready', 'blocked') and a.lease_until < now_ms()
+        returning a.name, a.node, (now_ms() - a.heartbeat_at) / 1000
+    loop
+        perform log_event('agent.stale', detect_stale_agents.name, null, null, null,
+                          'no sign of life from ' || detect_stale_agents.name || ' until its lease ended',
+                          json_build_object('node', detect_stale_agents.node));
+        for freed in delete from claims c where c.agent = detect_stale_agents.name and c.task_id is null returning c.*
+        loop
+            perform log_event('claim.released', freed.agent, null, null, freed.resource,
+                              freed.resource || ' released: ' || freed.agent || ' is gone',
+                              json_build_object('term', freed.id, 'mode', freed.mode, 'expires_at_ms', freed.expires_at));
+        end loop;
+        return next;
+    end loop;
+end
+$$;
