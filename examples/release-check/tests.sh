@@ -4,6 +4,7 @@
 . examples/release-check/cargo.sh
 
 crate=${1:?which crate}
+build_in tests
 said=$kept_in/tests-$crate.txt
 progress 1 'looking at the packages'
 if watch_cargo "$said" "$(packages --package "$crate")" test --package "$crate" --locked --no-fail-fast; then

@@ -170,7 +170,7 @@ fn file_system(folder: &Path) -> Finding {
     };
     let is_network = [statfs::NFS_SUPER_MAGIC, statfs::SMB_SUPER_MAGIC, statfs::CODA_SUPER_MAGIC]
         .contains(&kind)
-        || [CIFS, SMB2].contains(&i64::from(kind.0));
+        || [CIFS, SMB2].contains(&kind.0);
     if is_network {
         let message = format!("{} is on a network file system, whose locks do not hold", folder.display());
         return fail(

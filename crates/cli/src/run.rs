@@ -168,6 +168,7 @@ enum End {
 }
 
 async fn work(place: Place, store: Store, id: RunId, members: Vec<Member>, json: bool) -> Result<u8> {
+    let signals = Signals::new()?;
     let story = store.read(RunShow { id }).await?;
     let mut screen = Screen::new(&story.tasks, json);
     screen.say(&format!(
@@ -189,7 +190,7 @@ async fn work(place: Place, store: Store, id: RunId, members: Vec<Member>, json:
         },
     )
     .await?;
-    let end = watch(&store, id, &mut node, &mut screen).await;
+    let end = watch(&store, id, &mut node, signals, &mut screen).await;
     node.stopper().stop(Level::Finish);
     node.wait().await;
     screen.close();
@@ -210,17 +211,20 @@ fn exit_code(end: &End) -> u8 {
 }
 
 /// Shows what happens until the run is over, or a person wants it to stop.
-async fn watch(store: &Store, id: RunId, node: &mut Node, screen: &mut Screen) -> Result<End> {
+async fn watch(
+    store: &Store,
+    id: RunId,
+    node: &mut Node,
+    mut signals: Signals,
+    screen: &mut Screen,
+) -> Result<End> {
     let mut changes = store.changes();
-    let mut signals = Signals::new()?;
     let mut seen = None;
     loop {
         seen = Some(show_new(store, id, seen, screen).await?);
-        if signals.count() == 0 {
-            if let Some(end) = is_over(store, id).await? {
-                show_new(store, id, seen, screen).await?;
-                return Ok(end);
-            }
+        if let Some(end) = is_over(store, id).await? {
+            show_new(store, id, seen, screen).await?;
+            return Ok(end);
         }
         tokio::select! {
             () = async { tokio::time::sleep(LOOK_EVERY).await; changes.wait(LOOK_AT_LEAST).await } => {}

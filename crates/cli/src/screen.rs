@@ -127,10 +127,10 @@ impl Screen {
     }
 
     fn verifying(&mut self, task: TaskId) {
-        if let View::Bars { bars, .. } = &self.view {
-            if let Some(bar) = bars.get(&task) {
-                bar.set_message("checking");
-            }
+        if let View::Bars { bars, .. } = &self.view
+            && let Some(bar) = bars.get(&task)
+        {
+            bar.set_message("checking");
         }
     }
 
@@ -168,10 +168,10 @@ impl Screen {
     }
 
     fn drop_bar(&mut self, task: TaskId) {
-        if let View::Bars { bars, .. } = &mut self.view {
-            if let Some(bar) = bars.remove(&task) {
-                bar.finish_and_clear();
-            }
+        if let View::Bars { bars, .. } = &mut self.view
+            && let Some(bar) = bars.remove(&task)
+        {
+            bar.finish_and_clear();
         }
     }
 

@@ -78,6 +78,7 @@ async fn serve(
     kind: &'static str,
     json: bool,
 ) -> Result<u8> {
+    let mut signals = Signals::new()?;
     let mut seen = latest(&store).await?;
     let mut node = Node::begin(
         store.clone(),
@@ -93,7 +94,6 @@ async fn serve(
     )
     .await?;
     print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
-    let mut signals = Signals::new()?;
     let mut changes = store.changes();
     loop {
         match show_new(place, &store, seen, json).await {

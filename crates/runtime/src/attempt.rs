@@ -91,22 +91,26 @@ async fn attend(
     };
     let stop_stuck = session.shared.config.health.stop_stuck_after_ms;
     let mut stop = session.stop.clone();
+    // Not dropped with the watch: a quick child must leave a word of where its output is, too.
+    let noted = tokio::spawn({
+        let store = store.clone();
+        async move { store.write(started).await }
+    });
     let ended = async { tokio::join!(supervise(child, sender), pass_on(&store, taken, messages)).0 };
     let watch = async {
-        tokio::join!(
-            async { drop(store.write(started).await) },
-            stop_when_stuck(&control, stop_stuck),
-            async {
-                stop.reached(Level::Now).await;
-                control.stop(NODE_STOPS);
-                std::future::pending::<()>().await;
-            },
-        );
+        tokio::join!(stop_when_stuck(&control, stop_stuck), async {
+            stop.reached(Level::Now).await;
+            control.stop(NODE_STOPS);
+            std::future::pending::<()>().await;
+        },);
     };
-    tokio::select! {
+    let exit = tokio::select! {
         exit = ended => exit,
         () = watch => unreachable!("the watch goes on until the child has ended"),
-    }
+    };
+    // A word that could not be written costs the place of the log in the ledger, nothing else.
+    let _ = noted.await;
+    exit
 }
 
 /// Writes the latest progress, at most a few times a second, until the child has ended.
@@ -114,7 +118,8 @@ async fn pass_on(store: &Store, taken: &Taken, mut messages: mpsc::Receiver<Mess
     let mut due = Instant::now();
     while let Some(first) = next_progress(&mut messages).await {
         let mut latest = first;
-        while let Ok(Some(progress)) = tokio::time::timeout_at(due.into(), next_progress(&mut messages)).await {
+        while let Ok(Some(progress)) = tokio::time::timeout_at(due.into(), next_progress(&mut messages)).await
+        {
             latest = progress;
         }
         let (percent, message) = latest;

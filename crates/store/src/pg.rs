@@ -405,10 +405,10 @@ async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
         return;
     }
     // A hint that cannot be sent costs time, never correctness: everyone also looks by himself.
-    if let Ok(client) = pool.get().await {
-        if let Ok(statement) = client.prepare_cached("select pg_notify($1, '')").await {
-            let _ = client.execute(&statement, &[&channel]).await;
-        }
+    if let Ok(client) = pool.get().await
+        && let Ok(statement) = client.prepare_cached("select pg_notify($1, '')").await
+    {
+        let _ = client.execute(&statement, &[&channel]).await;
     }
 }
 

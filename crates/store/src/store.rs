@@ -66,7 +66,7 @@ pub struct Store {
 #[derive(Debug)]
 enum Backend {
     Lite(Lite),
-    Pg(Pg),
+    Pg(Box<Pg>),
 }
 
 impl Store {
@@ -74,7 +74,7 @@ impl Store {
     pub async fn open(url: &Url, options: Options) -> Result<Store> {
         let backend = match url {
             Url::Lite(path) => Backend::Lite(Lite::open(path.clone(), options).await?),
-            Url::Pg(text) => Backend::Pg(Pg::open(text, url.shown(), options).await?),
+            Url::Pg(text) => Backend::Pg(Box::new(Pg::open(text, url.shown(), options).await?)),
         };
         Ok(Store { backend: Arc::new(backend) })
     }

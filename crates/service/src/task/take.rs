@@ -101,10 +101,10 @@ impl Write for Take {
     type Answer = Option<Taken>;
 
     async fn apply(&self, tx: &mut Tx) -> Result<Option<Taken>> {
-        if self.resume {
-            if let Some(task) = self.held(tx).await? {
-                return Ok(Some(taken(tx, task).await?));
-            }
+        if self.resume
+            && let Some(task) = self.held(tx).await?
+        {
+            return Ok(Some(taken(tx, task).await?));
         }
         let Some(first) = self.first(tx).await? else { return Ok(None) };
         if first.0.claims.is_empty() {
