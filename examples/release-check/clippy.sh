@@ -18,4 +18,4 @@ fi
 grep -E '^[^ ]+:[0-9]+:[0-9]+: (error|warning)' "$said" > "$said.found"
 found=$(wc -l < "$said.found")
 [ "$((found))" -gt 0 ] || { grep -A 9 '^error' "$said" > "$said.found"; fail 'clippy could not check the code' "$said.found"; }
-fail "clippy finds $(count "$found" warning) or errors" "$said.found"
+fail "clippy finds $(count "$found" problem)" "$said.found"

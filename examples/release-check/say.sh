@@ -1,8 +1,7 @@
 # How the scripts of this folder speak to their supervisor. Sourced by them, never run.
 #
 # A line of standard output that is a JSON object with the key `quorate` is a message; all else is kept as text.
-# The supervisor keeps the last 40 lines of an attempt in the ledger, so `fail` prints its reason and then less than
-# that: the reason is the first line a person sees.
+# The supervisor keeps the last 40 lines of an attempt in the ledger, so `fail` prints less than that.
 # shellcheck shell=sh
 
 set -u
@@ -35,13 +34,14 @@ skip() {
     exit 0
 }
 
-# fail REASON [FILE]: ends the check, with the first lines of a file that says more.
+# fail REASON [FILE]: ends the check, after the first lines of a file that says more. The last line of output is
+# what the ledger keeps as the reason.
 fail() {
-    printf '%s\n' "$1"
     if [ -n "${2:-}" ]; then
         cut -c 1-160 "$2" | head -n 20
         [ "$(wc -l < "$2")" -le 20 ] || printf 'and more: %s\n' "$2"
     fi
+    printf '%s\n' "$1"
     exit 1
 }
 

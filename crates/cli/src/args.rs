@@ -97,7 +97,7 @@ pub(crate) enum Command {
     #[command(
         hide = true,
         after_help = "Examples:
-  echo '{\"prompt\": \"say hi\\nwork 1s\\nresult 7\"}' | quorate fake-agent
+  printf '%s' '{\"prompt\": \"say hi\\nwork 1s\\nresult 7\"}' | quorate fake-agent
 
 Steps, one a line: say TEXT, work 500ms, rest 2s, recall, write FILE TEXT, result JSON, fail WHY, hang, die.
 A line `attempt N: STEP` holds for that attempt only."

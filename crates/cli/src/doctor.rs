@@ -8,7 +8,7 @@ use crate::print;
 use crate::print::style::{Colour, paint_if};
 use nix::sys::statfs::{self, statfs};
 use quorate_model::config::Driver;
-use quorate_model::{AgentState, Result};
+use quorate_model::{AgentState, Error, Result};
 use quorate_service::doctor::{Ask, Vitals};
 use quorate_service::view::Agents;
 use quorate_store::{Store, Url};
@@ -81,6 +81,14 @@ pub(crate) async fn doctor(place: Place, json: bool) -> Result<u8> {
     Ok(u8::from(is_broken))
 }
 
+/// Says what is wrong with the configuration, without which nothing else can be looked at.
+pub(crate) fn broken(error: &Error, json: bool) -> u8 {
+    let mend = error.hint.clone().unwrap_or_else(|| "mend quorate.toml".into());
+    let findings = [fail("config", error.message.clone(), mend), limits()];
+    print::answer(json, || as_json(&findings), || in_words(&findings));
+    1
+}
+
 fn as_json(findings: &[Finding]) -> Value {
     let one = |f: &Finding| json!({ "check": f.name, "state": f.verdict.as_str(), "message": f.message, "mend": f.mend });
     json!({ "checks": findings.iter().map(one).collect::<Vec<_>>() })
@@ -95,7 +103,8 @@ fn in_words(findings: &[Finding]) -> String {
             Verdict::Fail => Colour::Red,
         };
         let verdict = paint_if(print::is_coloured(), colour, &format!("{:<4}", finding.verdict.as_str()));
-        text.push_str(&format!("{verdict}  {:<12} {}\n", finding.name, print::one_line(&finding.message)));
+        let message = print::lines(&finding.message).trim_end().replace('\n', "\n                   ");
+        text.push_str(&format!("{verdict}  {:<12} {message}\n", finding.name));
         if let Some(mend) = &finding.mend {
             text.push_str(&format!("                   mend: {mend}\n"));
         }
@@ -165,7 +174,11 @@ fn file_system(folder: &Path) -> Finding {
     let kind = match statfs(folder) {
         Ok(facts) => facts.filesystem_type(),
         Err(e) => {
-            return warn("file_system", format!("cannot look at {}: {e}", folder.display()), "check the path");
+            return warn(
+                "file_system",
+                format!("cannot look at {}: {e}", folder.display()),
+                "check the path",
+            );
         }
     };
     let is_network = [statfs::NFS_SUPER_MAGIC, statfs::SMB_SUPER_MAGIC, statfs::CODA_SUPER_MAGIC]
@@ -252,14 +265,20 @@ async fn agents(place: &Place, store: &Store) -> Result<Finding> {
     let known = store.read(Agents::default()).await?;
     let seen =
         |name: &str| known.iter().any(|view| view.agent.name == name && view.agent.heartbeat_at.is_some());
-    let unseen: Vec<String> =
-        place.config.agents().into_iter().map(|(name, _)| name).filter(|name| !seen(name)).collect();
-    if !unseen.is_empty() {
-        return Ok(warn(
-            "agents",
-            format!("configured but never seen: {}", unseen.join(", ")),
-            "start them with `quorate up`",
-        ));
+    let configured = place.config.agents();
+    let unseen: Vec<_> = configured.iter().filter(|(name, _)| !seen(name)).collect();
+    if let Some((first, table)) = unseen.first() {
+        let names: Vec<&str> = unseen.iter().map(|(name, _)| name.as_str()).collect();
+        let mend = match table.driver {
+            Driver::Command => "start them with `quorate up`".to_owned(),
+            Driver::External | Driver::Human => {
+                format!("`{first}` takes its work with `quorate task next --agent {first}`")
+            }
+            other => {
+                format!("this quorate does not run driver `{}`: make `{first}` external", other.as_str())
+            }
+        };
+        return Ok(warn("agents", format!("configured but never seen: {}", names.join(", ")), mend));
     }
     let failed: Vec<&str> = known
         .iter()

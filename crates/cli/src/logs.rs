@@ -113,9 +113,36 @@ fn file_here(place: &Place, attempt: &Attempt) -> Result<PathBuf, String> {
     };
     match (&attempt.host, quorate_process::host()) {
         (Some(host), Ok(here)) if *host != here => Err(format!("the output is kept on host {host} in {log}")),
-        _ => Ok(place.folder.join(log)),
+        _ => Ok(here_or_archived(place, log)),
     }
 }
+
+/// Returns the file, or where `down --archive-logs` has put it.
+fn here_or_archived(place: &Place, log: &str) -> PathBuf {
+    let file = place.folder.join(log);
+    let Some(name) = file.file_name().filter(|_| !file.exists()) else { return file };
+    let archives = std::fs::read_dir(place.state_folder().join(ARCHIVE)).into_iter().flatten().flatten();
+    let mut found = archives.map(|archive| archive.path().join(name)).filter(|archived| archived.exists());
+    found.next().unwrap_or(file)
+}
+
+/// Moves all kept output into a new folder of the archive; answers with that folder, or `None` if there was none.
+pub(crate) fn archive(place: &Place, stamp: &str) -> Result<Option<PathBuf>> {
+    let logs = place.state_folder().join("logs");
+    if !logs.is_dir() {
+        return Ok(None);
+    }
+    let target = place.state_folder().join(ARCHIVE).join(stamp);
+    let cannot = |e: std::io::Error| {
+        Error::failed(format!("cannot move {} to {}: {e}", logs.display(), target.display()))
+    };
+    std::fs::create_dir_all(place.state_folder().join(ARCHIVE)).map_err(cannot)?;
+    std::fs::rename(&logs, &target).map_err(cannot)?;
+    Ok(Some(target))
+}
+
+/// The folder of archived output, below the folder of state.
+const ARCHIVE: &str = "archive";
 
 /// Writes output as it is; on a terminal without what would steer it, colours excepted.
 fn show(bytes: &[u8]) {

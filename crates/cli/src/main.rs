@@ -62,7 +62,11 @@ fn obey(cli: Cli) -> Result<u8> {
 fn runtime_for(command: &Command) -> Result<Runtime> {
     let supervises = matches!(
         command,
-        Command::Run(_) | Command::Up(_) | Command::Demo(_) | Command::Agent(Agent::Run(_)) | Command::Runs(Runs::Resume(_))
+        Command::Run(_)
+            | Command::Up(_)
+            | Command::Demo(_)
+            | Command::Agent(Agent::Run(_))
+            | Command::Runs(Runs::Resume(_))
     );
     let mut builder = if supervises { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     builder.enable_all().build().map_err(|e| Error::failed(format!("cannot start the runtime: {e}")))
@@ -76,7 +80,10 @@ async fn dispatch(command: Command, json: bool) -> Result<u8> {
         Command::Init(args) => init::init(&args, json),
         Command::FakeAgent => demo::fake_agent(),
         command => {
-            let place = Place::find()?;
+            let place = match (Place::find(), &command) {
+                (Err(error), Command::Doctor) => return Ok(doctor::broken(&error, json)),
+                (found, _) => found?,
+            };
             let outcome = at(place.clone(), command, json).await;
             place.close().await;
             outcome

@@ -130,7 +130,7 @@ fn attempts<'a>(story: &'a RunStory, task: &Task) -> impl DoubleEndedIterator<It
 /// A completed task whose result says `{"skipped": "why"}` did its work by finding that there was none to do.
 fn outcome(task: &Task) -> String {
     match skipped(task) {
-        Some(why) => format!("skipped: {why}"),
+        Some(_) => "skipped".into(),
         None => task.state.to_string(),
     }
 }
@@ -156,30 +156,50 @@ fn trouble(text: &mut String, task: &Task, story: &RunStory) {
 }
 
 fn results(text: &mut String, story: &RunStory) {
-    let with_result: Vec<&Task> = story.tasks.iter().filter(|task| task.result.is_some()).collect();
+    let skipped: Vec<(&Task, String)> = story.tasks.iter().filter_map(|t| Some((t, skipped(t)?))).collect();
+    if !skipped.is_empty() {
+        let _ = writeln!(text, "## Skipped\n");
+        for (task, why) in &skipped {
+            let _ = writeln!(text, "- **{}**: {why}", name(task));
+        }
+        text.push('\n');
+    }
+    let with_result: Vec<(&Task, String)> = story
+        .tasks
+        .iter()
+        .filter(|task| !skipped.iter().any(|(other, _)| other.id == task.id))
+        .filter_map(|task| Some((task, result(task)?)))
+        .collect();
     if with_result.is_empty() {
         return;
     }
     let _ = writeln!(text, "## Results\n");
-    for task in with_result {
-        let result = task.result.as_deref().unwrap_or_default();
-        let shown = if result.len() > RESULT_SHOWN { "see report.json" } else { result };
-        let _ = writeln!(
-            text,
-            "- **{}**: `{}`",
-            task.key.as_deref().unwrap_or(&task.title),
-            shown.replace('`', "'")
-        );
+    for (task, shown) in with_result {
+        let _ = writeln!(text, "- **{}**: {shown}", name(task));
     }
     text.push('\n');
 }
 
+fn name(task: &Task) -> &str {
+    task.key.as_deref().unwrap_or(&task.title)
+}
+
+/// A result in one line: its `summary` if it has one, else the JSON if it is short.
+fn result(task: &Task) -> Option<String> {
+    let text = task.result.as_deref()?;
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    match value.get("summary").and_then(Value::as_str) {
+        Some(summary) => Some(summary.to_owned()),
+        None if text.len() > RESULT_SHOWN => Some("see report.json".into()),
+        None => Some(format!("`{}`", text.replace('`', "'"))),
+    }
+}
+
+/// Tells of attempts that did not succeed where a later one was made; a single failure is told with its task.
 fn retried(text: &mut String, story: &RunStory) {
-    let failed: Vec<&Attempt> = story
-        .attempts
-        .iter()
-        .filter(|a| a.outcome.as_deref().is_some_and(|outcome| outcome != "completed"))
-        .collect();
+    let lost = |a: &&Attempt| a.outcome.as_deref().is_some_and(|outcome| outcome != "completed");
+    let again = |a: &&Attempt| story.tasks.iter().any(|task| task.id == a.task && task.attempt > 1);
+    let failed: Vec<&Attempt> = story.attempts.iter().filter(lost).filter(again).collect();
     if failed.is_empty() {
         return;
     }
@@ -188,7 +208,7 @@ fn retried(text: &mut String, story: &RunStory) {
         let name =
             story.tasks.iter().find(|task| task.id == attempt.task).map(Task::named).unwrap_or_default();
         let reason = attempt.reason.as_deref().unwrap_or("");
-        let outcome = attempt.outcome.as_deref().unwrap_or_default();
+        let outcome = attempt.outcome.as_deref().unwrap_or_default().replace('_', " ");
         let _ = writeln!(
             text,
             "- task {name}, attempt {} by {}: {outcome}: {reason}",

@@ -38,6 +38,7 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
         check_team(&plan, &members, &place.config)?;
     }
     let store = place.open_for_node(NODE_CONNECTIONS).await?;
+    let since = latest(&store).await?;
     let source = is_file(&args.plan).then(|| args.plan.clone());
     let tasks = plan.tasks.iter().map(|task| new_task(task, &place.config)).collect();
     let start = Start { goal: plan.goal.clone(), source, detached: args.detach, tasks };
@@ -46,15 +47,16 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
         say_stored(id, json);
         return Ok(0);
     }
-    work(place, store, id, members, json).await
+    work(place, store, (id, since), members, json).await
 }
 
 /// Goes on with a run: what failed or was cancelled is tried anew.
 pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: bool) -> Result<u8> {
     let store = place.open_for_node(NODE_CONNECTIONS).await?;
+    let since = latest(&store).await?;
     store.write(Resume { id }).await?;
     let members = team(&place.config, at_most(agents));
-    work(place, store, id, members, json).await
+    work(place, store, (id, since), members, json).await
 }
 
 fn say_stored(id: RunId, json: bool) {
@@ -134,12 +136,36 @@ fn check_team(plan: &Plan, members: &[Member], config: &Config) -> Result<()> {
     let Some(task) = hopeless else { return Ok(()) };
     let wanted = match (&task.agent, &task.capability, &task.run) {
         (Some(agent), ..) => format!("it is for agent `{agent}`, which no node runs here"),
-        (None, Some(capability), _) => format!("it wants capability `{capability}`, which no agent has"),
+        (None, Some(capability), _) => {
+            format!("it wants capability `{capability}`, which no agent has that a node runs here")
+        }
         (None, None, None) => "it has a `prompt` and no `run`, and no agent here takes words".into(),
         (None, None, Some(_)) => "there are no agents".into(),
     };
-    Err(Error::invalid(format!("no agent could take task `{}`: {wanted}", task.key))
-        .hint("add an [agents.NAME] table to quorate.toml, or store the run for others with --detach"))
+    let hint = match not_run_here(task, config) {
+        Some((agent, driver)) => {
+            format!(
+                "agent `{agent}` could, but this quorate does not run driver `{}`: let it pull its work with `quorate task next` (driver \"external\")",
+                driver.as_str()
+            )
+        }
+        None => {
+            "add an [agents.NAME] table to quorate.toml, or store the run for others with --detach".into()
+        }
+    };
+    Err(Error::invalid(format!("no agent could take task `{}`: {wanted}", task.key)).hint(hint))
+}
+
+/// Returns the configured agent that could take a task if its driver were run here.
+fn not_run_here(task: &PlanTask, config: &Config) -> Option<(String, Driver)> {
+    let agents = config
+        .agents()
+        .into_iter()
+        .filter(|(_, table)| !matches!(table.driver, Driver::Command | Driver::External | Driver::Human));
+    agents
+        .into_iter()
+        .find(|(name, table)| can(name, Some(&table.capabilities), false, task))
+        .map(|(name, table)| (name, table.driver))
 }
 
 fn member_can(member: &Member, task: &PlanTask) -> bool {
@@ -167,7 +193,20 @@ enum End {
     Interrupted,
 }
 
-async fn work(place: Place, store: Store, id: RunId, members: Vec<Member>, json: bool) -> Result<u8> {
+/// Returns the end of the log as it is now.
+pub(crate) async fn latest(store: &Store) -> Result<Seq> {
+    let nothing = Filter { kind: Some("none".into()), ..Filter::default() };
+    Ok(store.read(After { seq: None, filter: nothing, limit: 1 }).await?.seen)
+}
+
+/// Works at a run, showing what has happened since a place in the log.
+async fn work(
+    place: Place,
+    store: Store,
+    (id, since): (RunId, Seq),
+    members: Vec<Member>,
+    json: bool,
+) -> Result<u8> {
     let signals = Signals::new()?;
     let story = store.read(RunShow { id }).await?;
     let mut screen = Screen::new(&story.tasks, json);
@@ -190,7 +229,7 @@ async fn work(place: Place, store: Store, id: RunId, members: Vec<Member>, json:
         },
     )
     .await?;
-    let end = watch(&store, id, &mut node, signals, &mut screen).await;
+    let end = watch(&store, (id, since), &mut node, signals, &mut screen).await;
     node.stopper().stop(Level::Finish);
     node.wait().await;
     screen.close();
@@ -213,15 +252,14 @@ fn exit_code(end: &End) -> u8 {
 /// Shows what happens until the run is over, or a person wants it to stop.
 async fn watch(
     store: &Store,
-    id: RunId,
+    (id, mut seen): (RunId, Seq),
     node: &mut Node,
     mut signals: Signals,
     screen: &mut Screen,
 ) -> Result<End> {
     let mut changes = store.changes();
-    let mut seen = None;
     loop {
-        seen = Some(show_new(store, id, seen, screen).await?);
+        seen = show_new(store, id, seen, screen).await?;
         if let Some(end) = is_over(store, id).await? {
             show_new(store, id, seen, screen).await?;
             return Ok(end);
@@ -246,14 +284,14 @@ async fn watch(
 async fn finish(
     store: &Store,
     id: RunId,
-    mut seen: Option<Seq>,
+    mut seen: Seq,
     node: &Node,
     mut signals: Signals,
     screen: &mut Screen,
 ) -> Result<End> {
     let mut changes = store.changes();
     loop {
-        seen = Some(show_new(store, id, seen, screen).await?);
+        seen = show_new(store, id, seen, screen).await?;
         if store.read(Pulse { id, node: Some(node.id().to_string()) }).await?.running == 0 {
             return Ok(End::Interrupted);
         }
@@ -267,13 +305,13 @@ async fn finish(
     }
 }
 
-async fn show_new(store: &Store, id: RunId, seen: Option<Seq>, screen: &mut Screen) -> Result<Seq> {
+async fn show_new(store: &Store, id: RunId, seen: Seq, screen: &mut Screen) -> Result<Seq> {
     let mut after = seen;
     loop {
         let filter = Filter { run: Some(id), ..Filter::default() };
-        let page = store.read(After { seq: after, filter, limit: PAGE_MAX }).await?;
+        let page = store.read(After { seq: Some(after), filter, limit: PAGE_MAX }).await?;
         page.events.iter().for_each(|event| screen.show(event));
-        after = Some(page.seen);
+        after = page.seen;
         if (page.events.len() as i64) < PAGE_MAX {
             return Ok(page.seen);
         }

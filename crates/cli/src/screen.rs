@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// The widest name of a task that is shown whole.
 const NAME_WIDTH: usize = 16;
+/// The widest word of progress that is shown whole beside a bar.
+const SAID_WIDTH: usize = 26;
 /// Bars shown at once; further running tasks are only counted.
 const BARS_MAX: usize = 16;
 
@@ -96,7 +98,7 @@ impl Screen {
         match &mut self.view {
             View::Bars { all, total, bars } if bars.len() < BARS_MAX => {
                 let bar = all.insert_before(total, ProgressBar::new(100));
-                bar.set_style(style("  {spinner:.cyan} {prefix} {bar:20.cyan/blue} {msg} {elapsed:.dim}"));
+                bar.set_style(style("  {spinner:.cyan} {prefix} {bar:20.cyan/blue} {msg}  {elapsed:.dim}"));
                 bar.enable_steady_tick(Duration::from_millis(120));
                 bar.set_prefix(name);
                 bar.set_message(agent);
@@ -116,7 +118,7 @@ impl Screen {
             View::Bars { bars, .. } => {
                 if let Some(bar) = bars.get(&task) {
                     bar.set_position(percent);
-                    bar.set_message(said.chars().take(30).collect::<String>());
+                    bar.set_message(cut(said, SAID_WIDTH));
                 }
             }
             View::Lines if !said.is_empty() => {
@@ -160,11 +162,9 @@ impl Screen {
     fn note(&self, task: TaskId, event: &Logged) {
         let word = event.kind.split_once('.').map_or("", |(_, verb)| verb);
         let word = word.replace("lease_expired", "lapsed").replace("verify_failed", "unproven");
-        self.say(&painted(
-            &format!("  {word:<9}  {}  {}", self.padded(task), event.message),
-            "note",
-            &self.view,
-        ));
+        // The moment at which a claim ends is in the log; here it would only push the words off the line.
+        let said = event.message.split(" until 2").next().unwrap_or_default();
+        self.say(&painted(&format!("  {word:<9}  {}  {said}", self.padded(task)), "note", &self.view));
     }
 
     fn drop_bar(&mut self, task: TaskId) {
@@ -220,8 +220,12 @@ fn after_colon(message: &str) -> &str {
 
 fn short_name(task: &Task) -> String {
     let name = task.key.clone().unwrap_or_else(|| task.title.clone());
-    match name.chars().count() > NAME_WIDTH {
-        true => name.chars().take(NAME_WIDTH - 1).chain(['…']).collect(),
-        false => name,
+    cut(&name, NAME_WIDTH)
+}
+
+fn cut(text: &str, width: usize) -> String {
+    match text.chars().count() > width {
+        true => text.chars().take(width - 1).chain(['…']).collect(),
+        false => text.to_owned(),
     }
 }

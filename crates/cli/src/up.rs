@@ -5,7 +5,7 @@
 use crate::args;
 use crate::place::Place;
 use crate::print;
-use crate::run::{NODE_CONNECTIONS, at_most, keep_report};
+use crate::run::{NODE_CONNECTIONS, at_most, keep_report, latest};
 use crate::signals::Signals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -123,11 +123,6 @@ async fn serve(
     Ok(0)
 }
 
-async fn latest(store: &Store) -> Result<Seq> {
-    let filter = Filter { kind: Some("none".into()), ..Filter::default() };
-    Ok(store.read(After { seq: None, filter, limit: 1 }).await?.seen)
-}
-
 /// Writes the reports of detached runs that have ended: whoever began them is not there to do it.
 async fn keep_reports(place: &Place, store: &Store, events: &[Logged]) -> Result<()> {
     let ended = events.iter().filter(|event| event.kind == "run.finished").filter_map(|event| event.run);
@@ -160,7 +155,7 @@ async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result
 }
 
 /// Ends the nodes of this ledger on this host, in order.
-pub(crate) async fn down(place: Place, _args: &args::Down, json: bool) -> Result<u8> {
+pub(crate) async fn down(place: Place, args: &args::Down, json: bool) -> Result<u8> {
     let store = place.open().await?;
     let nodes = quorate_runtime::running_here(&store).await?;
     if nodes.is_empty() {
@@ -178,9 +173,17 @@ pub(crate) async fn down(place: Place, _args: &args::Down, json: bool) -> Result
         return Err(Error::failed(format!("a node did not end within {} s", DOWN_WAIT.as_secs()))
             .hint("quorate status shows what it does"));
     }
+    let stamp = quorate_service::time::rfc3339(crate::clock::now_ms()).replace(':', "");
+    let archive = if args.archive_logs { crate::logs::archive(&place, &stamp)? } else { None };
     let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
-    let words = || format!("stopped {} node(s): {ids:?}", ids.len());
-    print::answer(json, || serde_json::json!({ "stopped": ids }), words);
+    let words = || match &archive {
+        Some(folder) => {
+            format!("stopped {} node(s): {ids:?}; output moved to {}", ids.len(), folder.display())
+        }
+        None => format!("stopped {} node(s): {ids:?}", ids.len()),
+    };
+    let value = || serde_json::json!({ "stopped": ids, "archive": archive.as_ref().map(|f| f.display().to_string()) });
+    print::answer(json, value, words);
     Ok(0)
 }
 

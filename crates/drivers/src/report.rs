@@ -56,6 +56,9 @@ fn in_words(exit: &Exit) -> String {
     if exit.kind == ExitKind::TimedOut {
         words = format!("{words} after {} ms", exit.duration_ms);
     }
+    if let (ExitKind::Exited(_), Some(last)) = (&exit.kind, last_words(&exit.tail)) {
+        words = format!("{words}: {last}");
+    }
     if exit.out_of_memory {
         words.push_str(", at its memory limit");
     }
@@ -63,6 +66,16 @@ fn in_words(exit: &Exit) -> String {
         words = format!("{words}; {} processes could not be ended", exit.survivors);
     }
     words
+}
+
+/// The longest last line that is told as the reason, in characters.
+const LAST_WORDS_MAX: usize = 160;
+
+/// The last line of output: programs end with why they failed.
+fn last_words(tail: &str) -> Option<String> {
+    let line = tail.lines().rev().map(str::trim).find(|line| !line.is_empty())?;
+    let cut: String = line.chars().take(LAST_WORDS_MAX).collect();
+    Some(if cut.len() < line.len() { format!("{cut}…") } else { cut })
 }
 
 #[cfg(test)]
@@ -95,6 +108,18 @@ mod tests {
             Report::TimedOut { reason: "was stopped at its timeout after 1500 ms".into() },
         );
         check(ExitKind::Stopped("x".into()), Report::Stopped { reason: "x".into() });
+    }
+
+    #[test]
+    fn the_last_line_of_output_tells_why_it_failed() {
+        let failed = Exit { tail: "compiling\nerror: no such file\n\n".into(), ..exit(ExitKind::Exited(1)) };
+        assert_eq!(
+            report(&failed),
+            Report::Failed { reason: "exited with code 1: error: no such file".into() }
+        );
+        let long = Exit { tail: "x".repeat(500), ..exit(ExitKind::Exited(1)) };
+        let Report::Failed { reason } = report(&long) else { panic!("it failed") };
+        assert!(reason.ends_with("x…") && reason.chars().count() < 200, "{reason}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The variables of our own environment that a child gets; a name that ends in `*` stands for all that begin so.
 /// Everything else it gets is in [`Command::env`] and [`Command::marker`].
-pub const INHERITED: [&str; 14] = [
+pub const INHERITED: [&str; 20] = [
     "PATH",
     "HOME",
     "USER",
@@ -28,6 +28,12 @@ pub const INHERITED: [&str; 14] = [
     "RUSTUP_HOME",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// A child to be started with [`Command::spawn`].

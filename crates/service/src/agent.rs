@@ -124,7 +124,10 @@ impl Write for Add {
     async fn apply(&self, tx: &mut Tx) -> Result<()> {
         let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
         let known = find(tx, &self.name).await?;
-        if known.as_ref().is_some_and(|a| !a.removed && a.driver == self.driver && a.capabilities == self.capabilities) {
+        if known
+            .as_ref()
+            .is_some_and(|a| !a.removed && a.driver == self.driver && a.capabilities == self.capabilities)
+        {
             return Ok(());
         }
         tx.later(
@@ -163,7 +166,11 @@ impl Write for Seen {
             }
             _ if self.strict => {
                 let error = unknown(tx, &self.name).await?;
-                Err(Error { kind: Kind::Refused, message: format!("{}, and strict_agents is set", error.message), ..error })
+                Err(Error {
+                    kind: Kind::Refused,
+                    message: format!("{}, and strict_agents is set", error.message),
+                    ..error
+                })
             }
             _ => {
                 let sql = concat!(
@@ -219,13 +226,18 @@ impl Write for Begin {
                       term = agents.term + 1, lease_until = excluded.lease_until, heartbeat_at = excluded.heartbeat_at
                    where agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node
                    returning term";
-        let args = args![&self.name, &self.driver, capabilities, &self.node, &self.host, self.pid, self.lease_ms];
+        let args =
+            args![&self.name, &self.driver, capabilities, &self.node, &self.host, self.pid, self.lease_ms];
         let Some(term) = tx.one(sql, args, |row| row.int("term")).await? else {
             return Err(Error::new(Kind::Conflict, format!("agent `{}` has a session elsewhere", self.name))
                 .hint(format!("`quorate agent show {}` tells where", self.name)));
         };
         let data = serde_json::json!({ "node": self.node, "host": self.host, "pid": self.pid, "term": term });
-        tx.record(Event::new(EventKind::AgentStarted, format!("{} started", self.name)).agent(&self.name).data(data));
+        tx.record(
+            Event::new(EventKind::AgentStarted, format!("{} started", self.name))
+                .agent(&self.name)
+                .data(data),
+        );
         Ok(Term(term))
     }
 }
@@ -247,7 +259,9 @@ impl Write for End {
                           state = case when state = 'failed' then state else 'idle' end
                     where name = $1 and node = $2";
         if tx.run(sql, args![&self.name, &self.node]).await? > 0 {
-            tx.record(Event::new(EventKind::AgentStopped, format!("{} stopped", self.name)).agent(&self.name));
+            tx.record(
+                Event::new(EventKind::AgentStopped, format!("{} stopped", self.name)).agent(&self.name),
+            );
             release_of_agent(tx, &self.name).await?;
         }
         Ok(())
@@ -288,8 +302,12 @@ impl Write for Crash {
         // One task that always kills its agent is the task's fault: its attempts bound it, not the agent's brake.
         let counts = self.spawn || last != self.task.0;
         if counts && agent.respawns >= self.max_respawns {
-            let reason = format!("{} (respawned {} times without completing a task)", self.reason, agent.respawns);
-            tx.later("update agents set state = 'failed', reason = $2 where name = $1", args![&self.name, &reason]);
+            let reason =
+                format!("{} (respawned {} times without completing a task)", self.reason, agent.respawns);
+            tx.later(
+                "update agents set state = 'failed', reason = $2 where name = $1",
+                args![&self.name, &reason],
+            );
             let event = Event::new(EventKind::AgentFailed, format!("{} failed: {reason}", self.name));
             tx.record(event.agent(&self.name).task(self.task));
             release_of_agent(tx, &self.name).await?;
@@ -300,7 +318,8 @@ impl Write for Crash {
             "update agents set respawns = $2, last_crash = $3, reason = $4 where name = $1",
             args![&self.name, respawns, self.task, &self.reason],
         );
-        let event = Event::new(EventKind::AgentRespawned, format!("{} respawned: {}", self.name, self.reason));
+        let event =
+            Event::new(EventKind::AgentRespawned, format!("{} respawned: {}", self.name, self.reason));
         tx.record(event.agent(&self.name).task(self.task).data(serde_json::json!({ "respawns": respawns })));
         Ok(AfterCrash::Respawned(respawns))
     }
@@ -372,8 +391,16 @@ async fn kill(tx: &mut Tx, name: &str) -> Result<()> {
 
 async fn running(tx: &mut Tx, name: &str) -> Result<Vec<Task>> {
     let sql = Sql::Each {
-        lite: concat!("select ", task::columns!(), " from tasks where owner = $1 and state = 'running' order by id"),
-        pg: concat!("select ", task::columns!(), " from tasks where owner = $1 and state = 'running' order by id for update"),
+        lite: concat!(
+            "select ",
+            task::columns!(),
+            " from tasks where owner = $1 and state = 'running' order by id"
+        ),
+        pg: concat!(
+            "select ",
+            task::columns!(),
+            " from tasks where owner = $1 and state = 'running' order by id for update"
+        ),
     };
     tx.all(sql, args![name], Task::from_row).await
 }
@@ -383,6 +410,9 @@ async fn remove(tx: &mut Tx, agent: &Agent) -> Result<()> {
         return Err(Error::new(Kind::Conflict, format!("agent `{}` has a task", agent.name))
             .hint(format!("quorate agent kill {}, then remove it", agent.name)));
     }
-    tx.later("update agents set removed = 1, lease_until = null, node = null where name = $1", args![&agent.name]);
+    tx.later(
+        "update agents set removed = 1, lease_until = null, node = null where name = $1",
+        args![&agent.name],
+    );
     release_of_agent(tx, &agent.name).await
 }

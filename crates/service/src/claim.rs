@@ -124,7 +124,8 @@ impl Refused {
         match self {
             Refused::Held { wanted, by } => {
                 let task = by.task.map_or(String::new(), |task| format!(" for task {task}"));
-                let name = if *wanted == by.resource { String::new() } else { format!(" (as {})", by.resource) };
+                let name =
+                    if *wanted == by.resource { String::new() } else { format!(" (as {})", by.resource) };
                 let until = crate::time::rfc3339(by.expires_at);
                 format!("{wanted}, held{name} by {}{task} until {until}", by.agent)
             }
@@ -168,7 +169,9 @@ impl Ground {
         let sql = concat!("select ", columns!(), " from claims c where ", live!(), " order by c.id");
         let live = tx.all(sql, &[], Claim::from_row).await?;
         let live = live.into_iter().map(|claim| Ok((Resource::from_stored(&claim.resource)?, claim)));
-        let live = live.map(|pair: Result<_>| pair.map(|(resource, claim)| (claim, resource))).collect::<Result<_>>()?;
+        let live = live
+            .map(|pair: Result<_>| pair.map(|(resource, claim)| (claim, resource)))
+            .collect::<Result<_>>()?;
         let mut waiting = queue(tx).await?;
         waiting.extend(impatient(tx).await?);
         Ok(Ground { live, waiting })
@@ -188,10 +191,13 @@ impl Ground {
     }
 
     fn behind_another(&self, wish: &Wish<'_>, wanted: &[Resource]) -> Option<Refused> {
-        self.waiting.iter().filter(|waiter| waiter.is_before(wish) && !self.waits_for(waiter, wish.agent)).find_map(|waiter| {
-            let resource = wanted.iter().find(|r| waiter.wants(r, wish.mode))?;
-            Some(Refused::Behind { wanted: resource.to_string(), who: waiter.who.clone() })
-        })
+        self.waiting
+            .iter()
+            .filter(|waiter| waiter.is_before(wish) && !self.waits_for(waiter, wish.agent))
+            .find_map(|waiter| {
+                let resource = wanted.iter().find(|r| waiter.wants(r, wish.mode))?;
+                Some(Refused::Behind { wanted: resource.to_string(), who: waiter.who.clone() })
+            })
     }
 
     /// Returns whether the waiter waits for something that `agent` holds: to be kept out by him would be a circle.
@@ -212,7 +218,10 @@ impl Ground {
         let mut taken = Vec::with_capacity(wish.resources.len());
         for resource in read_names(wish.resources)? {
             let own = self.live.iter().map(|(claim, _)| claim).find(|c| {
-                c.agent == wish.agent && c.resource == resource.as_str() && c.mode == wish.mode && c.task == wish.task
+                c.agent == wish.agent
+                    && c.resource == resource.as_str()
+                    && c.mode == wish.mode
+                    && c.task == wish.task
             });
             taken.push(match own {
                 Some(claim) => renew(tx, claim, wish.ttl_ms).await?,
@@ -391,10 +400,15 @@ impl Write for Take {
 impl Take {
     fn check(&self) -> Result<()> {
         if self.resources.is_empty() || self.resources.len() > RESOURCES_MAX {
-            return Err(Error::invalid(format!("{} resources at once: at least 1, at most {RESOURCES_MAX}", self.resources.len())));
+            return Err(Error::invalid(format!(
+                "{} resources at once: at least 1, at most {RESOURCES_MAX}",
+                self.resources.len()
+            )));
         }
         if self.ttl_ms <= 0 {
-            return Err(Error::invalid("a claim is held for some time: its ttl is above zero").hint("--ttl 15m"));
+            return Err(
+                Error::invalid("a claim is held for some time: its ttl is above zero").hint("--ttl 15m")
+            );
         }
         Ok(())
     }
@@ -407,9 +421,15 @@ impl Take {
         }
         if task.owner.as_ref() != Some(&self.agent) {
             let owner = task.owner.as_deref().unwrap_or("nobody");
-            let message = format!("claim by {} refused: task {} is held by {owner}", self.agent, task.named());
-            let event = Event::new(EventKind::WriteRefused, message.clone()).agent(&self.agent).task(id).run(task.run_id);
-            return Err(Error::new(Kind::Conflict, message).hint("claim without --task, or as its owner").event(event));
+            let message =
+                format!("claim by {} refused: task {} is held by {owner}", self.agent, task.named());
+            let event = Event::new(EventKind::WriteRefused, message.clone())
+                .agent(&self.agent)
+                .task(id)
+                .run(task.run_id);
+            return Err(Error::new(Kind::Conflict, message)
+                .hint("claim without --task, or as its owner")
+                .event(event));
         }
         Ok(())
     }
@@ -446,7 +466,9 @@ impl Take {
         let resources = serde_json::Value::from(self.resources.as_slice()).to_string();
         let sql = "insert into claim_waits (resources, agent, mode, since, seen_at, deadline)
                    values ($1, $2, $3, now_ms(), now_ms(), now_ms() + $4) returning id";
-        let place = tx.one(sql, args![resources, &self.agent, self.mode.as_str(), wait_ms], |row| row.int("id")).await?;
+        let place = tx
+            .one(sql, args![resources, &self.agent, self.mode.as_str(), wait_ms], |row| row.int("id"))
+            .await?;
         Ok(place.expect("an insert returns its row"))
     }
 
@@ -500,7 +522,13 @@ impl Write for Release {
         let mut released = Vec::new();
         let resources: BTreeSet<&String> = self.resources.iter().collect();
         for resource in resources {
-            let sql = concat!("select ", columns!(), " from claims c where c.resource = $1 and ", live!(), " order by c.id");
+            let sql = concat!(
+                "select ",
+                columns!(),
+                " from claims c where c.resource = $1 and ",
+                live!(),
+                " order by c.id"
+            );
             let live = tx.all(sql, args![resource], Claim::from_row).await?;
             released.extend(self.choose(resource, live)?);
         }
@@ -508,7 +536,9 @@ impl Write for Release {
             tx.later("delete from claims where id = $1", args![claim.term]);
             let message = match &self.by {
                 Releaser::Holder { agent, .. } => format!("{} released by {agent}", claim.resource),
-                Releaser::Force { reason } => format!("{} taken from {} by force: {reason}", claim.resource, claim.agent),
+                Releaser::Force { reason } => {
+                    format!("{} taken from {} by force: {reason}", claim.resource, claim.agent)
+                }
             };
             tx.record(claim.event(EventKind::ClaimReleased, message));
         }
@@ -522,11 +552,13 @@ impl Release {
         let Releaser::Holder { agent, term } = &self.by else {
             return if live.is_empty() { Err(not_held(resource)) } else { Ok(live) };
         };
-        let (own, others): (Vec<Claim>, Vec<Claim>) = live.into_iter().partition(|claim| claim.agent == *agent);
+        let (own, others): (Vec<Claim>, Vec<Claim>) =
+            live.into_iter().partition(|claim| claim.agent == *agent);
         match (own.is_empty(), term) {
             (false, None) => Ok(own),
             (false, Some(term)) => {
-                let (named, rest): (Vec<Claim>, Vec<Claim>) = own.into_iter().partition(|claim| claim.term == *term);
+                let (named, rest): (Vec<Claim>, Vec<Claim>) =
+                    own.into_iter().partition(|claim| claim.term == *term);
                 if named.is_empty() { Err(stale(resource, agent, *term, &rest[0])) } else { Ok(named) }
             }
             (true, Some(term)) if !others.is_empty() => Err(stale(resource, agent, *term, &others[0])),
@@ -537,7 +569,11 @@ impl Release {
                     format!("{resource} is held by {}, not by {agent}", claim.agent),
                 )
                 .hint("a person may end it with --force --reason \"…\"")
-                .event(refused_release(resource, agent, &format!("{} holds it", claim.agent)))),
+                .event(refused_release(
+                    resource,
+                    agent,
+                    &format!("{} holds it", claim.agent),
+                ))),
                 None => Err(not_held(resource)),
             },
         }

@@ -49,7 +49,8 @@ impl Write for Prune {
     async fn apply(&self, tx: &mut Tx) -> Result<Pruned> {
         let events = self.events(tx).await?;
         let attempts = tx.run(FORGET_OUTPUT, args![self.attempts_ms, PRUNE_MAX]).await?;
-        let nodes = tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
+        let nodes =
+            tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
         let more = events.max(attempts) as i64 >= PRUNE_MAX;
         Ok(Pruned { events, attempts, nodes, more })
     }
@@ -57,7 +58,9 @@ impl Write for Prune {
 
 impl Prune {
     async fn events(&self, tx: &mut Tx) -> Result<u64> {
-        let Some(last) = tx.one(LAST_OLD, args![PRUNE_MAX, self.events_ms], |row| row.opt_int("seq")).await?.flatten() else {
+        let Some(last) =
+            tx.one(LAST_OLD, args![PRUNE_MAX, self.events_ms], |row| row.opt_int("seq")).await?.flatten()
+        else {
             return Ok(0);
         };
         let removed = tx.run("delete from events where seq <= $1", args![last]).await?;
@@ -73,7 +76,8 @@ impl Prune {
 
 /// The end of what may go: the oldest events, up to the first that is young. Times may stand a little out of order,
 /// and what followers cannot see yet is left alone.
-const LAST_OLD: &str = "with oldest as (select seq, at from events where seq < log_head() order by seq limit $1)
+const LAST_OLD: &str =
+    "with oldest as (select seq, at from events where seq < log_head() order by seq limit $1)
     select max(seq) as seq from oldest
      where seq < coalesce((select min(seq) from oldest where at >= now_ms() - $2), 9223372036854775807)";
 const FORGET_OUTPUT: &str = "update attempts set tail = null where (task_id, number) in
@@ -132,12 +136,28 @@ impl Write for Check {
 /// Opens what has come due: waiting tasks and parked ones with a time.
 async fn due(tx: &mut Tx) -> Result<usize> {
     let waiting = Sql::Each {
-        lite: concat!("select ", columns!(), " from tasks where state = 'waiting' and unmet = 0 and due_at <= now_ms() order by due_at limit $1"),
-        pg: concat!("select ", columns!(), " from tasks where state = 'waiting' and unmet = 0 and due_at <= now_ms() order by due_at limit $1 for update skip locked"),
+        lite: concat!(
+            "select ",
+            columns!(),
+            " from tasks where state = 'waiting' and unmet = 0 and due_at <= now_ms() order by due_at limit $1"
+        ),
+        pg: concat!(
+            "select ",
+            columns!(),
+            " from tasks where state = 'waiting' and unmet = 0 and due_at <= now_ms() order by due_at limit $1 for update skip locked"
+        ),
     };
     let parked = Sql::Each {
-        lite: concat!("select ", columns!(), " from tasks where state = 'parked' and due_at <= now_ms() order by due_at limit $1"),
-        pg: concat!("select ", columns!(), " from tasks where state = 'parked' and due_at <= now_ms() order by due_at limit $1 for update skip locked"),
+        lite: concat!(
+            "select ",
+            columns!(),
+            " from tasks where state = 'parked' and due_at <= now_ms() order by due_at limit $1"
+        ),
+        pg: concat!(
+            "select ",
+            columns!(),
+            " from tasks where state = 'parked' and due_at <= now_ms() order by due_at limit $1 for update skip locked"
+        ),
     };
     let due = tx.all(waiting, args![BATCH], Task::from_row).await?;
     due.iter().for_each(|task| task::open(tx, task, "it is due"));
@@ -149,8 +169,16 @@ async fn due(tx: &mut Tx) -> Result<usize> {
 /// Ends the ownership of tasks whose lease has lapsed. A lapsed lease counts as an attempt, without backoff.
 async fn lapse(tx: &mut Tx) -> Result<usize> {
     let sql = Sql::Each {
-        lite: concat!("select ", columns!(), " from tasks where state in ('running', 'verifying') and lease_until < now_ms() order by lease_until limit $1"),
-        pg: concat!("select ", columns!(), " from tasks where state in ('running', 'verifying') and lease_until < now_ms() order by lease_until limit $1 for update skip locked"),
+        lite: concat!(
+            "select ",
+            columns!(),
+            " from tasks where state in ('running', 'verifying') and lease_until < now_ms() order by lease_until, id limit $1"
+        ),
+        pg: concat!(
+            "select ",
+            columns!(),
+            " from tasks where state in ('running', 'verifying') and lease_until < now_ms() order by lease_until, id limit $1 for update skip locked"
+        ),
     };
     let lapsed = tx.all(sql, args![BATCH], Task::from_row).await?;
     for task in &lapsed {
@@ -158,24 +186,35 @@ async fn lapse(tx: &mut Tx) -> Result<usize> {
         let message = format!("the lease of {owner} on task {} lapsed", task.named());
         tx.record(task.event(EventKind::TaskLeaseExpired, message));
         if task.state == TaskState::Verifying {
-            tx.later("update tasks set term = term + 1, lease_until = null, node = null where id = $1", args![task.id]);
+            tx.later(
+                "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
+                args![task.id],
+            );
             continue;
         }
         let reason = format!("lost: no sign of life from {owner} until its lease ended");
-        let failed =
-            Failed { failure: Failure::Lapsed, outcome: "lost", reason: &reason, tail: None, retry_after_ms: 0 };
+        let failed = Failed {
+            failure: Failure::Lapsed,
+            outcome: "lost",
+            reason: &reason,
+            tail: None,
+            retry_after_ms: 0,
+        };
         task::fail_attempt(tx, task, &failed).await?;
     }
     Ok(lapsed.len())
 }
 
 async fn stale_agents(tx: &mut Tx) -> Result<usize> {
-    let sql = "update agents set state = 'stale' where state in ('ready', 'blocked') and lease_until < now_ms()
+    let sql =
+        "update agents set state = 'stale' where state in ('ready', 'blocked') and lease_until < now_ms()
                returning name, node";
     let stale = tx.all(sql, &[], |row| Ok((row.text("name")?, row.opt_text("node")?))).await?;
     for (name, node) in &stale {
         let message = format!("no sign of life from {name} until its lease ended");
-        tx.record(Event::new(EventKind::AgentStale, message).agent(name).data(serde_json::json!({ "node": node })));
+        tx.record(
+            Event::new(EventKind::AgentStale, message).agent(name).data(serde_json::json!({ "node": node })),
+        );
         claim::release_of_agent(tx, name).await?;
     }
     Ok(stale.len())
@@ -189,7 +228,10 @@ async fn mark_stuck(tx: &mut Tx, stuck_after_ms: i64) -> Result<usize> {
     );
     let stuck = tx.all(sql, args![stuck_after_ms], Task::from_row).await?;
     for task in &stuck {
-        let message = format!("task {} shows no sign of life: no output, no progress, no work of the processor", task.named());
+        let message = format!(
+            "task {} shows no sign of life: no output, no progress, no work of the processor",
+            task.named()
+        );
         let silent = serde_json::json!({ "silent_since": task.active_at.map(crate::time::rfc3339) });
         tx.record(task.event(EventKind::TaskStuck, message).data(silent));
     }

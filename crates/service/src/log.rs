@@ -64,7 +64,10 @@ impl Line {
             return Err(Error::invalid("metadata is a JSON object").hint("--metadata '{\"key\": \"value\"}'"));
         }
         if self.message.len() > MESSAGE_MAX {
-            return Err(Error::invalid(format!("the message has {} bytes, more than {MESSAGE_MAX}", self.message.len())));
+            return Err(Error::invalid(format!(
+                "the message has {} bytes, more than {MESSAGE_MAX}",
+                self.message.len()
+            )));
         }
         Ok(())
     }
@@ -82,7 +85,8 @@ impl Line {
 
     fn resource(&self) -> Result<&String> {
         self.resource.as_ref().ok_or_else(|| {
-            Error::invalid(format!("action `{}` is about a resource", self.action)).hint("add --resource src/a.rs")
+            Error::invalid(format!("action `{}` is about a resource", self.action))
+                .hint("add --resource src/a.rs")
         })
     }
 
@@ -110,7 +114,9 @@ impl Line {
             return self.release(tx).await;
         }
         let sql = "select id, term from tasks where owner = $1 and state = 'running' order by id limit 1";
-        let held = tx.one(sql, args![&self.agent], |row| Ok((TaskId(row.int("id")?), Term(row.int("term")?)))).await?;
+        let held = tx
+            .one(sql, args![&self.agent], |row| Ok((TaskId(row.int("id")?), Term(row.int("term")?))))
+            .await?;
         let Some((id, term)) = held else {
             return Err(Error::new(Kind::Conflict, format!("{} has no task to complete", self.agent))
                 .hint("name what is complete with --resource, or take a task with `quorate task next`"));

@@ -27,7 +27,8 @@ pub enum MessageKind {
 
 impl MessageKind {
     /// Every kind.
-    pub const ALL: [MessageKind; 4] = [MessageKind::Note, MessageKind::Help, MessageKind::Handoff, MessageKind::Reply];
+    pub const ALL: [MessageKind; 4] =
+        [MessageKind::Note, MessageKind::Help, MessageKind::Handoff, MessageKind::Reply];
 
     /// Returns the stable name, as stored and printed.
     pub fn as_str(self) -> &'static str {
@@ -40,10 +41,9 @@ impl MessageKind {
     }
 
     fn parse(text: &str) -> Result<MessageKind> {
-        MessageKind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| Error::invalid(format!("`{text}` is no kind of message")).hint("note, help, handoff or reply"))
+        MessageKind::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| {
+            Error::invalid(format!("`{text}` is no kind of message")).hint("note, help, handoff or reply")
+        })
     }
 }
 
@@ -119,12 +119,16 @@ impl Write for Send {
 
     async fn apply(&self, tx: &mut Tx) -> Result<MessageId> {
         if self.text.len() > TEXT_MAX {
-            return Err(Error::invalid(format!("the text has {} bytes, more than {TEXT_MAX}", self.text.len()))
-                .hint("put it into a file and send its path"));
+            return Err(Error::invalid(format!(
+                "the text has {} bytes, more than {TEXT_MAX}",
+                self.text.len()
+            ))
+            .hint("put it into a file and send its path"));
         }
         agent::must_exist(tx, Some(&self.to)).await?;
         if let Some(id) = self.reply_to {
-            let found = tx.one("select id from messages where id = $1", args![id], |row| row.int("id")).await?;
+            let found =
+                tx.one("select id from messages where id = $1", args![id], |row| row.int("id")).await?;
             found.ok_or_else(|| Error::not_found(format!("no message {id} to reply to")))?;
         }
         let sql = "insert into messages (sender, recipient, kind, text, task_id, reply_to, created_at)
@@ -183,7 +187,9 @@ impl Read for Inbox {
             return Err(agent::unknown(tx, &self.agent).await?);
         }
         let sql = concat!(
-            "select ", message_columns!(), " from messages
+            "select ",
+            message_columns!(),
+            " from messages
               where recipient = $1 and ($2 = 1 or read_at is null) order by id desc limit $3"
         );
         let mut messages = tx.all(sql, args![&self.agent, self.all, INBOX_MAX], from_row).await?;

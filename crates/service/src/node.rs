@@ -69,7 +69,9 @@ impl Write for Begin {
         let args = args![self.kind, &self.host, self.pid, &self.pid_started, &self.folder, self.lease_ms];
         let id = tx.one(sql, args, |row| row.int("id")).await?.expect("an insert returns its row");
         let data = serde_json::json!({ "node": id, "kind": self.kind, "host": self.host, "pid": self.pid });
-        tx.record(Event::new(EventKind::NodeStarted, format!("node {id} started ({})", self.kind)).data(data));
+        tx.record(
+            Event::new(EventKind::NodeStarted, format!("node {id} started ({})", self.kind)).data(data),
+        );
         Ok(id)
     }
 }
@@ -111,8 +113,11 @@ impl Write for Lead {
 
     async fn apply(&self, tx: &mut Tx) -> Result<Option<Term>> {
         // A leader whose lease is still long writes nothing: leading costs nothing while nothing happens.
-        let sql = "select term from leaders where duty = $1 and node = $2 and lease_until > now_ms() + $3 * 2 / 3";
-        if let Some(term) = tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await? {
+        let sql =
+            "select term from leaders where duty = $1 and node = $2 and lease_until > now_ms() + $3 * 2 / 3";
+        if let Some(term) =
+            tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await?
+        {
             return Ok(Some(Term(term)));
         }
         let sql = "insert into leaders (duty, node, term, lease_until) values ($1, $2, 1, now_ms() + $3)
@@ -223,7 +228,11 @@ impl Write for Gone {
     type Answer = ();
 
     async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run("update attempts set pid = null where task_id = $1 and number = $2", args![self.task, self.attempt]).await?;
+        tx.run(
+            "update attempts set pid = null where task_id = $1 and number = $2",
+            args![self.task, self.attempt],
+        )
+        .await?;
         Ok(())
     }
 }

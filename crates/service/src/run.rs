@@ -153,7 +153,11 @@ async fn finish(tx: &mut Tx, run: &Run) -> Result<Run> {
     );
     let run = tx.one(sql, args![run.id, state, &reason], Run::from_row).await?.expect("its row is locked");
     let data = serde_json::json!({ "state": state, "completed": completed, "failed": failed, "cancelled": cancelled });
-    tx.record(Event::new(EventKind::RunFinished, format!("run {} {state}: {reason}", run.id)).run(Some(run.id)).data(data));
+    tx.record(
+        Event::new(EventKind::RunFinished, format!("run {} {state}: {reason}", run.id))
+            .run(Some(run.id))
+            .data(data),
+    );
     Ok(run)
 }
 
@@ -196,17 +200,32 @@ impl Write for Cancel {
             run_columns!()
         );
         let run = tx.one(sql, args![self.id, &self.reason], Run::from_row).await?.expect("its row is locked");
-        tx.record(Event::new(EventKind::RunCancelled, format!("run {} cancelled: {}", run.id, self.reason)).run(Some(run.id)));
+        tx.record(
+            Event::new(EventKind::RunCancelled, format!("run {} cancelled: {}", run.id, self.reason))
+                .run(Some(run.id)),
+        );
         let data = serde_json::json!({ "state": "cancelled" });
-        tx.record(Event::new(EventKind::RunFinished, format!("run {} cancelled", run.id)).run(Some(run.id)).data(data));
+        tx.record(
+            Event::new(EventKind::RunFinished, format!("run {} cancelled", run.id))
+                .run(Some(run.id))
+                .data(data),
+        );
         Ok(run)
     }
 }
 
 async fn open_tasks(tx: &mut Tx, id: RunId) -> Result<Vec<Task>> {
     let sql = Sql::Each {
-        lite: concat!("select ", columns!(), " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id"),
-        pg: concat!("select ", columns!(), " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id for update"),
+        lite: concat!(
+            "select ",
+            columns!(),
+            " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id"
+        ),
+        pg: concat!(
+            "select ",
+            columns!(),
+            " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id for update"
+        ),
     };
     tx.all(sql, args![id], Task::from_row).await
 }
@@ -224,8 +243,11 @@ impl Write for Resume {
     async fn apply(&self, tx: &mut Tx) -> Result<Run> {
         let run = lock(tx, self.id).await?;
         if run.state == "completed" {
-            return Err(Error::new(Kind::Conflict, format!("run {} is completed: nothing to resume", run.id))
-                .hint("begin a new one with `quorate run`"));
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("run {} is completed: nothing to resume", run.id),
+            )
+            .hint("begin a new one with `quorate run`"));
         }
         if !run.is_over() {
             return Ok(run);
@@ -243,20 +265,28 @@ impl Write for Resume {
 // Those cancelled because of a need follow that need by themselves.
 const ENDED_BY_THEMSELVES: Sql = Sql::Each {
     lite: concat!(
-        "select ", columns!(), " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null order by id"
+        "select ",
+        columns!(),
+        " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null order by id"
     ),
     pg: concat!(
-        "select ", columns!(), " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null
+        "select ",
+        columns!(),
+        " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null
           order by id for update"
     ),
 };
 
 /// Says that all that is left of a run needs tasks outside of it that did not complete.
 async fn hopeless(tx: &mut Tx, run: &Run) -> Result<Error> {
-    let sql = "select blocked_by as id from tasks where run_id = $1 and blocked_by is not null order by id limit 1";
+    let sql =
+        "select blocked_by as id from tasks where run_id = $1 and blocked_by is not null order by id limit 1";
     let need = tx.one(sql, args![run.id], |row| row.int("id")).await?.unwrap_or_default();
-    Ok(Error::new(Kind::Conflict, format!("nothing of run {} can go on: it needs task {need}, which did not complete", run.id))
-        .hint(format!("quorate task retry {need}: what needs it follows by itself")))
+    Ok(Error::new(
+        Kind::Conflict,
+        format!("nothing of run {} can go on: it needs task {need}, which did not complete", run.id),
+    )
+    .hint(format!("quorate task retry {need}: what needs it follows by itself")))
 }
 
 /// Notes where the report of a run was written.

@@ -196,7 +196,10 @@ pub(crate) fn refuse(task: &Task, term: Term, what: &str) -> Error {
     let message = format!("{what} of task {} refused: {why}", task.named());
     let data = serde_json::json!({ "write": what, "term": term.0, "current_term": task.term.0, "state": task.state.as_str() });
     Error::new(Kind::Stale, message.clone())
-        .hint(format!("the task has moved on; `quorate task show {}` tells how, `quorate task next` gives another", task.id))
+        .hint(format!(
+            "the task has moved on; `quorate task show {}` tells how, `quorate task next` gives another",
+            task.id
+        ))
         .event(task.event(EventKind::WriteRefused, message).data(data))
 }
 
@@ -240,7 +243,10 @@ pub(crate) async fn free_dependents(tx: &mut Tx, task: &Task) -> Result<()> {
         )
         .await?;
     let now = tx.now().await?;
-    for task in freed.iter().filter(|t| t.unmet == 0 && t.state == TaskState::Waiting && t.due_at.is_none_or(|due| due <= now)) {
+    for task in freed
+        .iter()
+        .filter(|t| t.unmet == 0 && t.state == TaskState::Waiting && t.due_at.is_none_or(|due| due <= now))
+    {
         open(tx, task, "its needs are completed");
     }
     Ok(())
@@ -248,7 +254,10 @@ pub(crate) async fn free_dependents(tx: &mut Tx, task: &Task) -> Result<()> {
 
 /// Makes a waiting task ready.
 pub(crate) fn open(tx: &mut Tx, task: &Task, why: &str) {
-    tx.later("update tasks set state = 'ready', ready_at = now_ms(), reason = null where id = $1", args![task.id]);
+    tx.later(
+        "update tasks set state = 'ready', ready_at = now_ms(), reason = null where id = $1",
+        args![task.id],
+    );
     let event = Event::new(EventKind::TaskReady, format!("task {} is ready: {why}", task.named()));
     tx.record(event.task(task.id).run(task.run_id));
 }

@@ -62,7 +62,9 @@ fn agent_view(row: &Row<'_>) -> Result<AgentView> {
         failed: agent.state == "failed",
         paused: agent.paused,
         alive: session_alive || (agent.lease_until.is_none() && seen),
-        lapsed: agent.state == "stale" || agent.lease_until.is_some_and(|until| until < now) || row.flag("task_lapsed")?,
+        lapsed: agent.state == "stale"
+            || agent.lease_until.is_some_and(|until| until < now)
+            || row.flag("task_lapsed")?,
         has_task: task.is_some(),
         stuck: row.flag("stuck")?,
         parked: row.flag("parked")?,
@@ -87,7 +89,9 @@ impl Read for Tasks {
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Task>> {
         let sql = concat!(
-            "select ", columns!(), " from tasks
+            "select ",
+            columns!(),
+            " from tasks
               where (cast($1 as bigint) is null or run_id = $1) and (cast($2 as text) is null or state = $2)
                 and (cast($3 as text) is null or owner = $3 or agent = $3) order by id"
         );
@@ -183,12 +187,20 @@ impl Read for Story {
         let attempts = tx.all(sql, args![self.id], attempt).await?;
         let mut needs = Vec::new();
         for need in need_results(tx, self.id).await? {
-            let state = tx.one("select state from tasks where id = $1", args![need.id], |row| row.text("state")).await?;
+            let state = tx
+                .one("select state from tasks where id = $1", args![need.id], |row| row.text("state"))
+                .await?;
             needs.push((need, state.unwrap_or_default()));
         }
         let sql = "select task_id from task_needs where needs_id = $1 order by task_id";
         let dependents = tx.all(sql, args![self.id], |row| Ok(TaskId(row.int("task_id")?))).await?;
-        let sql = concat!("select ", claim::columns!(), " from claims c where c.task_id = $1 and ", claim::live!(), " order by c.id");
+        let sql = concat!(
+            "select ",
+            claim::columns!(),
+            " from claims c where c.task_id = $1 and ",
+            claim::live!(),
+            " order by c.id"
+        );
         let claims = tx.all(sql, args![self.id], Claim::from_row).await?;
         let team = Agents::default().fetch(tx).await?;
         Ok(TaskStory { task, now: tx.now().await?, attempts, needs, dependents, claims, team })
@@ -207,8 +219,12 @@ impl Read for Claims {
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Claim>> {
         let sql = concat!(
-            "select ", claim::columns!(), " from claims c
-              where (cast($1 as text) is null or c.agent = $1) and ", claim::live!(), " order by c.id"
+            "select ",
+            claim::columns!(),
+            " from claims c
+              where (cast($1 as text) is null or c.agent = $1) and ",
+            claim::live!(),
+            " order by c.id"
         );
         tx.all(sql, args![&self.agent], Claim::from_row).await
     }
@@ -244,14 +260,17 @@ impl Read for RunShow {
         let run = tx.one(sql, args![self.id], Run::from_row).await?.ok_or_else(|| run::unknown(self.id))?;
         let tasks = Tasks { run: Some(self.id), ..Tasks::default() }.fetch(tx).await?;
         let sql = concat!(
-            "select ", attempt_columns!(), " from attempts
+            "select ",
+            attempt_columns!(),
+            " from attempts
               where task_id in (select id from tasks where run_id = $1) order by task_id, number"
         );
         let attempts = tx.all(sql, args![self.id], attempt).await?;
         let sql = "select task_id, needs_id from task_needs where task_id in (select id from tasks where run_id = $1)
                     order by task_id, needs_id";
-        let needs =
-            tx.all(sql, args![self.id], |row| Ok((TaskId(row.int("task_id")?), TaskId(row.int("needs_id")?)))).await?;
+        let needs = tx
+            .all(sql, args![self.id], |row| Ok((TaskId(row.int("task_id")?), TaskId(row.int("needs_id")?))))
+            .await?;
         Ok(RunStory { run, now: tx.now().await?, tasks, attempts, needs })
     }
 }
@@ -321,19 +340,25 @@ impl Read for Runs {
     type Answer = Vec<RunView>;
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<RunView>> {
-        let sql = concat!("select ", run_columns!(), " from runs where ($1 = 0 or state = 'running') order by id");
+        let sql =
+            concat!("select ", run_columns!(), " from runs where ($1 = 0 or state = 'running') order by id");
         let runs = tx.all(sql, args![self.open], Run::from_row).await?;
         let sql = "select run_id, state, count(*) as n from tasks where run_id is not null
                       and ($1 = 0 or run_id in (select id from runs where state = 'running'))
                     group by run_id, state order by run_id";
         let counts = tx
-            .all(sql, args![self.open], |row| Ok((RunId(row.int("run_id")?), row.text("state")?, row.int("n")?)))
+            .all(sql, args![self.open], |row| {
+                Ok((RunId(row.int("run_id")?), row.text("state")?, row.int("n")?))
+            })
             .await?;
         let mut by_run = std::collections::HashMap::<RunId, Vec<(String, i64)>>::new();
         for (id, state, n) in counts {
             by_run.entry(id).or_default().push((state, n));
         }
-        Ok(runs.into_iter().map(|run| RunView { counts: by_run.remove(&run.id).unwrap_or_default(), run }).collect())
+        Ok(runs
+            .into_iter()
+            .map(|run| RunView { counts: by_run.remove(&run.id).unwrap_or_default(), run })
+            .collect())
     }
 }
 
@@ -379,7 +404,8 @@ impl Read for StillHeld {
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
         let mut still = Vec::new();
         for (id, term) in &self.held {
-            let sql = "select id from tasks where id = $1 and term = $2 and state in ('running', 'verifying')";
+            let sql =
+                "select id from tasks where id = $1 and term = $2 and state in ('running', 'verifying')";
             still.extend(tx.one(sql, args![*id, *term], |row| Ok(TaskId(row.int("id")?))).await?);
         }
         Ok(still)

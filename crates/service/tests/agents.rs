@@ -34,7 +34,10 @@ async fn state(ledger: &TestLedger, name: &str) -> Result<AgentState> {
 
 async fn a_name_has_one_session_and_another_node_takes_over_once_it_lapsed(ledger: TestLedger) -> Result<()> {
     assert_eq!(ledger.store.write(begin("alpha", "1")).await?, Term(1));
-    assert_eq!(ledger.store.write(begin("alpha", "2")).await.expect_err("alive in node 1").kind, Kind::Conflict);
+    assert_eq!(
+        ledger.store.write(begin("alpha", "2")).await.expect_err("alive in node 1").kind,
+        Kind::Conflict
+    );
     ledger.advance(LEASE_MS + 1).await;
     assert_eq!(ledger.store.write(begin("alpha", "2")).await?, Term(2));
     let renew = Renew { held: vec![], agents: texts(&["alpha"]), node: "1".into(), lease_ms: LEASE_MS };
@@ -108,7 +111,10 @@ async fn a_member_leaves_only_without_a_task_and_may_come_back(ledger: TestLedge
     ledger.join("alpha").await?;
     ledger.add(command("one")).await?;
     ledger.must_take("alpha").await?;
-    assert_eq!(ledger.store.write(tell("alpha", Word::Remove)).await.expect_err("it has a task").kind, Kind::Conflict);
+    assert_eq!(
+        ledger.store.write(tell("alpha", Word::Remove)).await.expect_err("it has a task").kind,
+        Kind::Conflict
+    );
     ledger.store.write(tell("alpha", Word::Kill)).await?;
     ledger.claim("alpha", &["src"]).await?;
     ledger.store.write(tell("alpha", Word::Remove)).await?;
@@ -124,7 +130,10 @@ async fn a_member_leaves_only_without_a_task_and_may_come_back(ledger: TestLedge
 }
 
 async fn an_unknown_name_is_answered_with_the_nearest(ledger: TestLedger) -> Result<()> {
-    ledger.store.write(Add { name: "validation".into(), driver: "command".into(), capabilities: vec![] }).await?;
+    ledger
+        .store
+        .write(Add { name: "validation".into(), driver: "command".into(), capabilities: vec![] })
+        .await?;
     let error = ledger.store.write(tell("validaton", Word::Pause)).await.expect_err("unknown");
     assert_eq!(error.kind, Kind::NotFound);
     assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("did you mean `validation`?")), "{error:?}");
@@ -242,8 +251,14 @@ async fn one_node_leads_until_it_ends_or_falls_silent(ledger: TestLedger) -> Res
 async fn a_lost_child_is_listed_on_its_host_until_it_is_known_to_be_gone(ledger: TestLedger) -> Result<()> {
     let id = ledger.add(command("x")).await?;
     let taken = ledger.must_take("alpha").await?;
-    let started =
-        Started { id, attempt: 1, host: "here".into(), pid: 42, pid_started: "9".into(), log: "a.log".into() };
+    let started = Started {
+        id,
+        attempt: 1,
+        host: "here".into(),
+        pid: 42,
+        pid_started: "9".into(),
+        log: "a.log".into(),
+    };
     ledger.store.write(started).await?;
     let orphans = |host: &str| Orphans { host: host.into() };
     assert!(ledger.store.read(orphans("there")).await?.is_empty());

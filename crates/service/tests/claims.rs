@@ -17,7 +17,12 @@ fn release(resource: &str, by: Releaser) -> Release {
 }
 
 /// Claims `held` for alpha, then `wanted` for beta: granted or refused as expected.
-async fn check(ledger: &TestLedger, (held, held_mode): (&str, Mode), (wanted, mode): (&str, Mode), free: bool) -> Result<()> {
+async fn check(
+    ledger: &TestLedger,
+    (held, held_mode): (&str, Mode),
+    (wanted, mode): (&str, Mode),
+    free: bool,
+) -> Result<()> {
     ledger.store.write(claim::Take { mode: held_mode, ..want("alpha", &[held]) }).await?;
     let answer = ledger.store.write(claim::Take { mode, ..want("beta", &[wanted]) }).await;
     assert_eq!(answer.is_ok(), free, "{held} ({held_mode}) against {wanted} ({mode})");
@@ -53,15 +58,20 @@ async fn names_that_overlap_exclude_each_other_unless_both_share(ledger: TestLed
     Ok(())
 }
 
-async fn a_refused_claim_leaves_nothing_held_and_says_who_for_what_until_when(ledger: TestLedger) -> Result<()> {
+async fn a_refused_claim_leaves_nothing_held_and_says_who_for_what_until_when(
+    ledger: TestLedger,
+) -> Result<()> {
     let id = ledger.add(claiming("one", &["src/**"])).await?;
     ledger.must_take("alpha").await?;
     let error = ledger.claim("beta", &["docs", "port:1", "src/a.rs"]).await.expect_err("held");
     assert_eq!(error.kind, Kind::Conflict);
-    let expected = format!("beta cannot have src/a.rs, held (as src/**) by alpha for task {id} until 2026-01-01T00:01:00.000Z");
+    let expected = format!(
+        "beta cannot have src/a.rs, held (as src/**) by alpha for task {id} until 2026-01-01T00:01:00.000Z"
+    );
     assert_eq!(error.message, expected);
     assert_eq!(ledger.held().await?, ["alpha:src/**"]);
-    let refused = ledger.events().await.into_iter().find(|e| e.kind == "claim.refused").expect("it is in the log");
+    let refused =
+        ledger.events().await.into_iter().find(|e| e.kind == "claim.refused").expect("it is in the log");
     assert_eq!((refused.agent.as_deref(), refused.resource.as_deref()), (Some("beta"), Some("src/a.rs")));
     assert_eq!(ledger.count("claim.taken").await, 1);
     Ok(())
@@ -98,8 +108,13 @@ async fn waiters_are_served_first_come_first_served(ledger: TestLedger) -> Resul
     let gamma = place(ledger.store.write(wait("gamma", None)).await?);
     assert!(ledger.claim("delta", &["src/b.rs"]).await.is_err(), "what beta waits for is kept for it");
     ledger.claim("alpha", &["src/b.rs"]).await?;
-    ledger.store.write(Release { resources: texts(&["src/a.rs", "src/b.rs"]), by: holder("alpha", None) }).await?;
-    let Grant::Waits { why, .. } = ledger.store.write(wait("gamma", Some(gamma))).await? else { panic!("beta was first") };
+    ledger
+        .store
+        .write(Release { resources: texts(&["src/a.rs", "src/b.rs"]), by: holder("alpha", None) })
+        .await?;
+    let Grant::Waits { why, .. } = ledger.store.write(wait("gamma", Some(gamma))).await? else {
+        panic!("beta was first")
+    };
     assert!(why.contains("for which beta waits since earlier"), "{why}");
     assert!(matches!(ledger.store.write(wait("beta", Some(beta))).await?, Grant::Taken(_)));
     ledger.store.write(release("src/**", holder("beta", None))).await?;
@@ -129,7 +144,8 @@ async fn a_dead_waiter_and_one_whose_deadline_is_over_let_others_pass(ledger: Te
     assert!(ledger.claim("gamma", &["src/b.rs"]).await.is_err(), "beta is back in its place");
     let short = place(ledger.store.write(wait("delta", 2_000, None)).await?);
     ledger.advance(2_000).await;
-    let late = ledger.store.write(wait("delta", 2_000, Some(short))).await.expect_err("its time to wait is over");
+    let late =
+        ledger.store.write(wait("delta", 2_000, Some(short))).await.expect_err("its time to wait is over");
     assert_eq!(late.kind, Kind::Conflict);
     ledger.advance(WAITER_GONE_MS + 1).await;
     ledger.check().await?;
@@ -162,7 +178,10 @@ async fn a_tasks_claims_live_and_end_with_its_holding(ledger: TestLedger) -> Res
     assert_eq!(ledger.held().await?.len(), 2);
     ledger.advance(LEASE_MS + 1).await;
     assert!(ledger.claim("beta", &["src/a.rs"]).await.is_err(), "who may still write still holds");
-    ledger.store.write(Progress { id: taken.task.id, term: taken.task.term, percent: Some(1), message: None }).await?;
+    ledger
+        .store
+        .write(Progress { id: taken.task.id, term: taken.task.term, percent: Some(1), message: None })
+        .await?;
     ledger.done(&taken).await?;
     assert!(ledger.held().await?.is_empty());
     assert_eq!(ledger.count("claim.released").await, 2);
@@ -193,7 +212,10 @@ async fn every_end_of_a_holding_frees_its_claims(ledger: TestLedger) -> Result<(
     ledger.store.write(quorate_service::task::Reassign { id, to: None, reason: "slow".into() }).await?;
     assert!(ledger.held().await?.is_empty(), "reassigned");
     again().await?;
-    ledger.store.write(quorate_service::task::Park { id, term: None, reason: "later".into(), until: None }).await?;
+    ledger
+        .store
+        .write(quorate_service::task::Park { id, term: None, reason: "later".into(), until: None })
+        .await?;
     assert!(ledger.held().await?.is_empty(), "parked");
     ledger.store.write(quorate_service::task::Unpark { id }).await?;
     again().await?;
@@ -230,7 +252,12 @@ async fn what_expired_and_went_to_another_is_not_brought_back_to_life(ledger: Te
     ledger.claim("beta", &["src/a.rs"]).await?;
     ledger.store.write(Progress { id, term: taken.task.term, percent: None, message: None }).await?;
     let held = quorate_service::task::Held { id, term: taken.task.term, active: true };
-    let renew = quorate_service::task::Renew { held: vec![held], agents: vec![], node: "1".into(), lease_ms: LEASE_MS };
+    let renew = quorate_service::task::Renew {
+        held: vec![held],
+        agents: vec![],
+        node: "1".into(),
+        lease_ms: LEASE_MS,
+    };
     ledger.store.write(renew).await?;
     ledger.done(&taken).await?;
     assert_eq!(ledger.state(id).await?, TaskState::Verifying);
@@ -275,14 +302,17 @@ async fn a_stale_release_is_refused_and_logged_and_changes_nothing(ledger: TestL
         let error = ledger.store.write(release("src", by)).await.expect_err("not the current term");
         assert_eq!(error.kind, Kind::Stale, "{error}");
     }
-    let other = ledger.store.write(release("src", holder("alpha", None))).await.expect_err("another holds it");
+    let other =
+        ledger.store.write(release("src", holder("alpha", None))).await.expect_err("another holds it");
     assert_eq!(other.kind, Kind::Conflict);
     assert_eq!(ledger.count("write.refused").await, 4);
     assert_eq!(ledger.held().await?, ["beta:src"]);
-    let nobody = ledger.store.write(release("docs", holder("alpha", None))).await.expect_err("nobody holds it");
+    let nobody =
+        ledger.store.write(release("docs", holder("alpha", None))).await.expect_err("nobody holds it");
     assert_eq!(nobody.kind, Kind::NotFound);
     ledger.store.write(release("src", holder("beta", Some(new)))).await?;
-    let ended = ledger.store.write(release("src", holder("beta", Some(new)))).await.expect_err("it has ended");
+    let ended =
+        ledger.store.write(release("src", holder("beta", Some(new)))).await.expect_err("it has ended");
     assert_eq!(ended.kind, Kind::Stale);
     Ok(())
 }
@@ -411,7 +441,9 @@ async fn two_takers_never_hold_overlapping_claims(ledger: TestLedger) -> Result<
                 let claims = store.read(quorate_service::view::Claims::default()).await?;
                 let src = claims.iter().filter(|claim| claim.resource.starts_with("src")).count();
                 assert!(src <= 1, "{claims:?}");
-                store.write(Done { id: taken.task.id, term: taken.task.term, result: None, tail: None }).await?;
+                store
+                    .write(Done { id: taken.task.id, term: taken.task.term, result: None, tail: None })
+                    .await?;
                 done += 1;
             }
             Ok::<usize, quorate_model::Error>(done)

@@ -8,8 +8,8 @@ use quorate_model::{Error, Result, TaskId, TaskState, Term};
 use quorate_service::claim::{self, Grant, Releaser};
 use quorate_service::health::Check;
 use quorate_service::task::{
-    Cancel, Done, Fail, Held, NewTask, Outcome, Park, Progress, Reassign, Release, Renew, Retry, SettleCheck, Take,
-    TakeCheck, Unpark,
+    Cancel, Done, Fail, Held, NewTask, Outcome, Park, Progress, Reassign, Release, Renew, Retry, SettleCheck,
+    Take, TakeCheck, Unpark,
 };
 use quorate_service::view::{Claims, Tasks};
 use quorate_testkit::ledger::{Backend, START_MS, TestLedger};
@@ -129,7 +129,8 @@ impl Random {
             31..34 => self.claim(oracle, held, held_term),
             34 => {
                 let name = self.of(&NAMES);
-                let term = self.one_in(2).then(|| oracle.claim_term(name).unwrap_or(1) - self.below(2) as i64);
+                let term =
+                    self.one_in(2).then(|| oracle.claim_term(name).unwrap_or(1) - self.below(2) as i64);
                 Op::ReleaseClaim(self.agent(), name, term)
             }
             35 => Op::ForceRelease(self.of(&NAMES)),
@@ -185,7 +186,8 @@ async fn act(ledger: &TestLedger, now: i64, op: &Op) -> Result<String> {
             Ok(if kept.is_empty() { "none" } else { "renewed" }.into())
         }
         Op::Progress(id, term, percent) => {
-            let progress = Progress { id: TaskId(id), term: Term(term), percent: Some(percent), message: None };
+            let progress =
+                Progress { id: TaskId(id), term: Term(term), percent: Some(percent), message: None };
             store.write(progress).await.map(|_| format!("at {percent}"))
         }
         Op::Done(id, term, result) => {
@@ -212,8 +214,13 @@ async fn act(ledger: &TestLedger, now: i64, op: &Op) -> Result<String> {
         }
         Op::SettleCheck(id, term, passed) => {
             let failure = (!passed).then(|| "exit 1".into());
-            let settle =
-                SettleCheck { id: TaskId(id), term: Term(term), failure, tail: None, retry_after_ms: RETRY_AFTER_MS };
+            let settle = SettleCheck {
+                id: TaskId(id),
+                term: Term(term),
+                failure,
+                tail: None,
+                retry_after_ms: RETRY_AFTER_MS,
+            };
             store.write(settle).await.map(|state| state.to_string())
         }
         Op::Cancel(id) => {
@@ -320,9 +327,9 @@ async fn picture(ledger: &TestLedger) -> Result<Vec<String>> {
         })
     });
     let claims = ledger.store.read(Claims::default()).await?;
-    let claims = claims.iter().map(|c| {
-        claim_line(c.term.0, &c.resource, &c.agent, c.task.map(|id| id.0), c.mode, c.expires_at)
-    });
+    let claims = claims
+        .iter()
+        .map(|c| claim_line(c.term.0, &c.resource, &c.agent, c.task.map(|id| id.0), c.mode, c.expires_at));
     Ok(tasks.chain(claims).collect())
 }
 
@@ -367,8 +374,9 @@ async fn play(seed: u64, tally: &mut Tally) {
 
 fn untried(tally: &Tally) -> Vec<&str> {
     let never_refused = ["Advance", "Check"];
-    let is_untried =
-        |name: &str, (done, refused): (usize, usize)| done == 0 || (refused == 0 && !never_refused.contains(&name));
+    let is_untried = |name: &str, (done, refused): (usize, usize)| {
+        done == 0 || (refused == 0 && !never_refused.contains(&name))
+    };
     tally.iter().filter(|(name, counts)| is_untried(name, **counts)).map(|(name, _)| name.as_str()).collect()
 }
 
@@ -386,7 +394,11 @@ fn random_sequences_end_as_the_rules_say_on_both_databases() {
         if seed >= wanted && tally.len() == 19 && untried(&tally).is_empty() {
             break;
         }
-        assert!(seed < SEQUENCES_MAX.max(wanted), "never tried both ways: {:?} of {tally:?}", untried(&tally));
+        assert!(
+            seed < SEQUENCES_MAX.max(wanted),
+            "never tried both ways: {:?} of {tally:?}",
+            untried(&tally)
+        );
     }
     println!("{tally:?}");
 }

@@ -128,8 +128,11 @@ async fn an_operation_that_fails_after_it_recorded_leaves_nothing(ledger: TestLe
     let fail = Trouble { name: "bad".into(), pause: Duration::ZERO, fails: true };
     let good = Trouble { name: "good".into(), pause: Duration::ZERO, fails: false };
     // Together, so that on SQLite they share one commit.
-    let (bad, fine, line) =
-        tokio::join!(ledger.store.write(fail), ledger.store.write(good), ledger.store.write(line("alpha", "x".into())));
+    let (bad, fine, line) = tokio::join!(
+        ledger.store.write(fail),
+        ledger.store.write(good),
+        ledger.store.write(line("alpha", "x".into()))
+    );
     assert!(bad.is_err());
     fine?;
     line?;
@@ -147,7 +150,8 @@ async fn a_refusal_is_kept_although_its_operation_is_rolled_back(ledger: TestLed
     let (done, claim) = tokio::join!(ledger.store.write(stale), ledger.store.write(want("beta", &["src"])));
     assert_eq!(done.expect_err("stale").kind, Kind::Stale);
     claim?;
-    let refused = ledger.events().await.into_iter().find(|e| e.kind == "write.refused").expect("it is in the log");
+    let refused =
+        ledger.events().await.into_iter().find(|e| e.kind == "write.refused").expect("it is in the log");
     assert_eq!((refused.task, refused.agent.as_deref()), (Some(id), Some("alpha")));
     let unknown = Done { id: TaskId(99), term: quorate_model::Term(1), result: None, tail: None };
     assert_eq!(ledger.store.write(unknown).await.expect_err("unknown").kind, Kind::NotFound);
@@ -249,7 +253,10 @@ fn an_open_transaction_holds_followers_back_but_no_writer_and_nothing_is_lost() 
             tokio::task::yield_now().await;
         }
         store.write(line("alpha", "fast".into())).await?;
-        assert!(store.read(after(None, 10)).await?.events.is_empty(), "`slow` will come before or after: nobody knows yet");
+        assert!(
+            store.read(after(None, 10)).await?.events.is_empty(),
+            "`slow` will come before or after: nobody knows yet"
+        );
         held.await.expect("no panic")?;
         let got = follow(url.clone(), Options::new(&SCHEMA), 2).await?;
         let names: Vec<&str> = got.iter().map(|event| event.message.as_str()).collect();

@@ -52,7 +52,10 @@ fn line(message: &str) -> Line {
 fn check_refused(path: &Path, kind: Kind, message: &str, hint: &str) {
     let error = block_on(open(path)).expect_err("refused");
     assert_eq!(error.kind, kind, "{error:?}");
-    assert!(error.message.contains(message) && error.hint.as_ref().is_some_and(|h| h.contains(hint)), "{error:?}");
+    assert!(
+        error.message.contains(message) && error.hint.as_ref().is_some_and(|h| h.contains(hint)),
+        "{error:?}"
+    );
 }
 
 struct Sql(&'static str);
@@ -70,7 +73,12 @@ fn a_newer_schema_is_refused_on_sqlite() {
     let (_folder, path) = new_file();
     block_on(open(&path)).expect("it is new");
     Connection::open(&path).expect("opens").execute_batch("pragma user_version = 99").expect("writes");
-    check_refused(&path, Kind::Unavailable, "has schema version 99, newer than version", "use the newer quorate");
+    check_refused(
+        &path,
+        Kind::Unavailable,
+        "has schema version 99, newer than version",
+        "use the newer quorate",
+    );
 }
 
 #[test]
@@ -91,7 +99,8 @@ fn another_programs_database_is_refused_and_left_alone() {
     let theirs = Connection::open(&path).expect("opens");
     theirs.execute_batch("create table photos (id integer)").expect("writes");
     check_refused(&path, Kind::Unavailable, "not a Quorate ledger", "QUORATE_STORE");
-    let tables: i64 = theirs.query_row("select count(*) from sqlite_schema", [], |row| row.get(0)).expect("reads");
+    let tables: i64 =
+        theirs.query_row("select count(*) from sqlite_schema", [], |row| row.get(0)).expect("reads");
     assert_eq!(tables, 1);
 }
 
@@ -180,7 +189,8 @@ fn two_processes_share_a_file_from_its_first_moment_and_nothing_is_lost() {
     let (one, two) = (spawn("write", &path, None), spawn("write", &path, None));
     for said in [said(one), said(two)] {
         println!("two processes, {WRITES} single writes each: {said}");
-        let longest: u128 = said.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{said}"));
+        let longest: u128 =
+            said.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{said}"));
         assert!(longest < 2_000, "one starved: {longest} ms");
     }
     let count: i64 = Connection::open(&path)
@@ -198,7 +208,8 @@ fn nobody() -> Option<u32> {
 fn a_ledger_that_may_not_be_written_is_refused_with_whom_to_ask() {
     let (folder, path) = new_file();
     block_on(open(&path)).expect("it is new");
-    let mode = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("ours");
+    let mode =
+        |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("ours");
     for entry in std::fs::read_dir(folder.path()).expect("reads").flatten() {
         mode(&entry.path(), 0o444);
     }
@@ -206,7 +217,10 @@ fn a_ledger_that_may_not_be_written_is_refused_with_whom_to_ask() {
     let answer = said(spawn("open", &path, nobody()));
     assert!(answer.starts_with("Unavailable cannot write ") && answer.contains("ls -l"), "{answer}");
     let answer = said(spawn("open", &folder.path().join("sub/quorate.db"), nobody()));
-    assert!(answer.starts_with("Unavailable cannot make the folder ") && answer.contains("permissions"), "{answer}");
+    assert!(
+        answer.starts_with("Unavailable cannot make the folder ") && answer.contains("permissions"),
+        "{answer}"
+    );
     mode(folder.path(), 0o755);
 }
 
@@ -235,7 +249,8 @@ fn a_stopped_process_that_holds_the_fair_lock_is_an_error_and_no_hang() {
     let options = Options { busy: Duration::from_millis(100), ..Options::new(&SCHEMA) };
     block_on(async {
         let store = Store::open(&Url::Lite(path.clone()), options.clone()).await.expect("opens");
-        let lock = std::fs::File::options().write(true).open(path.with_extension("db.lock")).expect("it is there");
+        let lock =
+            std::fs::File::options().write(true).open(path.with_extension("db.lock")).expect("it is there");
         lock.lock().expect("it is free");
         let error = store.write(line("given up")).await.expect_err("locked");
         assert_eq!(error.kind, Kind::Unavailable);
@@ -268,7 +283,11 @@ fn a_wall_clock_that_jumps_neither_ends_nor_doubles_a_lease() {
             clock.advance(10_000);
             clock.step_wall(jump);
             let checked = store.write(check.clone()).await?;
-            assert_eq!((checked.lapsed, checked.claims, checked.stuck), (0, 0, 0), "after a jump of {jump} ms");
+            assert_eq!(
+                (checked.lapsed, checked.claims, checked.stuck),
+                (0, 0, 0),
+                "after a jump of {jump} ms"
+            );
         }
         clock.advance(LEASE_MS - 40_000);
         assert_eq!(store.write(check.clone()).await?.claims, 1, "the claim had its time, no more");
@@ -338,7 +357,9 @@ fn a_copy_made_while_everything_runs_is_whole() {
         assert_eq!(nowhere.kind, Kind::Unavailable);
         open(&copy).await?.write(line("a ledger like any")).await?;
         let rows: i64 = Connection::open(&copy)
-            .and_then(|conn| conn.query_row("select count(*) from meta where value = 'pair'", [], |row| row.get(0)))
+            .and_then(|conn| {
+                conn.query_row("select count(*) from meta where value = 'pair'", [], |row| row.get(0))
+            })
             .expect("reads");
         assert!(rows >= 2 && rows % 2 == 0, "{rows}");
         Ok::<(), quorate_model::Error>(())
@@ -397,3 +418,26 @@ fn many_may_migrate_one_new_postgres_schema_at_once() {
 }
 
 on_every_backend!(many_may_open_a_new_ledger_at_once);
+
+/// Turning the write-ahead log on is the one thing for which SQLite does not wait: whoever opens a new ledger beside
+/// others must not meet that moment.
+#[test]
+fn many_who_open_a_new_ledger_at_once_all_get_it() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("quorate.db");
+        let open = || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                Store::open(&Url::Lite(path.clone()), Options::new(&SCHEMA)).await.map(drop)
+            })
+        };
+        std::thread::scope(|scope| {
+            let openers: Vec<_> = (0..6).map(|_| scope.spawn(open)).collect();
+            for opener in openers {
+                opener.join().expect("no panic").expect("it opens");
+            }
+        });
+    }
+}

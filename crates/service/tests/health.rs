@@ -76,7 +76,10 @@ async fn a_thousand_agents_and_ten_thousand_tasks_are_checked_in_a_moment(ledger
     ledger.advance(LEASE_MS + 1).await;
     let begun = Instant::now();
     let (longest, storm) = check_all(&ledger).await?;
-    println!("1,000 agents, 10,000 tasks: nothing to do {calm:?}; all lapsed {:?}, longest {longest} ms", begun.elapsed());
+    println!(
+        "1,000 agents, 10,000 tasks: nothing to do {calm:?}; all lapsed {:?}, longest {longest} ms",
+        begun.elapsed()
+    );
     assert_eq!((storm.lapsed, storm.stale), (1_000, 1_000));
     // The product promises one second in a release build; this one is not.
     assert!(calm < Duration::from_secs(5) && longest < 5_000);
@@ -96,7 +99,10 @@ async fn a_task_that_always_loses_its_agent_does_not_stop_the_others(ledger: Tes
     }
     let story = ledger.story(poison).await?;
     assert_eq!(story.task.state, TaskState::Failed);
-    assert_eq!(story.task.reason.as_deref(), Some("lost: no sign of life from agent-2 until its lease ended"));
+    assert_eq!(
+        story.task.reason.as_deref(),
+        Some("lost: no sign of life from agent-2 until its lease ended")
+    );
     assert_eq!(story.attempts.iter().filter(|a| a.outcome.as_deref() == Some("lost")).count(), 3);
     for id in others {
         let taken = ledger.must_take("agent-9").await?;

@@ -23,15 +23,25 @@ fn line(action: &str, resource: Option<&str>) -> Line {
     }
 }
 
-async fn a_claim_line_takes_the_claim_and_a_release_or_complete_line_ends_it(ledger: TestLedger) -> Result<()> {
+async fn a_claim_line_takes_the_claim_and_a_release_or_complete_line_ends_it(
+    ledger: TestLedger,
+) -> Result<()> {
     for end in ["release", "complete"] {
         ledger.store.write(line("claim", Some("src"))).await?;
         assert_eq!(ledger.held().await?, ["alpha:src"]);
         ledger.store.write(line(end, Some("src"))).await?;
         assert!(ledger.held().await?.is_empty());
     }
-    let expected =
-        ["claim.taken", "log.line", "claim.released", "log.line", "claim.taken", "log.line", "claim.released", "log.line"];
+    let expected = [
+        "claim.taken",
+        "log.line",
+        "claim.released",
+        "log.line",
+        "claim.taken",
+        "log.line",
+        "claim.released",
+        "log.line",
+    ];
     assert_eq!(ledger.kinds().await, expected);
     Ok(())
 }
@@ -41,13 +51,19 @@ async fn a_refused_claim_logs_nothing_as_held(ledger: TestLedger) -> Result<()> 
     let error = ledger.store.write(line("claim", Some("src"))).await.expect_err("held");
     assert_eq!(error.kind, Kind::Conflict);
     assert_eq!(ledger.kinds().await, ["claim.taken", "claim.refused"]);
-    assert_eq!(ledger.store.write(line("release", Some("src"))).await.expect_err("not its own").kind, Kind::NotFound);
+    assert_eq!(
+        ledger.store.write(line("release", Some("src"))).await.expect_err("not its own").kind,
+        Kind::NotFound
+    );
     assert_eq!(ledger.count("log.line").await, 0);
     Ok(())
 }
 
 async fn a_complete_line_completes_the_task_the_agent_has(ledger: TestLedger) -> Result<()> {
-    assert_eq!(ledger.store.write(line("complete", None)).await.expect_err("it has none").kind, Kind::Conflict);
+    assert_eq!(
+        ledger.store.write(line("complete", None)).await.expect_err("it has none").kind,
+        Kind::Conflict
+    );
     let id = ledger.add(command("one")).await?;
     ledger.must_take("alpha").await?;
     ledger.store.write(line("complete", None)).await?;
@@ -59,7 +75,10 @@ async fn a_complete_line_completes_the_task_the_agent_has(ledger: TestLedger) ->
 async fn a_help_line_is_a_message_to_those_it_names(ledger: TestLedger) -> Result<()> {
     ledger.join("beta").await?;
     ledger.join("gamma").await?;
-    let help = |from: serde_json::Value| Line { metadata: Some(json!({ "help_needed_from": from })), ..line("help", None) };
+    let help = |from: serde_json::Value| Line {
+        metadata: Some(json!({ "help_needed_from": from })),
+        ..line("help", None)
+    };
     ledger.store.write(help(json!("beta"))).await?;
     ledger.store.write(help(json!(["beta", "gamma"]))).await?;
     assert_eq!(ledger.store.write(Fetch { agent: "beta".into() }).await?.len(), 2);
@@ -75,7 +94,8 @@ async fn a_help_line_is_a_message_to_those_it_names(ledger: TestLedger) -> Resul
 
 async fn startup_idle_and_error_lines_set_the_agents_state(ledger: TestLedger) -> Result<()> {
     ledger.join("alpha").await?;
-    let state = || async { Ok::<_, quorate_model::Error>(ledger.store.read(Agents::default()).await?.remove(0)) };
+    let state =
+        || async { Ok::<_, quorate_model::Error>(ledger.store.read(Agents::default()).await?.remove(0)) };
     ledger.store.write(line("error", None)).await?;
     let view = state().await?;
     assert_eq!((view.state, view.agent.reason.as_deref()), (AgentState::Blocked, Some("words")));
@@ -94,7 +114,8 @@ async fn any_other_line_is_kept_as_it_is(ledger: TestLedger) -> Result<()> {
     let event = ledger.events().await.remove(0);
     assert_eq!((event.kind.as_str(), event.message.as_str()), ("log.line", "words"));
     assert_eq!((event.agent.as_deref(), event.resource.as_deref()), (Some("alpha"), Some("src/a.rs")));
-    let data: serde_json::Value = serde_json::from_str(&event.data.expect("it has data")).expect("it is JSON");
+    let data: serde_json::Value =
+        serde_json::from_str(&event.data.expect("it has data")).expect("it is JSON");
     assert_eq!(data, json!({"action": "thinking", "status": "ok", "progress": 50, "metadata": {"n": 1}}));
     Ok(())
 }

@@ -42,7 +42,10 @@ fn names(text: &str, operation: &str) -> bool {
     let opening = format!("{module}::{{");
     let mut lists = text.split(&opening).skip(1).filter_map(|rest| rest.split('}').next());
     let is_listed = |list: &str| list.split(',').any(|item| item.trim() == name);
-    let in_full = text.split(operation).skip(1).any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'));
+    let in_full = text
+        .split(operation)
+        .skip(1)
+        .any(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'));
     in_full || lists.any(is_listed)
 }
 

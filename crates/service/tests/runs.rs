@@ -30,11 +30,17 @@ async fn a_run_ends_when_its_last_task_has_ended_and_only_once(ledger: TestLedge
     let b = ledger.must_take("alpha").await?;
     ledger.fail(&b, "boom").await?;
     let run = settle(&ledger, id).await?;
-    assert_eq!((run.state.as_str(), run.reason.as_deref()), ("failed", Some("1 completed, 1 failed, 0 cancelled")));
+    assert_eq!(
+        (run.state.as_str(), run.reason.as_deref()),
+        ("failed", Some("1 completed, 1 failed, 0 cancelled"))
+    );
     settle(&ledger, id).await?;
     assert_eq!(ledger.check().await?.runs, 0);
     assert_eq!(ledger.count("run.finished").await, 1);
-    assert_eq!(ledger.store.write(Settle { id: RunId(99) }).await.expect_err("no such run").kind, Kind::NotFound);
+    assert_eq!(
+        ledger.store.write(Settle { id: RunId(99) }).await.expect_err("no such run").kind,
+        Kind::NotFound
+    );
     Ok(())
 }
 
@@ -65,7 +71,8 @@ async fn a_cancelled_run_stops_what_runs_and_frees_what_it_held(ledger: TestLedg
 }
 
 async fn a_resumed_run_tries_anew_what_did_not_complete(ledger: TestLedger) -> Result<()> {
-    let (id, _) = ledger.start(vec![once("a", &[]), once("b", &[]), once("c", &[0, 1]), once("d", &[2])]).await?;
+    let (id, _) =
+        ledger.start(vec![once("a", &[]), once("b", &[]), once("c", &[0, 1]), once("d", &[2])]).await?;
     for _ in 0..2 {
         let taken = ledger.must_take("alpha").await?;
         ledger.fail(&taken, "boom").await?;
@@ -74,7 +81,11 @@ async fn a_resumed_run_tries_anew_what_did_not_complete(ledger: TestLedger) -> R
     assert_eq!(settle(&ledger, id).await?.state, "failed");
     assert_eq!(ledger.store.write(Resume { id }).await?.state, "running");
     assert_eq!(states(&ledger, id).await?, ["a ready", "b ready", "c waiting", "d waiting"]);
-    assert_eq!(ledger.store.write(Resume { id }).await?.state, "running", "one that goes on is left as it is");
+    assert_eq!(
+        ledger.store.write(Resume { id }).await?.state,
+        "running",
+        "one that goes on is left as it is"
+    );
     while let Some(taken) = ledger.take("alpha").await? {
         ledger.done(&taken).await?;
     }
@@ -139,7 +150,10 @@ async fn a_task_cancelled_by_a_person_is_not_retried_before_its_need(ledger: Tes
     for dead in [ids[1], ids[2]] {
         let error = ledger.store.write(Retry { id: dead }).await.expect_err("it would wait for ever");
         assert_eq!(error.kind, Kind::Conflict);
-        assert!(error.hint.as_ref().is_some_and(|hint| hint.contains(&format!("retry {}", ids[0]))), "{error:?}");
+        assert!(
+            error.hint.as_ref().is_some_and(|hint| hint.contains(&format!("retry {}", ids[0]))),
+            "{error:?}"
+        );
     }
     ledger.store.write(Retry { id: ids[0] }).await?;
     assert_eq!(states(&ledger, id).await?, ["a ready", "b waiting", "c cancelled"]);
@@ -149,7 +163,8 @@ async fn a_task_cancelled_by_a_person_is_not_retried_before_its_need(ledger: Tes
 }
 
 async fn what_has_two_dead_needs_comes_back_with_the_second(ledger: TestLedger) -> Result<()> {
-    let (id, ids) = ledger.start(vec![once("a", &[]), once("b", &[]), once("c", &[0]), once("d", &[2, 1])]).await?;
+    let (id, ids) =
+        ledger.start(vec![once("a", &[]), once("b", &[]), once("c", &[0]), once("d", &[2, 1])]).await?;
     for _ in 0..2 {
         let taken = ledger.must_take("alpha").await?;
         ledger.fail(&taken, "boom").await?;
@@ -183,7 +198,8 @@ async fn a_run_whose_tasks_are_all_parked_goes_on_and_says_why(ledger: TestLedge
     let (id, ids) = ledger.start(vec![once("a", &[]), once("b", &[])]).await?;
     let taken = ledger.must_take("alpha").await?;
     let until = quorate_testkit::ledger::START_MS + 30_000;
-    let limit = Park { id: ids[0], term: Some(taken.task.term), reason: "rate limit".into(), until: Some(until) };
+    let limit =
+        Park { id: ids[0], term: Some(taken.task.term), reason: "rate limit".into(), until: Some(until) };
     ledger.store.write(limit).await?;
     ledger.store.write(Park { id: ids[1], term: None, reason: "approval".into(), until: None }).await?;
     assert_eq!(settle(&ledger, id).await?.state, "running");
@@ -214,7 +230,8 @@ async fn a_parked_task_keeps_the_time_it_was_added_for(ledger: TestLedger) -> Re
 
 async fn a_need_named_twice_counts_once(ledger: TestLedger) -> Result<()> {
     let a = ledger.add(command("a")).await?;
-    let (id, _) = ledger.start(vec![once("b", &[]), NewTask { needs: vec![a, a], ..once("c", &[0, 0]) }]).await?;
+    let (id, _) =
+        ledger.start(vec![once("b", &[]), NewTask { needs: vec![a, a], ..once("c", &[0, 0]) }]).await?;
     for _ in 0..2 {
         let taken = ledger.must_take("alpha").await?;
         ledger.done(&taken).await?;
@@ -235,7 +252,8 @@ async fn what_could_never_be_taken_is_refused_and_nothing_is_added(ledger: TestL
         (NewTask { claims: vec!["../out".into()], ..command("outside") }, Kind::Invalid),
         (NewTask { title: "a\0b".into(), ..command("x") }, Kind::Invalid),
     ] {
-        let start = Start { goal: "g".into(), source: None, detached: false, tasks: vec![command("fine"), wrong] };
+        let start =
+            Start { goal: "g".into(), source: None, detached: false, tasks: vec![command("fine"), wrong] };
         assert_eq!(ledger.store.write(start).await.expect_err("refused").kind, kind);
     }
     assert!(ledger.store.read(Runs::default()).await?.is_empty());
@@ -271,7 +289,10 @@ async fn ten_thousand_tasks_are_added_and_cancelled_in_one_go(ledger: TestLedger
     ledger.store.write(Resume { id }).await?;
     let taken = ledger.must_take("alpha").await?;
     ledger.done(&taken).await?;
-    assert_eq!(ledger.store.read(Tasks { state: Some("ready".into()), ..Tasks::default() }).await?.len(), 9_999);
+    assert_eq!(
+        ledger.store.read(Tasks { state: Some("ready".into()), ..Tasks::default() }).await?.len(),
+        9_999
+    );
     Ok(())
 }
 

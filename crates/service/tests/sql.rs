@@ -27,7 +27,10 @@ fn blocks<'a>(document: &'a str, database: &str) -> Vec<&'a str> {
 /// A ledger with a little of everything in it.
 async fn lived_in(backend: Backend) -> TestLedger {
     let ledger = TestLedger::new(backend).await;
-    let (_, ids) = ledger.start(vec![command("one"), NewTask { needs_new: vec![0], ..claiming("two", &["src"]) }]).await.expect("starts");
+    let (_, ids) = ledger
+        .start(vec![command("one"), NewTask { needs_new: vec![0], ..claiming("two", &["src"]) }])
+        .await
+        .expect("starts");
     ledger.store.write(session("alpha")).await.expect("begins");
     let taken = ledger.must_take("alpha").await.expect("takes");
     assert_eq!(taken.task.id, ids[0]);
@@ -93,7 +96,8 @@ impl Read for Columns {
     type Answer = Vec<(String, String)>;
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<(String, String)>> {
-        let sql = "select m.name as place, c.name as name from sqlite_schema m join pragma_table_info(m.name) c
+        let sql =
+            "select m.name as place, c.name as name from sqlite_schema m join pragma_table_info(m.name) c
                     where m.type in ('table', 'view') and m.name not like 'sqlite_%'";
         tx.all(sql, &[], |row| Ok((row.text("place")?, row.text("name")?))).await
     }
@@ -195,7 +199,8 @@ impl Write for BySql {
     type Answer = Option<i64>;
 
     async fn apply(&self, tx: &mut Tx) -> Result<Option<i64>> {
-        tx.one("select id from claim_task($1, 60000)", quorate_store::args![&self.0], |row| row.int("id")).await
+        tx.one("select id from claim_task($1, 60000)", quorate_store::args![&self.0], |row| row.int("id"))
+            .await
     }
 }
 
@@ -209,7 +214,8 @@ fn detect_stale_agents_marks_each_once_and_logs_it() {
         ledger.claim("alpha", &["src"]).await?;
         assert_eq!(psql(&ledger, "select name from detect_stale_agents()"), Ok(String::new()));
         ledger.advance(LEASE_MS + 1_000).await;
-        let found = psql(&ledger, "select name, node, silent_seconds from detect_stale_agents() order by name");
+        let found =
+            psql(&ledger, "select name, node, silent_seconds from detect_stale_agents() order by name");
         assert_eq!(found, Ok("alpha|1|61\nbeta|1|61".into()));
         assert_eq!(psql(&ledger, "select name from detect_stale_agents()"), Ok(String::new()));
         assert_eq!(psql(&ledger, "select count(*) from stale_agents"), Ok("2".into()));

@@ -2,8 +2,8 @@
 
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
 use quorate_service::task::{
-    Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, SettleCheck, Take,
-    TakeCheck, Taken, Work,
+    Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, SettleCheck,
+    Take, TakeCheck, Taken, Work,
 };
 use quorate_service::view::{Story, TaskStory};
 use quorate_service::{health, run};
@@ -95,7 +95,10 @@ async fn a_write_with_an_old_term_changes_nothing_and_is_logged(ledger: TestLedg
     }
     assert_eq!(ledger.count("write.refused").await, 3);
     let story = story(&ledger, id).await?;
-    assert_eq!((story.task.state, story.task.progress, story.task.term), (TaskState::Running, 0, new.task.term));
+    assert_eq!(
+        (story.task.state, story.task.progress, story.task.term),
+        (TaskState::Running, 0, new.task.term)
+    );
     Ok(())
 }
 
@@ -180,8 +183,10 @@ async fn a_chain_frees_its_next_and_passes_results(ledger: TestLedger) -> Result
         NewTask { key: Some("a".into()), ..command("a") },
         NewTask { key: Some("b".into()), needs_new: vec![0], ..command("b") },
     ];
-    let (run_id, _) =
-        ledger.store.write(run::Start { goal: "g".into(), source: None, detached: false, tasks: plan }).await?;
+    let (run_id, _) = ledger
+        .store
+        .write(run::Start { goal: "g".into(), source: None, detached: false, tasks: plan })
+        .await?;
     let a = must_take(&ledger, "alpha").await?;
     assert!(take(&ledger, "beta").await?.is_none());
     ledger.store.write(done(&a)).await?;
@@ -194,7 +199,8 @@ async fn a_chain_frees_its_next_and_passes_results(ledger: TestLedger) -> Result
 }
 
 async fn a_failed_need_cancels_all_below_and_retry_brings_them_back(ledger: TestLedger) -> Result<()> {
-    let once = |key: &str, needs_new| NewTask { key: Some(key.into()), needs_new, max_attempts: 1, ..command(key) };
+    let once =
+        |key: &str, needs_new| NewTask { key: Some(key.into()), needs_new, max_attempts: 1, ..command(key) };
     let plan = vec![once("a", vec![]), once("b", vec![0]), once("c", vec![1]), once("d", vec![])];
     let start = run::Start { goal: "g".into(), source: None, detached: false, tasks: plan };
     let (run_id, ids) = ledger.store.write(start).await?;

@@ -49,9 +49,11 @@ impl Clock {
 
     pub(crate) fn reading(&self) -> Reading {
         match self {
-            Clock::System => {
-                Reading { boot: boot_id(), mono: ms(ClockId::CLOCK_MONOTONIC), wall: ms(ClockId::CLOCK_REALTIME) }
-            }
+            Clock::System => Reading {
+                boot: boot_id(),
+                mono: ms(ClockId::CLOCK_MONOTONIC),
+                wall: ms(ClockId::CLOCK_REALTIME),
+            },
             Clock::Sim { mono, wall_offset } => {
                 let mono = mono.load(Ordering::SeqCst);
                 Reading { boot: "simulated".into(), mono, wall: mono + wall_offset.load(Ordering::SeqCst) }

@@ -89,7 +89,8 @@ impl Lite {
     }
 
     pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
-        let (path, clock, readers, busy) = (self.path.clone(), self.clock.clone(), self.readers.clone(), self.busy);
+        let (path, clock, readers, busy) =
+            (self.path.clone(), self.clock.clone(), self.readers.clone(), self.busy);
         let job = move || {
             let kept = readers.lock().expect("no reader panics while it holds the list").pop();
             let mut tx = match kept {
@@ -119,9 +120,13 @@ impl Lite {
                     .hint("name a new file, or move the old one away"));
             }
             let from = LiteConn::open_to_read(&path, busy)?;
-            from.conn.backup("main", &file, None::<fn(rusqlite::backup::Progress)>).map_err(|e| wrong(&e, &file))
+            from.conn
+                .backup("main", &file, None::<fn(rusqlite::backup::Progress)>)
+                .map_err(|e| wrong(&e, &file))
         };
-        tokio::task::spawn_blocking(copy).await.map_err(|e| Error::failed(format!("the copy stopped: {e}")))?
+        tokio::task::spawn_blocking(copy)
+            .await
+            .map_err(|e| Error::failed(format!("the copy stopped: {e}")))?
     }
 }
 
@@ -208,16 +213,19 @@ impl Writer {
     fn open(path: &Path, options: &Options) -> Result<Writer> {
         make_folder(path, options.create)?;
         let lock = open_lock(path)?;
-        let mut writer = Writer {
+        let held = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| lock_failed(path, e))?;
+        // Under the lock from the first moment: SQLite does not wait for one who turns the write-ahead log on.
+        let conn = LiteConn::open_to_write(path, options.busy)?;
+        migrate(&conn, options.schema, path)?;
+        let lock = held.unlock().map_err(|(_, e)| lock_failed(path, e))?;
+        Ok(Writer {
             path: path.to_owned(),
             lock: Some(lock),
             clock: options.clock.clone(),
             schema: options.schema,
             news: false,
-            tx: Tx::new(Conn::Lite(LiteConn::open_to_write(path, options.busy)?)),
-        };
-        writer.with_lock(Writer::migrate)?;
-        Ok(writer)
+            tx: Tx::new(Conn::Lite(conn)),
+        })
     }
 
     /// Holds the fair lock during `work`. Waiting here is first come, first served by the kernel.
@@ -236,23 +244,6 @@ impl Writer {
         }
     }
 
-    fn migrate(&mut self) -> Result<()> {
-        let (schema, path) = (self.schema, self.path.clone());
-        let conn = lite(&mut self.tx);
-        let found = check_ours(conn, &path)?;
-        let missing = schema.missing(found, &format!("{}", path.display()))?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        conn.exec("begin immediate")?;
-        for step in missing {
-            conn.conn.execute_batch(step.lite).map_err(|e| wrong(&e, &path))?;
-        }
-        let stamp = format!("pragma application_id = {APPLICATION_ID}; pragma user_version = {}", schema.version());
-        conn.conn.execute_batch(&stamp).map_err(|e| wrong(&e, &path))?;
-        conn.exec("commit")
-    }
-
     fn serve(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>, bell: &Bell) {
         while let Some(first) = queue.blocking_recv() {
             let mut group = vec![first];
@@ -268,7 +259,11 @@ impl Writer {
         }
     }
 
-    fn commit_group(&mut self, group: &mut Vec<Box<dyn Job>>, queue: &mut mpsc::Receiver<Box<dyn Job>>) -> Result<()> {
+    fn commit_group(
+        &mut self,
+        group: &mut Vec<Box<dyn Job>>,
+        queue: &mut mpsc::Receiver<Box<dyn Job>>,
+    ) -> Result<()> {
         lite(&mut self.tx).exec("begin immediate")?;
         self.settle_clock()?;
         self.run_one(&mut group[0])?;
@@ -334,10 +329,26 @@ impl Writer {
     }
 }
 
+/// Brings the schema up to date, in one transaction.
+fn migrate(conn: &LiteConn, schema: &Schema, path: &Path) -> Result<()> {
+    let found = check_ours(conn, path)?;
+    let missing = schema.missing(found, &format!("{}", path.display()))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    conn.exec("begin immediate")?;
+    for step in missing {
+        conn.conn.execute_batch(step.lite).map_err(|e| wrong(&e, path))?;
+    }
+    let stamp =
+        format!("pragma application_id = {APPLICATION_ID}; pragma user_version = {}", schema.version());
+    conn.conn.execute_batch(&stamp).map_err(|e| wrong(&e, path))?;
+    conn.exec("commit")
+}
+
 const INSERT_EVENT: &str = "insert into events (at, kind, agent, task_id, run_id, resource, message, data)
      values (now_ms(), $1, $2, $3, $4, $5, $6, $7)";
-const KEEP_CLOCK: &str =
-    "insert into meta (key, value) values ('clock', $1) on conflict (key) do update set value = excluded.value";
+const KEEP_CLOCK: &str = "insert into meta (key, value) values ('clock', $1) on conflict (key) do update set value = excluded.value";
 
 /// One connection to the file.
 #[derive(Debug)]
@@ -349,7 +360,8 @@ pub(crate) struct LiteConn {
 
 impl LiteConn {
     fn open_to_write(path: &Path, busy: Duration) -> Result<LiteConn> {
-        let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, busy)?;
+        let conn =
+            LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE, busy)?;
         conn.pragmas("pragma journal_mode = wal; pragma synchronous = full;")?;
         Ok(conn)
     }
@@ -395,7 +407,12 @@ impl LiteConn {
         Ok(ledger.keep.map(|keep| (keep, ledger.shift)))
     }
 
-    pub(crate) fn all<T>(&self, sql: &str, args: &[Arg<'_>], decode: fn(&Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    pub(crate) fn all<T>(
+        &self,
+        sql: &str,
+        args: &[Arg<'_>],
+        decode: fn(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let mut statement = self.prepare(sql, args)?;
         let mut rows = statement.raw_query();
         let mut list = Vec::new();
@@ -433,9 +450,9 @@ impl LiteConn {
 }
 
 const NAMES: [&str; 40] = [
-    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17", "$18",
-    "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31", "$32", "$33", "$34",
-    "$35", "$36", "$37", "$38", "$39", "$40",
+    "$1", "$2", "$3", "$4", "$5", "$6", "$7", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16",
+    "$17", "$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26", "$27", "$28", "$29", "$30", "$31",
+    "$32", "$33", "$34", "$35", "$36", "$37", "$38", "$39", "$40",
 ];
 
 fn bind(statement: &mut rusqlite::Statement<'_>, index: usize, arg: &Arg<'_>) -> rusqlite::Result<()> {
@@ -485,7 +502,8 @@ fn open_lock(path: &Path) -> Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| {
-        Error::unavailable(format!("cannot write {}: {e}", Path::new(&name).display())).hint(permission_hint(path))
+        Error::unavailable(format!("cannot write {}: {e}", Path::new(&name).display()))
+            .hint(permission_hint(path))
     })
 }
 
@@ -502,8 +520,11 @@ fn check_ours(conn: &LiteConn, path: &Path) -> Result<i64> {
     match (id.first(), objects.first()) {
         (Some(&APPLICATION_ID), _) => Ok(version.first().copied().unwrap_or(0)),
         (_, Some(0)) => Ok(0),
-        _ => Err(Error::unavailable(format!("{} is a SQLite database, but not a Quorate ledger", path.display()))
-            .hint("name another file under [store] url, or with QUORATE_STORE=sqlite:PATH")),
+        _ => Err(Error::unavailable(format!(
+            "{} is a SQLite database, but not a Quorate ledger",
+            path.display()
+        ))
+        .hint("name another file under [store] url, or with QUORATE_STORE=sqlite:PATH")),
     }
 }
 
@@ -524,12 +545,16 @@ fn wrong(e: &rusqlite::Error, path: &Path) -> Error {
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
             Error::unavailable(format!("cannot write the ledger {shown}: {e}")).hint(permission_hint(path))
         }
-        Some(ErrorCode::DiskFull) => Error::unavailable(format!("the disk that holds the ledger {shown} is full"))
-            .hint("free some space; nothing that was acknowledged is lost"),
+        Some(ErrorCode::DiskFull) => {
+            Error::unavailable(format!("the disk that holds the ledger {shown} is full"))
+                .hint("free some space; nothing that was acknowledged is lost")
+        }
         Some(ErrorCode::NotADatabase) => Error::unavailable(format!("{shown} is not a SQLite database"))
             .hint("name another file under [store] url, or with QUORATE_STORE=sqlite:PATH"),
-        Some(ErrorCode::SystemIoFailure) => Error::unavailable(format!("cannot read or write the ledger {shown}: {e}"))
-            .hint("`quorate doctor` looks at the disk and the file"),
+        Some(ErrorCode::SystemIoFailure) => {
+            Error::unavailable(format!("cannot read or write the ledger {shown}: {e}"))
+                .hint("`quorate doctor` looks at the disk and the file")
+        }
         _ => Error::failed(format!("the ledger {shown}: {e}")),
     }
 }

@@ -10,7 +10,9 @@ use crate::migrate::Schema;
 use crate::row::Row;
 use crate::store::{Options, Read, Write};
 use crate::tx::{Conn, Later, Tx, event_args};
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
+};
 use futures_util::future::{join, join_all};
 use quorate_model::{Error, Event, Result};
 use std::future::Future;
@@ -40,8 +42,7 @@ const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c
      -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off \
      -c idle_in_transaction_session_timeout=30s -c synchronous_commit=on";
 /// Reads may scan, but a cursor over the log must not build a bitmap of it.
-const READ_OPTIONS: &str =
-    "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=30s -c synchronous_commit=off";
+const READ_OPTIONS: &str = "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=30s -c synchronous_commit=off";
 
 #[derive(Debug)]
 pub(crate) struct Pg {
@@ -169,7 +170,8 @@ fn pool(config: &Config, options: &str, size: usize) -> Result<Pool> {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_WAIT);
     }
-    let manager = Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let manager =
+        Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(CONNECT_WAIT), recycle: None };
     Pool::builder(manager)
         .max_size(size.max(1))
@@ -283,7 +285,10 @@ async fn commit(tx: &mut Tx) -> Result<()> {
     let mut flight = std::mem::take(&mut tx.later);
     let events = std::mem::take(&mut tx.events);
     if events.len() >= PLACES {
-        return Err(Error::invalid(format!("one operation records {} events; at most {PLACES}", events.len())));
+        return Err(Error::invalid(format!(
+            "one operation records {} events; at most {PLACES}",
+            events.len()
+        )));
     }
     flight.extend(events.iter().enumerate().map(|(place, event)| (INSERT_EVENT, event_row(place, event))));
     let conn = conn(tx);
@@ -304,9 +309,9 @@ type Ready<'a> = (tokio_postgres::Statement, &'a [Arg<'static>]);
 /// Sends statements that need no answer, `begin` before them. Its first poll puts all on the wire, in order.
 async fn send(client: &Object, begin: Option<&str>, part: &[Ready<'_>]) -> Result<(), tokio_postgres::Error> {
     let begun = async { if let Some(begin) = begin { client.batch_execute(begin).await } else { Ok(()) } };
-    let ran = join_all(part.iter().map(|(statement, args)| async move {
-        client.execute(statement, &params(args)).await
-    }));
+    let ran = join_all(
+        part.iter().map(|(statement, args)| async move { client.execute(statement, &params(args)).await }),
+    );
     let (begun, ran) = join(begun, ran).await;
     begun.and(ran.into_iter().find_map(std::result::Result::err).map_or(Ok(()), Err))
 }
@@ -319,7 +324,8 @@ fn event_row(place: usize, event: &Event) -> Vec<Arg<'static>> {
 
 /// A place in the log: the transaction's number, then the place in it. Readers stay below the oldest open
 /// transaction, so that none appears behind them; `era` keeps the order after a dump was restored elsewhere.
-const INSERT_EVENT: &str = "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
+const INSERT_EVENT: &str =
+    "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
      values (((pg_current_xact_id()::text::bigint + (select era from log_era)) << 20) | $8, now_ms(),
              $1, $2, $3, $4, $5, $6, $7)";
 
@@ -435,8 +441,10 @@ async fn listen(config: Config, channel: Arc<str>, bell: Bell) {
 fn no_connection(e: &PoolError, shown: &str) -> Error {
     match e {
         PoolError::Backend(e) => wrong(e, shown),
-        PoolError::Timeout(_) => Error::unavailable(format!("no free connection to {shown} within {POOL_WAIT:?}"))
-            .hint("`quorate doctor` shows what holds the database"),
+        PoolError::Timeout(_) => {
+            Error::unavailable(format!("no free connection to {shown} within {POOL_WAIT:?}"))
+                .hint("`quorate doctor` shows what holds the database")
+        }
         e => Error::unavailable(format!("cannot reach {shown}: {e}")),
     }
 }
@@ -465,10 +473,15 @@ fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
     let message = format!("the ledger {shown}: {}", text(e));
     match class {
         "22" if code == &SqlState::CHARACTER_NOT_IN_REPERTOIRE => crate::arg::unstorable(),
-        "08" | "57" | "53" => Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks"),
+        "08" | "57" | "53" => {
+            Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks")
+        }
         "28" => Error::unavailable(message).hint("check the user and password in the store's url"),
-        "3D" => Error::unavailable(message).hint("make the database with `createdb`, or name another in the store's url"),
-        "25" => Error::unavailable(message).hint("this server is read-only: name the primary in the store's url"),
+        "3D" => Error::unavailable(message)
+            .hint("make the database with `createdb`, or name another in the store's url"),
+        "25" => {
+            Error::unavailable(message).hint("this server is read-only: name the primary in the store's url")
+        }
         "42" if code == &SqlState::INSUFFICIENT_PRIVILEGE => {
             Error::unavailable(message).hint("grant the role the right, or use another")
         }

@@ -38,9 +38,9 @@ pub enum Sql {
 impl Sql {
     fn text(self, dialect: Dialect) -> &'static str {
         match (self, dialect) {
-            (Sql::Same(text), _) | (Sql::Each { lite: text, .. }, Dialect::Lite) | (Sql::Each { pg: text, .. }, Dialect::Pg) => {
-                text
-            }
+            (Sql::Same(text), _)
+            | (Sql::Each { lite: text, .. }, Dialect::Lite)
+            | (Sql::Each { pg: text, .. }, Dialect::Pg) => text,
         }
     }
 }

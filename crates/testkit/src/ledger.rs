@@ -106,11 +106,15 @@ impl TestLedger {
     /// When the log cannot be read: the test fails.
     pub async fn events(&self) -> Vec<Logged> {
         let written = self.last_written().await;
+        let (mut events, mut seq) = (Vec::new(), None);
         loop {
-            let query = After { seq: None, filter: Filter::default(), limit: PAGE_MAX };
+            let query = After { seq, filter: Filter::default(), limit: PAGE_MAX };
             let page = self.store.read(query).await.expect("the log is readable");
-            if page.seen.0 >= written {
-                return page.events;
+            let is_full = page.events.len() as i64 == PAGE_MAX;
+            seq = Some(page.seen);
+            events.extend(page.events);
+            if page.seen.0 >= written && !is_full {
+                return events;
             }
             // On PostgreSQL the cursor stays below the oldest open transaction of the whole server, and other
             // tests share that server: theirs end soon.

@@ -212,7 +212,9 @@ impl Oracle {
                 result: t.result,
             })
         });
-        let claims = self.live().map(|c| claim_line(c.term, c.resource.as_str(), c.agent, c.task, c.mode, c.expires_at));
+        let claims = self
+            .live()
+            .map(|c| claim_line(c.term, c.resource.as_str(), c.agent, c.task, c.mode, c.expires_at));
         tasks.chain(claims).collect()
     }
 
@@ -232,7 +234,9 @@ impl Oracle {
             Op::Release(id, term) => self.release(*id, *term),
             Op::Park(id, term, wait) => self.park(*id, *term, *wait),
             Op::Unpark(id) => self.unpark_by_person(*id),
-            Op::Claim { agent, resources, mode, ttl_ms, task } => self.claim(agent, resources, *mode, *ttl_ms, *task),
+            Op::Claim { agent, resources, mode, ttl_ms, task } => {
+                self.claim(agent, resources, *mode, *ttl_ms, *task)
+            }
             Op::ReleaseClaim(agent, resource, term) => self.release_claim(agent, resource, *term),
             Op::ForceRelease(resource) => self.force_release(resource),
             Op::Advance(ms) => {
@@ -283,8 +287,12 @@ impl Oracle {
     }
 
     fn take(&mut self, agent: &'static str, lease_ms: i64) -> String {
-        let mut able: Vec<(i64, i64)> =
-            self.tasks.iter().filter(|(_, task)| self.may_take(agent, task)).map(|(id, t)| (t.wish.priority, *id)).collect();
+        let mut able: Vec<(i64, i64)> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| self.may_take(agent, task))
+            .map(|(id, t)| (t.wish.priority, *id))
+            .collect();
         able.sort_unstable();
         let free = able.into_iter().map(|(_, id)| id).find(|id| {
             let wanted = resources(&self.tasks[id].wish.claims);
@@ -319,7 +327,9 @@ impl Oracle {
 
     fn renew(&mut self, id: i64, term: i64, lease_ms: i64) -> String {
         let until = self.now + lease_ms;
-        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.term == term) else { return "none".into() };
+        let Some(task) = self.tasks.get_mut(&id).filter(|task| task.term == term) else {
+            return "none".into();
+        };
         if task.state.on(TaskInput::Renew).is_err() {
             return "none".into();
         }
@@ -330,7 +340,9 @@ impl Oracle {
 
     fn extend_claims(&mut self, id: i64, until: i64) {
         let now = self.now;
-        for claim in self.claims.iter_mut().filter(|c| c.task == Some(id) && (c.is_bound || c.expires_at > now)) {
+        for claim in
+            self.claims.iter_mut().filter(|c| c.task == Some(id) && (c.is_bound || c.expires_at > now))
+        {
             claim.expires_at = claim.expires_at.max(until);
         }
     }
@@ -411,7 +423,8 @@ impl Oracle {
         let task = &self.tasks[&id];
         let failures = task.failures + 1;
         let next = retry::next(failure, failures, task.wish.max_attempts, RETRY_AFTER_MS, TaskId(id));
-        let input = if failure == Failure::Lapsed { TaskInput::Lapse { next } } else { TaskInput::Fail { next } };
+        let input =
+            if failure == Failure::Lapsed { TaskInput::Lapse { next } } else { TaskInput::Fail { next } };
         let task = self.move_on(id, input);
         task.term += 1;
         task.failures = failures;
@@ -480,7 +493,8 @@ impl Oracle {
     }
 
     fn below(&self, id: i64) -> BTreeSet<i64> {
-        let direct: Vec<i64> = self.tasks.iter().filter(|(_, t)| t.needs.contains(&id)).map(|(id, _)| *id).collect();
+        let direct: Vec<i64> =
+            self.tasks.iter().filter(|(_, t)| t.needs.contains(&id)).map(|(id, _)| *id).collect();
         direct.iter().copied().chain(direct.iter().flat_map(|id| self.below(*id))).collect()
     }
 
@@ -515,7 +529,9 @@ impl Oracle {
     }
 
     fn has_dead_need(&self, task: &Task) -> bool {
-        task.needs.iter().any(|need| matches!(self.tasks[need].state, TaskState::Failed | TaskState::Cancelled))
+        task.needs
+            .iter()
+            .any(|need| matches!(self.tasks[need].state, TaskState::Failed | TaskState::Cancelled))
     }
 
     fn reassign(&mut self, id: i64, to: Option<&'static str>) -> Answer {
@@ -630,9 +646,9 @@ impl Oracle {
         is_bound: bool,
     ) -> i64 {
         let expires_at = self.now + ttl_ms;
-        let own = self.live().position(|c| {
-            c.agent == agent && c.resource == resource && c.mode == mode && c.task == task
-        });
+        let own = self
+            .live()
+            .position(|c| c.agent == agent && c.resource == resource && c.mode == mode && c.task == task);
         if let Some(term) = own.and_then(|place| self.live().nth(place)).map(|claim| claim.term) {
             let claim = self.claims.iter_mut().find(|claim| claim.term == term).expect("found above");
             claim.expires_at = expires_at;
@@ -671,7 +687,8 @@ impl Oracle {
     fn check(&mut self) -> String {
         let now = self.now;
         let is_due = |task: &Task| task.due_at.is_some_and(|due| due <= now);
-        let due = self.where_task(|oracle, t| t.state == TaskState::Waiting && oracle.unmet(t) == 0 && is_due(t));
+        let due =
+            self.where_task(|oracle, t| t.state == TaskState::Waiting && oracle.unmet(t) == 0 && is_due(t));
         for id in &due {
             self.move_on(*id, TaskInput::Open);
         }
@@ -679,7 +696,8 @@ impl Oracle {
         for id in &parked {
             self.unpark(*id);
         }
-        let lapsed = self.where_task(|_, t| t.lease_until.is_some_and(|until| until < now));
+        let mut lapsed = self.where_task(|_, t| t.lease_until.is_some_and(|until| until < now));
+        lapsed.sort_by_key(|id| (self.tasks[id].lease_until, *id));
         for id in &lapsed {
             match self.tasks[id].state {
                 TaskState::Verifying => {
@@ -712,7 +730,8 @@ impl Oracle {
 
     fn move_on(&mut self, id: i64, input: TaskInput) -> &mut Task {
         let task = self.tasks.get_mut(&id).expect("it was looked up");
-        task.state = task.state.on(input).unwrap_or_else(|e| panic!("task {id} {}: {input:?}: {e:?}", task.state));
+        task.state =
+            task.state.on(input).unwrap_or_else(|e| panic!("task {id} {}: {input:?}: {e:?}", task.state));
         task
     }
 

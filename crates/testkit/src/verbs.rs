@@ -6,9 +6,7 @@ use crate::ledger::TestLedger;
 use quorate_model::resource::Mode;
 use quorate_model::{Result, RunId, TaskId, TaskState};
 use quorate_service::claim::{self, Claim, Grant};
-use quorate_service::task::{
-    Add, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Take, Taken, Work,
-};
+use quorate_service::task::{Add, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Take, Taken, Work};
 use quorate_service::view::{Claims, Story, TaskStory};
 use quorate_service::{agent, health, run};
 

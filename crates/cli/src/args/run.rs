@@ -48,13 +48,13 @@ pub(crate) struct Up {
     pub(crate) agents: Option<i64>,
 }
 
-/// Ends the node that runs here; its agents finish or give back their tasks
+/// Ends the nodes that run here; their tasks are handed back and go on elsewhere, or at the next start
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate down
   quorate down --archive-logs")]
 pub(crate) struct Down {
-    /// Packs the kept output of finished attempts into one archive
+    /// Moves the kept output into .quorate/archive, where `quorate logs` still finds it
     #[arg(long)]
     pub(crate) archive_logs: bool,
 }

@@ -39,7 +39,12 @@ fn a_missing_program_of_an_agent_is_named(door: Door) {
 fn a_configured_agent_that_was_never_seen_is_named(door: Door) {
     door.write("quorate.toml", "[agents.zoe]\ndriver = \"human\"\n");
     door.ok(&["task", "add", "x"]);
-    check(&door, "agents", "warn", "zoe", "quorate up");
+    check(&door, "agents", "warn", "zoe", "quorate task next --agent zoe");
+}
+
+fn a_broken_configuration_is_a_finding_too(door: Door) {
+    door.write("quorate.toml", "[healht]\nlease = \"1s\"\n");
+    check(&door, "config", "fail", "quorate.toml:1", "health");
 }
 
 fn a_taken_port_is_said_with_the_process_that_has_it(door: Door) {
@@ -75,5 +80,6 @@ on_both!(
     a_healthy_project_is_said_to_be_so,
     a_missing_program_of_an_agent_is_named,
     a_configured_agent_that_was_never_seen_is_named,
+    a_broken_configuration_is_a_finding_too,
     a_taken_port_is_said_with_the_process_that_has_it,
 );

@@ -116,7 +116,9 @@ fn a_detached_run_is_done_by_a_node(door: Door) {
     door.eventually("the report is kept", |door| {
         door.path().join(".quorate/runs/1/report.md").exists().then_some(())
     });
-    door.ok(&["down"]);
+    door.ok(&["down", "--archive-logs"]);
+    assert!(!door.path().join(".quorate/logs").exists());
+    door.ok(&["logs", "1"]);
     let ended = up.child().wait().expect("the node has ended");
     assert!(ended.success());
     door.fails(7, &["down"]);

@@ -121,9 +121,13 @@ pub(crate) async fn add_tasks(
     for (place, (task, needs)) in tasks.iter().zip(needs).enumerate() {
         let id = ids[place];
         let count = (needs.new.len() + needs.old.len()) as i64;
-        insert(tx, &Insert { task, id, run, needs: count, unmet: unmet[place], dependents: dependents[place], now });
+        insert(
+            tx,
+            &Insert { task, id, run, needs: count, unmet: unmet[place], dependents: dependents[place], now },
+        );
         link(tx, &needs, id, &ids);
-        let added = Event::new(EventKind::TaskAdded, format!("task {} added: {}", named(task, id), task.title));
+        let added =
+            Event::new(EventKind::TaskAdded, format!("task {} added: {}", named(task, id), task.title));
         tx.record(by.map_or(added.clone(), |by| added.agent(by)).task(id).run(run));
     }
     Ok(ids)
@@ -142,7 +146,9 @@ fn needs_of(task: &NewTask, place: usize, count: usize) -> Result<Needs> {
     }
     if let Some(&wrong) = task.needs_new.iter().find(|&&need| need >= count || need == place) {
         let title = &task.title;
-        return Err(Error::invalid(format!("task {place} ({title}) needs task {wrong} of the {count} added with it")));
+        return Err(Error::invalid(format!(
+            "task {place} ({title}) needs task {wrong} of the {count} added with it"
+        )));
     }
     Ok(Needs { old: task.needs.iter().copied().collect(), new: task.needs_new.iter().copied().collect() })
 }
@@ -184,8 +190,12 @@ async fn count_unmet(tx: &mut Tx, needs: &BTreeSet<TaskId>) -> Result<i64> {
         match task.state {
             TaskState::Completed => {}
             TaskState::Failed | TaskState::Cancelled => {
-                return Err(Error::invalid(format!("task {} is {}: it cannot be needed", task.named(), task.state))
-                    .hint(format!("let it try again first: quorate task retry {need}")));
+                return Err(Error::invalid(format!(
+                    "task {} is {}: it cannot be needed",
+                    task.named(),
+                    task.state
+                ))
+                .hint(format!("let it try again first: quorate task retry {need}")));
             }
             _ => unmet += 1,
         }

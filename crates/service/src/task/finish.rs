@@ -87,11 +87,15 @@ impl Done {
     fn check(&self) -> Result<()> {
         let Some(text) = &self.result else { return Ok(()) };
         if text.len() > RESULT_MAX {
-            return Err(Error::invalid(format!("the result has {} bytes, more than {RESULT_MAX}", text.len()))
-                .hint("put it into a file and give its path as the result"));
+            return Err(Error::invalid(format!(
+                "the result has {} bytes, more than {RESULT_MAX}",
+                text.len()
+            ))
+            .hint("put it into a file and give its path as the result"));
         }
         serde_json::from_str::<serde_json::Value>(text).map_err(|e| {
-            Error::invalid(format!("the result is no JSON: {e}")).hint("a text is JSON in quotes: --result '\"words\"'")
+            Error::invalid(format!("the result is no JSON: {e}"))
+                .hint("a text is JSON in quotes: --result '\"words\"'")
         })?;
         Ok(())
     }
@@ -123,7 +127,10 @@ impl Done {
             "update attempts set evidence = 'said', tail = $3 where task_id = $1 and number = $2",
             args![task.id, task.attempt, &self.tail],
         );
-        tx.record(task.event(EventKind::TaskVerifying, format!("task {} is said to be done; its check is due", task.named())));
+        tx.record(task.event(
+            EventKind::TaskVerifying,
+            format!("task {} is said to be done; its check is due", task.named()),
+        ));
         DoneAnswer::Verifying
     }
 
@@ -146,7 +153,10 @@ async fn complete(tx: &mut Tx, task: &Task, evidence: &str, tail: Option<&str>) 
         release_of_task(tx, task).await?;
     }
     if let Some(owner) = &task.owner {
-        tx.later("update agents set respawns = 0, last_crash = null where name = $1 and respawns > 0", args![owner]);
+        tx.later(
+            "update agents set respawns = 0, last_crash = null where name = $1 and respawns > 0",
+            args![owner],
+        );
     }
     let message = format!("task {} completed", task.named());
     tx.record(task.event(EventKind::TaskCompleted, message).data(serde_json::json!({
@@ -187,7 +197,12 @@ impl Write for SettleCheck {
             complete(tx, &task, "checked", None).await?;
             return Ok(TaskState::Completed);
         };
-        tx.record(task.event(EventKind::TaskVerifyFailed, format!("the check of task {} failed: {why}", task.named())));
+        tx.record(
+            task.event(
+                EventKind::TaskVerifyFailed,
+                format!("the check of task {} failed: {why}", task.named()),
+            ),
+        );
         let failed = Failed {
             failure: Failure::Ordinary,
             outcome: Outcome::VerifyFailed.as_str(),
@@ -251,7 +266,12 @@ const AVOID_MS: i64 = 2_000;
 
 /// Ends the attempt and decides what follows. The task's row is locked.
 pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) -> Result<TaskState> {
-    let end = AttemptEnd { outcome: failed.outcome, reason: Some(failed.reason), tail: failed.tail, evidence: None };
+    let end = AttemptEnd {
+        outcome: failed.outcome,
+        reason: Some(failed.reason),
+        tail: failed.tail,
+        evidence: None,
+    };
     end_attempt(tx, task, &end);
     if task.holds {
         release_of_task(tx, task).await?;
@@ -288,7 +308,10 @@ async fn give_up(tx: &mut Tx, task: &Task, failures: i64, reason: &str) -> Resul
         args![task.id, failures, reason],
     );
     let message = format!("task {} failed after attempt {}: {reason}", task.named(), task.attempt);
-    tx.record(task.event(EventKind::TaskFailed, message).data(serde_json::json!({ "attempt": task.attempt, "reason": reason })));
+    tx.record(
+        task.event(EventKind::TaskFailed, message)
+            .data(serde_json::json!({ "attempt": task.attempt, "reason": reason })),
+    );
     cancel_dependents(tx, task, "failed").await?;
     Ok(TaskState::Failed)
 }

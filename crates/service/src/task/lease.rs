@@ -2,7 +2,7 @@
 //!
 //! Here live the writes that move a lease's end. Taking lives in `take`, the end of a lease in `health`.
 
-use super::{columns, lock, refuse, Task};
+use super::{Task, columns, lock, refuse};
 use quorate_model::{Error, EventKind, Result, TaskId, Term};
 use quorate_store::{Sql, Tx, Write, args};
 
@@ -119,7 +119,9 @@ impl Write for Progress {
               where id = $1 and term = $2 and state = 'running' returning ",
             columns!()
         );
-        let Some(task) = tx.one(sql, args![self.id, self.term, self.percent, &self.message], Task::from_row).await? else {
+        let Some(task) =
+            tx.one(sql, args![self.id, self.term, self.percent, &self.message], Task::from_row).await?
+        else {
             let task = lock(tx, self.id).await?;
             return Err(refuse(&task, self.term, "progress"));
         };

@@ -92,11 +92,18 @@ impl Write for Retry {
                 TaskState::Parked => "let it go on with `quorate task unpark`",
                 _ => "it is tried by itself; take it from its owner with `quorate task reassign`",
             };
-            return Err(Error::new(Kind::Conflict, format!("task {} is {}: nothing to retry", task.named(), task.state)).hint(hint));
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("task {} is {}: nothing to retry", task.named(), task.state),
+            )
+            .hint(hint));
         }
         if let Some(need) = dead_need(tx, &task).await? {
-            return Err(Error::new(Kind::Conflict, format!("task {} needs task {need}, which did not complete", task.named()))
-                .hint(format!("quorate task retry {need}: those that need it follow by themselves")));
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("task {} needs task {need}, which did not complete", task.named()),
+            )
+            .hint(format!("quorate task retry {need}: those that need it follow by themselves")));
         }
         reopen_all(tx, &[task], "a person asked for it").await?;
         lock(tx, self.id).await
@@ -199,7 +206,10 @@ impl Write for Reassign {
         }
         tx.later("update tasks set agent = coalesce($2, agent) where id = $1", args![task.id, &self.to]);
         let message = format!("task {} taken from its owner: {}", task.named(), self.reason);
-        tx.record(task.event(EventKind::TaskReleased, message).data(serde_json::json!({ "to": self.to, "reason": self.reason })));
+        tx.record(
+            task.event(EventKind::TaskReleased, message)
+                .data(serde_json::json!({ "to": self.to, "reason": self.reason })),
+        );
         Ok(task)
     }
 }
@@ -242,7 +252,9 @@ impl Write for Release {
             ),
             _ => return Err(refuse(&task, self.term, "release")),
         }
-        tx.record(task.event(EventKind::TaskReleased, format!("task {} given back: {}", task.named(), self.reason)));
+        tx.record(
+            task.event(EventKind::TaskReleased, format!("task {} given back: {}", task.named(), self.reason)),
+        );
         Ok(())
     }
 }
@@ -272,7 +284,11 @@ impl Write for Park {
             return Err(over(&task, "park"));
         }
         if task.state == TaskState::Running {
-            end_attempt(tx, &task, &AttemptEnd { outcome: "parked", reason: Some(&self.reason), ..AttemptEnd::default() });
+            end_attempt(
+                tx,
+                &task,
+                &AttemptEnd { outcome: "parked", reason: Some(&self.reason), ..AttemptEnd::default() },
+            );
             release_of_task(tx, &task).await?;
         }
         tx.later(
@@ -280,7 +296,9 @@ impl Write for Park {
                     parked_for = $2, due_at = $3 where id = $1",
             args![task.id, &self.reason, self.until],
         );
-        tx.record(task.event(EventKind::TaskParked, format!("task {} parked: {}", task.named(), self.reason)));
+        tx.record(
+            task.event(EventKind::TaskParked, format!("task {} parked: {}", task.named(), self.reason)),
+        );
         Ok(task)
     }
 }
@@ -298,7 +316,10 @@ impl Write for Unpark {
     async fn apply(&self, tx: &mut Tx) -> Result<Task> {
         let task = lock(tx, self.id).await?;
         if task.state != TaskState::Parked {
-            return Err(Error::new(Kind::Conflict, format!("task {} is {}, not parked", task.named(), task.state)));
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("task {} is {}, not parked", task.named(), task.state),
+            ));
         }
         unpark(tx, &task, "a person asked for it");
         Ok(task)

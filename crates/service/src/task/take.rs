@@ -185,7 +185,13 @@ impl Take {
     }
 
     /// Goes on after a task whose claims are held, to the first in order that is free.
-    async fn next_free(&self, tx: &mut Tx, ground: &mut Ground, first: Pick, why: Refused) -> Result<Option<Taken>> {
+    async fn next_free(
+        &self,
+        tx: &mut Tx,
+        ground: &mut Ground,
+        first: Pick,
+        why: Refused,
+    ) -> Result<Option<Taken>> {
         let mut passed = Passed::default();
         let mut last = (first.0.priority, first.0.id);
         passed.add(tx, ground, &first, &self.agent, &why)?;
@@ -208,7 +214,8 @@ impl Take {
     async fn after(&self, tx: &mut Tx, last: (i64, TaskId), held: &[String]) -> Result<Vec<Pick>> {
         let capabilities = self.capabilities.as_deref();
         let kinds = self.kinds.as_str();
-        tx.all(AFTER, args![&self.agent, capabilities, kinds, self.run, last.0, last.1, held, PAGE], picked).await
+        tx.all(AFTER, args![&self.agent, capabilities, kinds, self.run, last.0, last.1, held, PAGE], picked)
+            .await
     }
 
     /// Returns the task that the agent holds, its lease renewed.
@@ -260,7 +267,8 @@ impl Take {
             args![task.id, task.attempt, task.term, &self.agent, &self.node],
         );
         let message = format!("task {} taken by {}, attempt {}", task.named(), self.agent, task.attempt);
-        let data = serde_json::json!({ "attempt": task.attempt, "term": task.term.0, "lease_ms": self.lease_ms });
+        let data =
+            serde_json::json!({ "attempt": task.attempt, "term": task.term.0, "lease_ms": self.lease_ms });
         tx.record(task.event(EventKind::TaskTaken, message).data(data));
         taken(tx, task).await
     }
@@ -318,7 +326,14 @@ struct Passed {
 
 impl Passed {
     /// Passes a task over; says so on it and in the log. One that has waited long keeps later ones out.
-    fn add(&mut self, tx: &mut Tx, ground: &mut Ground, pick: &Pick, agent: &str, why: &Refused) -> Result<()> {
+    fn add(
+        &mut self,
+        tx: &mut Tx,
+        ground: &mut Ground,
+        pick: &Pick,
+        agent: &str,
+        why: &Refused,
+    ) -> Result<()> {
         let (task, since, now) = pick;
         if self.lists.len() < HELD_LISTS_MAX {
             self.lists.extend(json_list(&task.claims));
@@ -377,7 +392,9 @@ impl Write for TakeCheck {
             Dialect::Lite => PICK_CHECK,
             Dialect::Pg => PICK_CHECK_LOCKED,
         };
-        let Some(id) = tx.one(lock, args![self.task, self.run], |row| row.int("id")).await? else { return Ok(None) };
+        let Some(id) = tx.one(lock, args![self.task, self.run], |row| row.int("id")).await? else {
+            return Ok(None);
+        };
         let sql = concat!(
             "update tasks set term = term + 1, node = $2, lease_ms = $3, lease_until = now_ms() + $3 where id = $1 returning ",
             columns!()
