@@ -80,7 +80,7 @@ fn compose(story: &RunStory, table: String) -> String {
 fn heading(text: &mut String, story: &RunStory) {
     let run = &story.run;
     let took = run.finished_at.unwrap_or(story.now) - run.created_at;
-    let _ = writeln!(text, "# {}\n", run.goal);
+    let _ = writeln!(text, "# {}\n", print::one_line(&run.goal));
     let _ = writeln!(
         text,
         "**{}** · run {} · {} · {}\n",
@@ -144,13 +144,13 @@ fn skipped(task: &Task) -> Option<String> {
 }
 
 fn trouble(text: &mut String, task: &Task, story: &RunStory) {
-    let _ = writeln!(text, "## {}: {}\n", task.state, task.title);
+    let _ = writeln!(text, "## {}: {}\n", task.state, print::one_line(&task.title));
     if let Some(reason) = &task.reason {
-        let _ = writeln!(text, "{reason}\n");
+        let _ = writeln!(text, "{}\n", print::one_line(reason));
     }
     let Some(last) = attempts(story, task).last() else { return };
     if let Some(tail) = last.tail.as_deref().filter(|tail| !tail.trim().is_empty()) {
-        let _ = writeln!(text, "```text\n{}\n```\n", tail.trim_end().replace("```", "'''"));
+        let _ = writeln!(text, "```text\n{}\n```\n", print::lines(tail.trim_end()).replace("```", "'''"));
     }
     let _ = writeln!(text, "All of its output: `quorate logs {}`\n", task.id);
 }
@@ -160,7 +160,7 @@ fn results(text: &mut String, story: &RunStory) {
     if !skipped.is_empty() {
         let _ = writeln!(text, "## Skipped\n");
         for (task, why) in &skipped {
-            let _ = writeln!(text, "- **{}**: {why}", name(task));
+            let _ = writeln!(text, "- **{}**: {}", name(task), print::one_line(why));
         }
         text.push('\n');
     }
@@ -189,7 +189,7 @@ fn result(task: &Task) -> Option<String> {
     let text = task.result.as_deref()?;
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     match value.get("summary").and_then(Value::as_str) {
-        Some(summary) => Some(summary.to_owned()),
+        Some(summary) => Some(print::one_line(summary)),
         None if text.len() > RESULT_SHOWN => Some("see report.json".into()),
         None => Some(format!("`{}`", text.replace('`', "'"))),
     }
@@ -207,7 +207,7 @@ fn retried(text: &mut String, story: &RunStory) {
     for attempt in failed {
         let name =
             story.tasks.iter().find(|task| task.id == attempt.task).map(Task::named).unwrap_or_default();
-        let reason = attempt.reason.as_deref().unwrap_or("");
+        let reason = print::one_line(attempt.reason.as_deref().unwrap_or(""));
         let outcome = attempt.outcome.as_deref().unwrap_or_default().replace('_', " ");
         let _ = writeln!(
             text,
@@ -226,5 +226,5 @@ fn seconds(ms: i64) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
+    print::one_line(text).replace('|', "\\|")
 }

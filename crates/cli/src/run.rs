@@ -249,7 +249,7 @@ fn exit_code(end: &End) -> u8 {
     }
 }
 
-/// Shows what happens until the run is over, or a person wants it to stop.
+/// Shows what happens until the run is over, or a person wants it to stop: after the first Ctrl-C what runs may end.
 async fn watch(
     store: &Store,
     (id, mut seen): (RunId, Seq),
@@ -258,50 +258,58 @@ async fn watch(
     screen: &mut Screen,
 ) -> Result<End> {
     let mut changes = store.changes();
+    let mut away = false;
     loop {
-        seen = show_new(store, id, seen, screen).await?;
-        if let Some(end) = is_over(store, id).await? {
-            show_new(store, id, seen, screen).await?;
-            return Ok(end);
+        match look(store, id, &mut seen, screen).await {
+            Ok(Some(end)) => return Ok(end),
+            Ok(None) if signals.count() > 0 && has_finished(store, id, node).await => {
+                return Ok(End::Interrupted);
+            }
+            Ok(None) => tell_back(screen, &mut away),
+            // A database that is away for a while is no reason to give up: leases and terms keep the work safe.
+            Err(error) if error.kind == Kind::Unavailable => tell_away(screen, &mut away, &error),
+            Err(error) => return Err(error),
         }
         tokio::select! {
             () = async { tokio::time::sleep(LOOK_EVERY).await; changes.wait(LOOK_AT_LEAST).await } => {}
             Some(notice) = node.notice() => screen.say(&format!("  notice     {notice}")),
             urgent = signals.next() => {
                 if urgent || signals.count() > 1 {
+                    screen.say("  stopping: what runs is handed back");
                     node.stopper().stop(Level::Now);
                     return Ok(End::Interrupted);
                 }
-                node.stopper().stop(Level::Finish);
                 screen.say("  finishing what runs; press Ctrl-C again to stop at once");
-                return finish(store, id, seen, node, signals, screen).await;
+                node.stopper().stop(Level::Finish);
             }
         }
     }
 }
 
-/// After the first Ctrl-C: what runs may end, unless a second one comes.
-async fn finish(
-    store: &Store,
-    id: RunId,
-    mut seen: Seq,
-    node: &Node,
-    mut signals: Signals,
-    screen: &mut Screen,
-) -> Result<End> {
-    let mut changes = store.changes();
-    loop {
-        seen = show_new(store, id, seen, screen).await?;
-        if store.read(Pulse { id, node: Some(node.id().to_string()) }).await?.running == 0 {
-            return Ok(End::Interrupted);
-        }
-        tokio::select! {
-            () = async { tokio::time::sleep(LOOK_EVERY).await; changes.wait(LOOK_AT_LEAST).await } => {}
-            _ = signals.next() => {
-                node.stopper().stop(Level::Now);
-                return Ok(End::Interrupted);
-            }
-        }
+async fn look(store: &Store, id: RunId, seen: &mut Seq, screen: &mut Screen) -> Result<Option<End>> {
+    *seen = show_new(store, id, *seen, screen).await?;
+    let end = is_over(store, id).await?;
+    if end.is_some() {
+        *seen = show_new(store, id, *seen, screen).await?;
+    }
+    Ok(end)
+}
+
+/// Returns whether nothing of this run is running on our node any more; unknown while the ledger is away.
+async fn has_finished(store: &Store, id: RunId, node: &Node) -> bool {
+    let pulse = store.read(Pulse { id, node: Some(node.id().to_string()) }).await;
+    pulse.is_ok_and(|pulse| pulse.running == 0)
+}
+
+fn tell_away(screen: &Screen, away: &mut bool, error: &Error) {
+    if !std::mem::replace(away, true) {
+        screen.say(&format!("  notice     {error}; trying again"));
+    }
+}
+
+fn tell_back(screen: &Screen, away: &mut bool) {
+    if std::mem::take(away) {
+        screen.say("  notice     the ledger answers again");
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Here lives the showing of events as they come; it reads nothing itself. What is shown is what is in the log.
 
+use crate::print;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use quorate_model::TaskId;
 use quorate_service::event::Logged;
@@ -113,7 +114,7 @@ impl Screen {
         let data: serde_json::Value =
             event.data.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let percent = data["percent"].as_u64().unwrap_or(0);
-        let said = data["message"].as_str().unwrap_or_default();
+        let said = &print::one_line(data["message"].as_str().unwrap_or_default());
         match &self.view {
             View::Bars { bars, .. } => {
                 if let Some(bar) = bars.get(&task) {
@@ -163,7 +164,7 @@ impl Screen {
         let word = event.kind.split_once('.').map_or("", |(_, verb)| verb);
         let word = word.replace("lease_expired", "lapsed").replace("verify_failed", "unproven");
         // The moment at which a claim ends is in the log; here it would only push the words off the line.
-        let said = event.message.split(" until 2").next().unwrap_or_default();
+        let said = print::one_line(event.message.split(" until 2").next().unwrap_or_default());
         self.say(&painted(&format!("  {word:<9}  {}  {said}", self.padded(task)), "note", &self.view));
     }
 
@@ -214,13 +215,14 @@ fn line(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-fn after_colon(message: &str) -> &str {
-    message.split_once(": ").map_or(message, |(_, rest)| rest)
+/// The part of a message that says why, safe for a terminal: it may hold what a child has printed.
+fn after_colon(message: &str) -> String {
+    print::one_line(message.split_once(": ").map_or(message, |(_, rest)| rest))
 }
 
 fn short_name(task: &Task) -> String {
     let name = task.key.clone().unwrap_or_else(|| task.title.clone());
-    cut(&name, NAME_WIDTH)
+    cut(&print::one_line(&name), NAME_WIDTH)
 }
 
 fn cut(text: &str, width: usize) -> String {

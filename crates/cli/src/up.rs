@@ -13,7 +13,8 @@ use quorate_model::config::Config;
 use quorate_model::{Error, Kind, Result, Seq, nearest};
 use quorate_runtime::{Level, Member, Node, NodeOptions, team};
 use quorate_service::event::{After, Filter, Logged, PAGE_MAX};
-use quorate_service::view::{Agents, Pulse};
+use quorate_service::task::Task;
+use quorate_service::view::{Agents, Pulse, Tasks};
 use quorate_service::{node, wire};
 use quorate_store::Store;
 use std::sync::Arc;
@@ -95,32 +96,48 @@ async fn serve(
     .await?;
     print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
     let mut changes = store.changes();
-    loop {
+    let urgent = loop {
         match show_new(place, &store, seen, json).await {
             Ok(at) => seen = at,
             Err(error) => print::note(&format!("notice: {error}")),
         }
         tokio::select! {
             () = async { tokio::time::sleep(Duration::from_millis(50)).await; changes.wait(Duration::from_secs(5)).await } => {}
-            Some(notice) = node.notice() => print::note(&format!("notice: {notice}")),
-            urgent = signals.next() => {
-                node.stopper().stop(if urgent { Level::Now } else { Level::Finish });
-                break;
-            }
+            Some(notice) = node.notice() => print::note(&format!("notice: {}", print::one_line(&notice))),
+            urgent = signals.next() => break urgent,
         }
-    }
-    print::note("stopping: what runs may finish; Ctrl-C again stops at once");
+    };
+    node.stopper().stop(if urgent { Level::Now } else { Level::Finish });
+    print::note(&farewell(&store, &node, urgent).await);
     let stopper = node.stopper();
     let mut ended = std::pin::pin!(node.wait());
+    let mut at_once = false;
     loop {
         tokio::select! {
             () = &mut ended => break,
-            _ = signals.next() => stopper.stop(Level::Now),
+            _ = signals.next() => {
+                at_once = true;
+                stopper.stop(Level::Now);
+            }
         }
     }
     // The log may be out of reach at the end; the node itself has ended in order.
     let _ = show_new(place, &store, seen, json).await;
-    Ok(0)
+    Ok(if at_once { Kind::Interrupted.exit_code() } else { 0 })
+}
+
+/// Says what a node that stops still does.
+async fn farewell(store: &Store, node: &Node, urgent: bool) -> String {
+    let tasks =
+        store.read(Tasks { state: Some("running".into()), ..Tasks::default() }).await.unwrap_or_default();
+    let own = node.id().to_string();
+    let names: Vec<String> =
+        tasks.iter().filter(|task| task.node.as_ref() == Some(&own)).map(Task::named).collect();
+    match (names.is_empty(), urgent) {
+        (true, _) => "stopping: nothing is running".into(),
+        (false, true) => format!("stopping: handed back, to go on elsewhere: {}", names.join(", ")),
+        (false, false) => format!("finishing: {}; Ctrl-C again hands back at once", names.join(", ")),
+    }
 }
 
 /// Writes the reports of detached runs that have ended: whoever began them is not there to do it.

@@ -149,7 +149,7 @@ impl Keeper {
     /// they say is in the ledger already.
     fn line(&mut self, stream: Stream, line: &str, dropped: u64) {
         let message = (stream == Stream::Out).then(|| message::parse(line, dropped == 0)).flatten();
-        let is_text = matches!(message, None | Some(Message::Bad(_)));
+        let is_text = matches!(message, None | Some(Message::Bad(_) | Message::BadResult(_)));
         let text = self.short(line, dropped);
         if is_text {
             self.tail.lock().push(&text);
@@ -189,7 +189,7 @@ impl Keeper {
             self.result = Some(value.clone());
         }
         let replaces = |last: &Message| mem::discriminant(last) == mem::discriminant(&message);
-        let is_bad = matches!(message, Message::Bad(_));
+        let is_bad = matches!(message, Message::Bad(_) | Message::BadResult(_));
         if !is_bad && self.waiting.back().is_some_and(replaces) {
             self.waiting.pop_back();
         }

@@ -27,6 +27,8 @@ pub enum Message {
     Result(Value),
     /// It meant to be a message and could not be read; why. The line is kept as text.
     Bad(String),
+    /// It meant to be a result and could not be read; why. What the child came to is not known.
+    BadResult(String),
 }
 
 impl Message {
@@ -37,6 +39,7 @@ impl Message {
             }
             Message::Result(value) => Message::Result(mask.value(value)),
             Message::Bad(reason) => Message::Bad(mask.text(&reason).into_owned()),
+            Message::BadResult(reason) => Message::BadResult(mask.text(&reason).into_owned()),
         }
     }
 }
@@ -48,13 +51,23 @@ pub(crate) fn parse(line: &str, whole: bool) -> Option<Message> {
         return None;
     }
     if !whole || line.len() > MAX_MESSAGE_LINE {
-        return means_to_be(line).then(|| Message::Bad(format!("larger than {MAX_RESULT} bytes")));
+        return means_to_be(line).then(|| bad(line, format!("larger than {MAX_RESULT} bytes")));
     }
     match serde_json::from_str(line) {
         Ok(Value::Object(fields)) if !fields.contains_key("quorate") => None,
-        Ok(Value::Object(fields)) => Some(read(fields).unwrap_or_else(Message::Bad)),
+        Ok(Value::Object(fields)) => Some(read(fields).unwrap_or_else(|reason| bad(line, reason))),
         Ok(_) => None,
-        Err(e) => means_to_be(line).then(|| Message::Bad(format!("not valid JSON: {e}"))),
+        Err(e) => means_to_be(line).then(|| bad(line, format!("not valid JSON: {e}"))),
+    }
+}
+
+/// How far into a line the word `result` may stand for the line to be taken for a result.
+const HEAD: usize = 64;
+
+fn bad(line: &str, reason: String) -> Message {
+    match line[..floor(line, HEAD)].contains("\"result\"") {
+        true => Message::BadResult(reason),
+        false => Message::Bad(reason),
     }
 }
 
@@ -117,7 +130,9 @@ mod tests {
 
     fn check_bad(line: &str, part: &str) {
         match parse(line, true) {
-            Some(Message::Bad(reason)) => assert!(reason.contains(part), "{line}: {reason}"),
+            Some(Message::Bad(reason) | Message::BadResult(reason)) => {
+                assert!(reason.contains(part), "{line}: {reason}")
+            }
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -162,7 +177,7 @@ mod tests {
         assert!(matches!(parse(&line(MAX_RESULT), true), Some(Message::Result(_))));
         check_bad(&line(MAX_RESULT + 1), "1048577 bytes");
         check_bad(&line(2 * MAX_RESULT), "larger than");
-        assert!(matches!(parse(r#"{"quorate":"result","value":"#, false), Some(Message::Bad(_))));
+        assert!(matches!(parse(r#"{"quorate":"result","value":"#, false), Some(Message::BadResult(_))));
     }
 
     #[test]

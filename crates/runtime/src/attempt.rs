@@ -45,9 +45,9 @@ pub(crate) async fn run(session: &mut Session, taken: Taken) {
         Ok(child) => child,
         Err(error) => return not_started(session, &taken, &error, own_process).await,
     };
-    let exit = attend(session, &taken, &assignment, &hold, child).await;
-    let missing = missing_outputs(&taken, &assignment);
-    settle(session, &taken, &hold, &exit, missing, own_process).await;
+    let (exit, unread) = attend(session, &taken, &assignment, &hold, child).await;
+    let flaw = unread.or_else(|| missing_outputs(&taken, &assignment));
+    settle(session, &taken, &hold, &exit, flaw, own_process).await;
 }
 
 fn assignment(session: &Session, taken: &Taken) -> Assignment {
@@ -69,14 +69,14 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
     }
 }
 
-/// Keeps the child company until it ends.
+/// Keeps the child company until it ends; answers also with why its result could not be read, if that happened.
 async fn attend(
     session: &mut Session,
     taken: &Taken,
     assignment: &Assignment,
     hold: &Hold,
     child: Child,
-) -> Exit {
+) -> (Exit, Option<String>) {
     let (control, child_id) = (child.control(), child.id());
     hold.attach(control.clone());
     let (sender, messages) = mpsc::channel(MESSAGES_MAX);
@@ -96,7 +96,7 @@ async fn attend(
         let store = store.clone();
         async move { store.write(started).await }
     });
-    let ended = async { tokio::join!(supervise(child, sender), pass_on(&store, taken, messages)).0 };
+    let ended = async { tokio::join!(supervise(child, sender), pass_on(&store, taken, messages)) };
     let watch = async {
         tokio::join!(stop_when_stuck(&control, stop_stuck), async {
             stop.reached(Level::Now).await;
@@ -104,21 +104,25 @@ async fn attend(
             std::future::pending::<()>().await;
         },);
     };
-    let exit = tokio::select! {
-        exit = ended => exit,
+    let (exit, unread) = tokio::select! {
+        both = ended => both,
         () = watch => unreachable!("the watch goes on until the child has ended"),
     };
     // A word that could not be written costs the place of the log in the ledger, nothing else.
     let _ = noted.await;
-    exit
+    // A result that came through makes up for a line that did not.
+    let unread = unread.filter(|_| exit.result.is_none());
+    (exit, unread.map(|why| format!("said to be done, but its result could not be read: {why}")))
 }
 
-/// Writes the latest progress, at most a few times a second, until the child has ended.
-async fn pass_on(store: &Store, taken: &Taken, mut messages: mpsc::Receiver<Message>) {
-    let mut due = Instant::now();
-    while let Some(first) = next_progress(&mut messages).await {
+/// Writes the latest progress, at most a few times a second, until the child has ended; answers with why its result
+/// could not be read, if that happened.
+async fn pass_on(store: &Store, taken: &Taken, mut messages: mpsc::Receiver<Message>) -> Option<String> {
+    let (mut due, mut unread) = (Instant::now(), None);
+    while let Some(first) = next_progress(&mut messages, &mut unread).await {
         let mut latest = first;
-        while let Ok(Some(progress)) = tokio::time::timeout_at(due.into(), next_progress(&mut messages)).await
+        while let Ok(Some(progress)) =
+            tokio::time::timeout_at(due.into(), next_progress(&mut messages, &mut unread)).await
         {
             latest = progress;
         }
@@ -128,13 +132,19 @@ async fn pass_on(store: &Store, taken: &Taken, mut messages: mpsc::Receiver<Mess
         let _ = tokio::time::timeout(PROGRESS_WAIT, store.write(progress)).await;
         due = Instant::now() + PROGRESS_EVERY;
     }
+    unread
 }
 
-/// Waits for the next word of progress. Results are read at the end; what could not be understood is in the log.
-async fn next_progress(messages: &mut mpsc::Receiver<Message>) -> Option<(Option<i64>, Option<String>)> {
+/// Waits for the next word of progress. Good results are read at the end; one that could not be read is noted here.
+async fn next_progress(
+    messages: &mut mpsc::Receiver<Message>,
+    unread: &mut Option<String>,
+) -> Option<(Option<i64>, Option<String>)> {
     loop {
-        if let Message::Progress { percent, message } = messages.recv().await? {
-            return Some((percent, message));
+        match messages.recv().await? {
+            Message::Progress { percent, message } => return Some((percent, message)),
+            Message::BadResult(why) => *unread = Some(why),
+            Message::Result(_) | Message::Bad(_) => {}
         }
     }
 }
@@ -175,15 +185,15 @@ async fn settle(
     taken: &Taken,
     hold: &Hold,
     exit: &Exit,
-    missing: Option<String>,
+    flaw: Option<String>,
     own: bool,
 ) {
     let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
     let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone());
-    let answer = match (report(exit), missing) {
+    let answer = match (report(exit), flaw) {
         // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
-        (Report::Done { .. }, Some(missing)) => fail(missing, Outcome::Failed).await,
+        (Report::Done { .. }, Some(flaw)) => fail(flaw, Outcome::Failed).await,
         (Report::Stopped { .. }, _) if hold.lost().is_some() => return,
         (Report::Stopped { reason }, _) if reason == NODE_STOPS => release(session, taken, &reason).await,
         (Report::Stopped { reason } | Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,
@@ -204,7 +214,7 @@ async fn settle(
 async fn done(session: &Session, taken: &Taken, result: Option<String>, tail: Option<String>) -> Result<()> {
     let store = &session.shared.store;
     let done = Done { id: taken.task.id, term: taken.task.term, result, tail };
-    if let DoneAnswer::Completed { run: Some(id) } = insist(store, &done).await? {
+    if let DoneAnswer::Completed { run: Some(id) } = insist(session, &done).await? {
         // The health check would end the run too, only later.
         let _ = store.write(run::Settle { id }).await;
     }
@@ -228,7 +238,7 @@ async fn fail(
         tail,
         retry_after_ms: session.shared.config.health.retry_after_ms,
     };
-    let state = insist(store, &fail).await?;
+    let state = insist(session, &fail).await?;
     if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
         let _ = store.write(run::Settle { id }).await;
     }
@@ -237,7 +247,7 @@ async fn fail(
 
 async fn release(session: &Session, taken: &Taken, reason: &str) -> Result<()> {
     let release = Release { id: taken.task.id, term: taken.task.term, reason: reason.to_owned() };
-    insist(&session.shared.store, &release).await
+    insist(session, &release).await
 }
 
 /// The agent has no means for this task: trying again is of no use.
@@ -251,7 +261,7 @@ async fn give_up(session: &Session, taken: &Taken, error: &Error) {
         tail: None,
         retry_after_ms: 0,
     };
-    let _ = insist(&session.shared.store, &fail).await;
+    let _ = insist(session, &fail).await;
 }
 
 async fn not_started(session: &mut Session, taken: &Taken, error: &Error, own: bool) {
@@ -271,22 +281,33 @@ async fn crash(session: &mut Session, taken: &Taken, reason: String, spawn: bool
         spawn,
         max_respawns: health.max_respawns,
     };
-    if let Ok(AfterCrash::Respawned(times)) = insist(&session.shared.store, &crash).await {
+    if let Ok(AfterCrash::Respawned(times)) = insist(session, &crash).await {
         let doublings = u32::try_from(times).unwrap_or(0).saturating_sub(1).min(6);
         let pause = health.retry_after_ms.saturating_mul(1 << doublings).min(60_000);
         session.rest(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
     }
 }
 
-/// Writes, and tries again for a while if the database is away. Only for writes that may be said twice.
-async fn insist<W: Write + Clone>(store: &Store, work: &W) -> Result<W::Answer> {
-    let until = Instant::now() + INSIST;
+/// Writes, and tries again while the ledger cannot be reached, until the node is to stop at once. Only for writes
+/// that may be said twice. What cannot be said in the end shows as a lease that lapses.
+async fn insist<W: Write + Clone>(session: &Session, work: &W) -> Result<W::Answer> {
+    let (until, mut told) = (Instant::now() + INSIST, false);
     loop {
-        match store.write(work.clone()).await {
-            Err(error) if error.kind == Kind::Unavailable && Instant::now() < until => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
+        let error = match session.shared.store.write(work.clone()).await {
+            Err(error) if error.kind == Kind::Unavailable => error,
             answer => return answer,
+        };
+        if Instant::now() >= until || session.stop.level() == Level::Now {
+            return Err(error);
+        }
+        if !told {
+            session.shared.say(format!("{}: {error}; trying again", session.name));
+            told = true;
+        }
+        let mut stop = session.stop.clone();
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = stop.reached(Level::Now) => {}
         }
     }
 }

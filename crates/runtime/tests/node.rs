@@ -108,7 +108,8 @@ fn command(key: &str, run: &str) -> NewTask {
     NewTask { key: Some(key.into()), work: Some(Work::Run(run.into())), ..NewTask::new(key) }
 }
 
-const FAST: &str = "[health]\ninterval = \"1s\"\nlease = \"3s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n";
+const FAST: &str =
+    "[health]\ninterval = \"1s\"\nlease = \"3s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n";
 
 async fn a_chain_runs_and_passes_results(world: World) {
     let node = world.node(FAST).await;
@@ -118,11 +119,15 @@ async fn a_chain_runs_and_passes_results(world: World) {
     let story = world.run_over(id).await;
     assert_eq!(story.run.state, "completed", "{:?}", story.run.reason);
     assert_eq!(story.tasks[0].result.as_deref(), Some("{\"n\":7}"));
-    let seen: serde_json::Value = serde_json::from_str(&world.read("seen.json")).expect("the task on standard input");
+    let seen: serde_json::Value =
+        serde_json::from_str(&world.read("seen.json")).expect("the task on standard input");
     assert_eq!(seen["needs"]["a"]["n"], 7);
     stop(node).await;
     let kinds = world.kinds().await;
-    assert!(kinds.contains(&"task.progress".to_owned()) && kinds.contains(&"node.stopped".to_owned()), "{kinds:?}");
+    assert!(
+        kinds.contains(&"task.progress".to_owned()) && kinds.contains(&"node.stopped".to_owned()),
+        "{kinds:?}"
+    );
 }
 
 async fn a_check_that_fails_leads_to_another_attempt(world: World) {
@@ -140,9 +145,22 @@ async fn a_check_that_fails_leads_to_another_attempt(world: World) {
     stop(node).await;
 }
 
+async fn a_result_that_cannot_be_read_is_no_success(world: World) {
+    let node = world.node(FAST).await;
+    let bad = NewTask { max_attempts: 1, ..command("bad", r#"echo '{"quorate":"result","value":oops}'"#) };
+    let fine = command("fine", r#"echo '{"quorate":"progress","percent":"x"}'"#);
+    let (id, tasks) = world.start(vec![bad, fine]).await.expect("started");
+    let story = world.run_over(id).await;
+    assert_eq!((story.tasks[0].state, story.tasks[1].state), (TaskState::Failed, TaskState::Completed));
+    let reason = world.task(tasks[0]).await.task.reason.unwrap_or_default();
+    assert!(reason.contains("its result could not be read: not valid JSON"), "{reason}");
+    stop(node).await;
+}
+
 async fn a_timeout_stops_a_hanging_child_and_others_go_on(world: World) {
     let node = world.node(FAST).await;
-    let hang = NewTask { timeout_ms: Some(300), max_attempts: 1, ..command("hang", "trap '' TERM; sleep 600") };
+    let hang =
+        NewTask { timeout_ms: Some(300), max_attempts: 1, ..command("hang", "trap '' TERM; sleep 600") };
     let (id, tasks) = world.start(vec![hang, command("fine", "true")]).await.expect("started");
     let story = world.run_over(id).await;
     assert_eq!(story.run.state, "failed");
@@ -153,7 +171,8 @@ async fn a_timeout_stops_a_hanging_child_and_others_go_on(world: World) {
 
 async fn cancel_stops_a_running_child(world: World) {
     let node = world.node(FAST).await;
-    let (_, tasks) = world.start(vec![command("long", "echo $$ > pid; exec sleep 600")]).await.expect("started");
+    let (_, tasks) =
+        world.start(vec![command("long", "echo $$ > pid; exec sleep 600")]).await.expect("started");
     world.until(|| async { (!world.read("pid").trim().is_empty()).then_some(()) }).await;
     let pid: i32 = world.read("pid").trim().parse().expect("a number");
     world.store.write(Cancel { id: tasks[0], reason: "a test".into() }).await.expect("cancelled");
@@ -164,10 +183,17 @@ async fn cancel_stops_a_running_child(world: World) {
 
 async fn what_is_taken_away_is_stopped_and_done_once(world: World) {
     let node = world.node(FAST).await;
-    let task = command("slow", "echo start >> starts; if [ $(wc -l < starts) -eq 1 ]; then sleep 600; fi; echo end >> ends");
+    let task = command(
+        "slow",
+        "echo start >> starts; if [ $(wc -l < starts) -eq 1 ]; then sleep 600; fi; echo end >> ends",
+    );
     let (id, tasks) = world.start(vec![task]).await.expect("started");
     world.until(|| async { (world.read("starts").lines().count() == 1).then_some(()) }).await;
-    world.store.write(Reassign { id: tasks[0], to: None, reason: "a test".into() }).await.expect("reassigned");
+    world
+        .store
+        .write(Reassign { id: tasks[0], to: None, reason: "a test".into() })
+        .await
+        .expect("reassigned");
     assert_eq!(world.run_over(id).await.run.state, "completed");
     assert_eq!((world.read("starts").lines().count(), world.read("ends").lines().count()), (2, 1));
     let attempts = world.task(tasks[0]).await.attempts;
@@ -193,9 +219,12 @@ async fn a_lease_is_kept_while_the_child_works_longer_than_it(world: World) {
 }
 
 async fn an_agent_that_always_dies_is_left_failed(world: World) {
-    let config = format!("{FAST}max_respawns = 2\n[agents.bad]\ndriver = \"command\"\ncommand = [\"sh\", \"-c\", \"kill -9 $$\"]\n");
+    let config = format!(
+        "{FAST}max_respawns = 2\n[agents.bad]\ndriver = \"command\"\ncommand = [\"sh\", \"-c\", \"kill -9 $$\"]\n"
+    );
     let node = world.node(&config).await;
-    let words = |key: &str| NewTask { work: Some(Work::Prompt("x".into())), max_attempts: 9, ..command(key, "") };
+    let words =
+        |key: &str| NewTask { work: Some(Work::Prompt("x".into())), max_attempts: 9, ..command(key, "") };
     world.start(vec![words("a"), words("b"), words("c"), words("d")]).await.expect("started");
     world.until(|| async { world.kinds().await.contains(&"agent.failed".to_owned()).then_some(()) }).await;
     let respawned = world.kinds().await.iter().filter(|kind| *kind == "agent.respawned").count();
@@ -217,7 +246,11 @@ async fn two_nodes_share_the_work_and_nothing_is_done_twice(world: World) {
 }
 
 fn run<F: Future<Output = ()>>(on_postgres: bool, test: impl FnOnce(World) -> F) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async { test(World::new(on_postgres).await).await });
 }
 
@@ -231,6 +264,7 @@ macro_rules! stamp {
 stamp!(
     a_chain_runs_and_passes_results,
     a_check_that_fails_leads_to_another_attempt,
+    a_result_that_cannot_be_read_is_no_success,
     a_timeout_stops_a_hanging_child_and_others_go_on,
     cancel_stops_a_running_child,
     what_is_taken_away_is_stopped_and_done_once,

@@ -65,9 +65,9 @@ impl Random {
     /// A task, mostly in one of the states in which the operation makes sense; now and then none that exists.
     fn task(&mut self, oracle: &Oracle, states: &[TaskState]) -> i64 {
         let fitting = oracle.in_states(states);
-        match (self.below(12), fitting.is_empty()) {
+        match (self.below(20), fitting.is_empty()) {
             (0, _) => oracle.count() + 1,
-            (1..4, _) | (_, true) => 1 + self.below(oracle.count().max(1) as usize) as i64,
+            (1..3, _) | (_, true) => 1 + self.below(oracle.count().max(1) as usize) as i64,
             _ => self.of(&fitting),
         }
     }
@@ -86,80 +86,84 @@ impl Random {
         use TaskState::{Cancelled, Completed, Failed, Parked, Ready, Running, Verifying, Waiting};
         let held = self.task(oracle, &[Running]);
         let held_term = self.term(oracle, held);
-        match self.below(40) {
+        match self.below(46) {
             0..6 => Op::Add(self.wish(oracle)),
             6..13 => Op::Take { agent: self.agent(), lease_ms: 100 + self.ms(300) },
-            13 => {
+            13..15 => {
                 let id = self.task(oracle, &[Running, Verifying]);
                 Op::Renew(id, self.term(oracle, id), self.ms(300))
             }
-            14 => Op::Progress(held, held_term, self.below(110) as i64),
-            15..18 => Op::Done(held, held_term, self.of(&RESULTS)),
-            18 => {
+            15..17 => Op::Progress(held, held_term, self.below(110) as i64),
+            17..20 => Op::Done(held, held_term, self.of(&RESULTS)),
+            20 => {
                 let id = self.task(oracle, &[Completed, Verifying]);
                 Op::Done(id, self.term(oracle, id) - self.below(2) as i64, self.of(&RESULTS))
             }
-            19..21 => Op::Fail(held, held_term, self.one_in(6)),
-            21 => {
+            21..24 => Op::Fail(held, held_term, self.one_in(2)),
+            24 => {
                 let only = self.one_in(3).then(|| self.task(oracle, &[Verifying]));
                 Op::TakeCheck(only, 50 + self.ms(100))
             }
-            22..24 => {
+            25..27 => {
                 let id = self.task(oracle, &[Verifying]);
                 Op::SettleCheck(id, self.term(oracle, id), self.one_in(2))
             }
-            24 => Op::Cancel(self.task(oracle, &[Waiting, Ready, Running, Verifying, Parked])),
-            25..27 => Op::Retry(self.task(oracle, &[Failed, Cancelled])),
-            27 => {
+            27 => Op::Cancel(self.task(oracle, &[Waiting, Ready, Running, Verifying, Parked])),
+            28..31 => Op::Retry(if self.one_in(3) {
+                self.task(oracle, &[Cancelled])
+            } else {
+                self.task(oracle, &[Failed])
+            }),
+            31 => {
                 let to = self.one_in(2).then(|| if self.one_in(4) { "nobody" } else { self.agent() });
                 Op::Reassign(self.task(oracle, &[Running, Ready, Verifying]), to)
             }
-            28 => {
+            32 => {
                 let id = self.task(oracle, &[Running, Verifying]);
                 Op::Release(id, self.term(oracle, id))
             }
-            29 => {
+            33..35 => {
                 let wait = self.one_in(2).then(|| self.ms(300));
-                match self.one_in(2) {
+                match self.one_in(3) {
                     true => Op::Park(held, Some(held_term), wait),
-                    false => Op::Park(self.task(oracle, &[Waiting, Ready]), None, wait),
+                    false => Op::Park(self.task(oracle, &[Waiting]), None, wait),
                 }
             }
-            30 => Op::Unpark(self.task(oracle, &[Parked])),
-            31..34 => self.claim(oracle, held, held_term),
-            34 => {
+            35 => Op::Unpark(self.task(oracle, &[Parked])),
+            36..40 => self.claim(oracle, held, held_term),
+            40 => {
                 let name = self.of(&NAMES);
                 let term =
                     self.one_in(2).then(|| oracle.claim_term(name).unwrap_or(1) - self.below(2) as i64);
                 Op::ReleaseClaim(self.agent(), name, term)
             }
-            35 => Op::ForceRelease(self.of(&NAMES)),
-            36..38 => Op::Advance(self.ms(150)),
+            41 => Op::ForceRelease(self.of(&NAMES)),
+            42..44 => Op::Advance(self.ms(120)),
             _ => Op::Check,
         }
     }
 
     fn claim(&mut self, oracle: &Oracle, held: i64, held_term: i64) -> Op {
-        let task = self.one_in(2).then_some((held, held_term));
+        let task = (!self.one_in(3)).then_some((held, held_term));
         let owner = task.and_then(|(id, _)| oracle.owner(id)).filter(|_| !self.one_in(5));
         Op::Claim {
             agent: owner.unwrap_or_else(|| self.agent()),
             resources: self.names(2),
             mode: if self.one_in(3) { Mode::Shared } else { Mode::Exclusive },
-            ttl_ms: 50 + self.ms(250),
+            ttl_ms: 10 + self.ms(150),
             task,
         }
     }
 
     fn wish(&mut self, oracle: &Oracle) -> Wish {
         use TaskState::{Parked, Ready, Running, Waiting};
-        let needs = if self.one_in(3) { 1 + self.below(3) } else { 0 };
+        let needs = if self.one_in(2) { 1 + self.below(3) } else { 0 };
         Wish {
             priority: self.below(3) as i64,
             capability: self.one_in(4).then(|| self.of(&["docs", "gpu"])),
             agent: self.one_in(8).then(|| if self.one_in(6) { "nobody" } else { self.agent() }),
             verify: self.one_in(3),
-            claims: if self.one_in(3) { self.names(2) } else { Vec::new() },
+            claims: if self.one_in(4) { self.names(1) } else { Vec::new() },
             max_attempts: 1 + self.below(3) as i64,
             due_in_ms: self.one_in(6).then(|| self.ms(300)),
             needs: (0..needs).map(|_| self.task(oracle, &[Waiting, Ready, Running, Parked])).collect(),

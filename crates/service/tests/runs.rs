@@ -3,10 +3,10 @@
 use quorate_model::{Kind, Result, RunId, TaskState};
 use quorate_service::run::{Cancel, Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{self, Add, NewTask, Park, Retry, Unpark};
-use quorate_service::view::{RunShow, Runs, Status, Tasks};
+use quorate_service::view::{Pulse, RunShow, Runs, Status, Tasks};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{claiming, command};
+use quorate_testkit::verbs::{claiming, command, next_of};
 
 fn once(key: &str, needs_new: &[usize]) -> NewTask {
     NewTask { key: Some(key.into()), needs_new: needs_new.to_vec(), max_attempts: 1, ..command(key) }
@@ -296,7 +296,28 @@ async fn ten_thousand_tasks_are_added_and_cancelled_in_one_go(ledger: TestLedger
     Ok(())
 }
 
+async fn a_pulse_tells_what_is_open_what_runs_and_what_only_a_person_moves(ledger: TestLedger) -> Result<()> {
+    let (id, ids) =
+        ledger.start(vec![once("a", &[]), once("b", &[]), once("c", &[1]), once("d", &[])]).await?;
+    let take = task::Take { node: Some("1".into()), ..next_of("alpha") };
+    ledger.store.write(take).await?.expect("a is ready");
+    let pulse = |node: Option<&str>| Pulse { id, node: node.map(str::to_owned) };
+    for (node, running) in [(None, 1), (Some("1"), 1), (Some("2"), 0)] {
+        let seen = ledger.store.read(pulse(node)).await?;
+        assert_eq!((seen.open, seen.running, seen.held), (4, running, 0));
+    }
+    ledger.store.write(Park { id: ids[1], term: None, reason: "approval".into(), until: None }).await?;
+    assert_eq!(ledger.store.read(pulse(None)).await?.held, 2, "the parked one and the one behind it");
+    ledger.store.write(Cancel { id, reason: "enough".into() }).await?;
+    let seen = ledger.store.read(pulse(None)).await?;
+    assert_eq!((seen.run.state.as_str(), seen.open, seen.running, seen.held), ("cancelled", 0, 0, 0));
+    let unknown = Pulse { id: RunId(9), node: None };
+    assert_eq!(ledger.store.read(unknown).await.expect_err("none").kind, Kind::NotFound);
+    Ok(())
+}
+
 on_every_backend!(
+    a_pulse_tells_what_is_open_what_runs_and_what_only_a_person_moves,
     a_run_ends_when_its_last_task_has_ended_and_only_once,
     a_health_check_ends_a_run_whose_command_is_gone,
     a_cancelled_run_stops_what_runs_and_frees_what_it_held,

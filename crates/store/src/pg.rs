@@ -61,6 +61,8 @@ pub(crate) struct Pg {
 struct Teller {
     dirty: AtomicBool,
     wake: Notify,
+    /// Held while one is told, so that a process that ends waits for what it has begun to say.
+    telling: tokio::sync::Mutex<()>,
 }
 
 impl Pg {
@@ -407,6 +409,7 @@ async fn tell(pool: Pool, teller: Arc<Teller>, channel: Arc<str>) {
 }
 
 async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
+    let _telling = teller.telling.lock().await;
     if !teller.dirty.swap(false, Ordering::SeqCst) {
         return;
     }
