@@ -12,6 +12,7 @@ use quorate_drivers::{Assignment, Report, report};
 use quorate_model::{Error, Kind, Result};
 use quorate_process::{Child, Control, Exit, Message, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
+use quorate_service::node::Gone;
 use quorate_service::task::{Done, DoneAnswer, Fail, Outcome, Progress, Release, Started, Taken};
 use quorate_service::{run, wire};
 use quorate_store::{Store, Write};
@@ -194,7 +195,7 @@ async fn settle(
         // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
         (Report::Done { .. }, Some(flaw)) => fail(flaw, Outcome::Failed).await,
-        (Report::Stopped { .. }, _) if hold.lost().is_some() => return,
+        (Report::Stopped { .. }, _) if hold.lost().is_some() => gone(session, taken).await,
         (Report::Stopped { reason }, _) if reason == NODE_STOPS => release(session, taken, &reason).await,
         (Report::Stopped { reason } | Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,
         (Report::TimedOut { reason }, _) => fail(reason, Outcome::TimedOut).await,
@@ -207,6 +208,9 @@ async fn settle(
         }
     };
     if let Err(error) = answer {
+        if hold.lost().is_some() {
+            let _ = gone(session, taken).await;
+        }
         session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
     }
 }
@@ -245,9 +249,16 @@ async fn fail(
     Ok(())
 }
 
+/// Says that the child of a task that was taken away is gone, so that what it held is free for others.
+async fn gone(session: &Session, taken: &Taken) -> Result<()> {
+    let (task, attempt, term) = (taken.task.id, taken.task.attempt, taken.task.term);
+    insist(session, &Gone { task, attempt, term }).await
+}
+
 async fn release(session: &Session, taken: &Taken, reason: &str) -> Result<()> {
     let release = Release { id: taken.task.id, term: taken.task.term, reason: reason.to_owned() };
-    insist(session, &release).await
+    insist(session, &release).await?;
+    gone(session, taken).await
 }
 
 /// The agent has no means for this task: trying again is of no use.

@@ -7,6 +7,7 @@ use crate::stop::{Level, Stop};
 use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::{Result, TaskState};
 use quorate_process::{Limits, supervise};
+use quorate_service::node::Gone;
 use quorate_service::run;
 use quorate_service::task::{Release, SettleCheck, TakeCheck, Task};
 use std::sync::Arc;
@@ -48,7 +49,10 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task) -> Result<()> {
             let release = Release { id: task.id, term: task.term, reason: "its node stops".into() };
             return shared.store.write(release).await;
         }
-        Outcome::Lost => return Ok(()),
+        Outcome::Lost => {
+            let gone = Gone { task: task.id, attempt: task.attempt, term: task.term };
+            return shared.store.write(gone).await;
+        }
     };
     let settle = SettleCheck {
         id: task.id,

@@ -51,7 +51,7 @@ pub async fn end_orphans(store: &Store, store_url: &str, grace: Duration) -> Res
     let mut ended = 0;
     for orphan in store.read(Orphans { host }).await?.into_iter().filter(|orphan| orphan.lost) {
         ended += end_one(&orphan, store_url, grace).await;
-        store.write(Gone { task: orphan.task, attempt: orphan.attempt }).await?;
+        store.write(Gone { task: orphan.task, attempt: orphan.attempt, term: orphan.term }).await?;
     }
     Ok(ended)
 }

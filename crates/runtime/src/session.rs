@@ -48,6 +48,7 @@ impl Session {
             name: self.name.clone(),
             driver: self.member.driver.clone(),
             capabilities: self.member.stored_capabilities(),
+            takes: self.member.kinds,
             node: self.shared.node.clone(),
             host: self.shared.host.clone(),
             pid: std::process::id().into(),

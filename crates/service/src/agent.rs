@@ -4,7 +4,7 @@
 //! and removal. What an agent's state is called is read from facts by `model::agent`.
 
 use crate::claim::release_of_agent;
-use crate::task::{self, Task};
+use crate::task::{self, Kinds, Task};
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
 use quorate_store::{Row, Sql, Tx, Write, args};
 
@@ -17,6 +17,8 @@ pub struct Agent {
     pub driver: String,
     /// What it can do; `["*"]` is everything.
     pub capabilities: Vec<String>,
+    /// Which work it takes: any, run, prompt.
+    pub takes: String,
     /// The stored part of its state: idle, ready, blocked, stale, failed.
     pub state: String,
     /// Why it is in that state.
@@ -43,7 +45,7 @@ pub struct Agent {
 
 macro_rules! columns {
     () => {
-        "name, driver, capabilities, state, reason, paused, removed, node, host, pid, term, lease_until, heartbeat_at, respawns"
+        "name, driver, capabilities, takes, state, reason, paused, removed, node, host, pid, term, lease_until, heartbeat_at, respawns"
     };
 }
 pub(crate) use columns;
@@ -54,6 +56,7 @@ impl Agent {
             name: row.text("name")?,
             driver: row.text("driver")?,
             capabilities: task::list(row.opt_text("capabilities")?),
+            takes: row.text("takes")?,
             state: row.text("state")?,
             reason: row.opt_text("reason")?,
             paused: row.flag("paused")?,
@@ -197,6 +200,8 @@ pub struct Begin {
     pub driver: String,
     /// What it can do; `["*"]` is everything.
     pub capabilities: Vec<String>,
+    /// Which work it takes.
+    pub takes: Kinds,
     /// Where the session lives.
     pub node: String,
     /// The host.
@@ -215,10 +220,11 @@ impl Write for Begin {
         if find(tx, &self.name).await?.is_none_or(|agent| agent.removed) {
             tx.record(added(&self.name, &self.driver));
         }
-        let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_until, heartbeat_at, created_at)
-                   values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms())
+        let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_until, heartbeat_at,
+                      created_at, takes)
+                   values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms(), $8)
                    on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
-                      state = case when agents.state = 'failed' and agents.node = excluded.node then 'failed' else 'ready' end,
+                      takes = excluded.takes, state = case when agents.state = 'failed' and agents.node = excluded.node then 'failed' else 'ready' end,
                       reason = case when agents.state = 'failed' and agents.node = excluded.node then agents.reason end,
                       respawns = case when agents.node = excluded.node then agents.respawns else 0 end,
                       last_crash = case when agents.node = excluded.node then agents.last_crash end,
@@ -226,8 +232,16 @@ impl Write for Begin {
                       term = agents.term + 1, lease_until = excluded.lease_until, heartbeat_at = excluded.heartbeat_at
                    where agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node
                    returning term";
-        let args =
-            args![&self.name, &self.driver, capabilities, &self.node, &self.host, self.pid, self.lease_ms];
+        let args = args![
+            &self.name,
+            &self.driver,
+            capabilities,
+            &self.node,
+            &self.host,
+            self.pid,
+            self.lease_ms,
+            self.takes.as_str()
+        ];
         let Some(term) = tx.one(sql, args, |row| row.int("term")).await? else {
             return Err(Error::new(Kind::Conflict, format!("agent `{}` has a session elsewhere", self.name))
                 .hint(format!("`quorate agent show {}` tells where", self.name)));

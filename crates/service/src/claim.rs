@@ -316,9 +316,36 @@ async fn renew(tx: &mut Tx, claim: &Claim, ttl_ms: i64) -> Result<Claim> {
     Ok(tx.one(sql, args![claim.term, ttl_ms], Claim::from_row).await?.expect("it was read under the lock"))
 }
 
+/// Gives up the claims of a holding that was taken away by someone else than its owner.
+///
+/// A supervised child may still run for its grace, so what it holds stays held until its supervisor says that it is
+/// gone ([`node::Gone`](crate::node::Gone)), or until the lease would have ended.
+pub(crate) async fn take_from(tx: &mut Tx, task: &Task) -> Result<()> {
+    let Some(until) = task.lease_until.filter(|_| task.node.is_some()) else {
+        return release_of_task(tx, task).await;
+    };
+    tx.later(
+        "update claims set left_term = $2, ttl_ms = coalesce(ttl_ms, 0), expires_at = $3
+          where task_id = $1 and left_term is null",
+        args![task.id, task.term, until],
+    );
+    Ok(())
+}
+
+/// Gives up what was left to a supervisor whose child is gone now.
+pub(crate) async fn release_left(tx: &mut Tx, task: TaskId, term: Term) -> Result<()> {
+    let sql = "delete from claims where task_id = $1 and left_term = $2
+               returning id, resource, agent, task_id, mode, taken_at, expires_at";
+    for claim in tx.all(sql, args![task, term], Claim::from_row).await? {
+        let message = format!("{} released: the child that used it has ended", claim.resource);
+        tx.record(claim.event(EventKind::ClaimReleased, message));
+    }
+    Ok(())
+}
+
 /// Gives up the claims bound to a task that ended or changed hands.
 pub(crate) async fn release_of_task(tx: &mut Tx, task: &Task) -> Result<()> {
-    let sql = "delete from claims where task_id = $1 returning id, resource, agent, task_id, mode, taken_at, expires_at";
+    let sql = "delete from claims where task_id = $1 and left_term is null returning id, resource, agent, task_id, mode, taken_at, expires_at";
     for claim in tx.all(sql, args![task.id], Claim::from_row).await? {
         let message = format!("{} released: task {} goes on without it", claim.resource, task.named());
         tx.record(claim.event(EventKind::ClaimReleased, message));

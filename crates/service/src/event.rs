@@ -93,7 +93,9 @@ impl Read for After {
         };
         self.must_be_kept(tx).await?;
         let top = tx
-            .one("select coalesce(max(seq), -1) as seq from events where seq < log_head()", &[], |row| row.int("seq"))
+            .one("select coalesce(max(seq), -1) as seq from events where seq < log_head()", &[], |row| {
+                row.int("seq")
+            })
             .await?
             .unwrap_or(-1);
         let limit = self.limit.clamp(1, PAGE_MAX);
@@ -128,7 +130,9 @@ impl After {
             .and_then(|text| text.parse::<i64>().ok());
         match pruned {
             Some(pruned) if seq < pruned => {
-                let oldest = tx.one("select coalesce(min(seq), 0) as seq from events", &[], |row| row.int("seq")).await?;
+                let oldest = tx
+                    .one("select coalesce(min(seq), 0) as seq from events", &[], |row| row.int("seq"))
+                    .await?;
                 Err(Error::not_found(format!(
                     "the events after {seq} have expired; the oldest kept is {}",
                     oldest.unwrap_or(0)

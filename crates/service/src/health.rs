@@ -167,6 +167,8 @@ async fn due(tx: &mut Tx) -> Result<usize> {
 }
 
 /// Ends the ownership of tasks whose lease has lapsed. A lapsed lease counts as an attempt, without backoff.
+///
+/// During the first lease after the database server's start nobody is judged: holders could not renew before.
 async fn lapse(tx: &mut Tx) -> Result<usize> {
     let sql = Sql::Each {
         lite: concat!(
@@ -177,32 +179,33 @@ async fn lapse(tx: &mut Tx) -> Result<usize> {
         pg: concat!(
             "select ",
             columns!(),
-            " from tasks where state in ('running', 'verifying') and lease_until < now_ms() order by lease_until, id limit $1 for update skip locked"
+            " from tasks where state in ('running', 'verifying') and lease_until < now_ms()
+                and now_ms() - coalesce(lease_ms, 0) > server_started_ms() order by lease_until, id limit $1 for update skip locked"
         ),
     };
     let lapsed = tx.all(sql, args![BATCH], Task::from_row).await?;
     for task in &lapsed {
         let owner = task.owner.as_deref().unwrap_or("its owner");
-        let message = format!("the lease of {owner} on task {} lapsed", task.named());
-        tx.record(task.event(EventKind::TaskLeaseExpired, message));
-        if task.state == TaskState::Verifying {
-            tx.later(
-                "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
-                args![task.id],
-            );
-            continue;
-        }
-        let reason = format!("lost: no sign of life from {owner} until its lease ended");
-        let failed = Failed {
-            failure: Failure::Lapsed,
-            outcome: "lost",
-            reason: &reason,
-            tail: None,
-            retry_after_ms: 0,
-        };
-        task::fail_attempt(tx, task, &failed).await?;
+        lapse_one(tx, task, &format!("no sign of life from {owner} until its lease ended")).await?;
     }
     Ok(lapsed.len())
+}
+
+/// Ends the ownership of one task whose holder is gone. Its row is locked.
+pub(crate) async fn lapse_one(tx: &mut Tx, task: &Task, why: &str) -> Result<()> {
+    let owner = task.owner.as_deref().unwrap_or("its owner");
+    let message = format!("the lease of {owner} on task {} has ended: {why}", task.named());
+    tx.record(task.event(EventKind::TaskLeaseExpired, message));
+    if task.state == TaskState::Verifying {
+        tx.later(
+            "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
+            args![task.id],
+        );
+        return Ok(());
+    }
+    let failed =
+        Failed { failure: Failure::Lapsed, outcome: "lost", reason: why, tail: None, retry_after_ms: 0 };
+    task::fail_attempt(tx, task, &failed).await.map(drop)
 }
 
 async fn stale_agents(tx: &mut Tx) -> Result<usize> {

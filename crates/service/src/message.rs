@@ -126,6 +126,11 @@ impl Write for Send {
             .hint("put it into a file and send its path"));
         }
         agent::must_exist(tx, Some(&self.to)).await?;
+        if let Some(task) = self.task {
+            let found =
+                tx.one("select id from tasks where id = $1", args![task], |row| row.int("id")).await?;
+            found.ok_or_else(|| crate::task::unknown(task))?;
+        }
         if let Some(id) = self.reply_to {
             let found =
                 tx.one("select id from messages where id = $1", args![id], |row| row.int("id")).await?;

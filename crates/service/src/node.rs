@@ -3,8 +3,10 @@
 //! Here live a node's beginning and end, and the election of the one that does what only one should: a lease with
 //! a term, like everything. Orphans of a node that died are listed here; `process` ends them.
 
+use crate::task::{self, Task};
+use crate::{claim, health};
 use quorate_model::{Event, EventKind, Result, TaskId, Term};
-use quorate_store::{Read, Row, Tx, Write, args};
+use quorate_store::{Read, Row, Sql, Tx, Write, args};
 
 /// A node as it is stored.
 #[derive(Debug, Clone)]
@@ -158,13 +160,39 @@ impl Write for Bury {
 
     async fn apply(&self, tx: &mut Tx) -> Result<()> {
         let name = self.id.to_string();
-        tx.later(
-            "update tasks set lease_until = now_ms() - 1 where node = $1 and state in ('running', 'verifying')",
-            args![&name],
-        );
+        for task in held_by(tx, &name).await? {
+            health::lapse_one(tx, &task, &format!("node {name} died")).await?;
+        }
         tx.later("update agents set lease_until = now_ms() - 1 where node = $1", args![&name]);
-        End { id: self.id }.apply(tx).await
+        tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
+        tx.later(
+            "update nodes set stopped_at = now_ms(), lease_until = now_ms() where id = $1",
+            args![self.id],
+        );
+        let message = format!("node {name} died: its process is gone");
+        tx.record(
+            Event::new(EventKind::NodeStopped, message)
+                .data(serde_json::json!({ "node": self.id, "died": true })),
+        );
+        Ok(())
     }
+}
+
+async fn held_by(tx: &mut Tx, node: &str) -> Result<Vec<Task>> {
+    let sql = Sql::Each {
+        lite: concat!(
+            "select ",
+            task::columns!(),
+            " from tasks where node = $1 and state in ('running', 'verifying') and lease_until is not null order by id"
+        ),
+        pg: concat!(
+            "select ",
+            task::columns!(),
+            " from tasks where node = $1 and state in ('running', 'verifying') and lease_until is not null
+              order by id for update"
+        ),
+    };
+    tx.all(sql, args![node], Task::from_row).await
 }
 
 /// A child process that an attempt was given to and that nobody has reported as ended.
@@ -215,24 +243,25 @@ impl Read for Orphans {
     }
 }
 
-/// Forgets the process of an attempt, once it is known to be gone.
+/// Says that the child of an attempt is gone: its process is forgotten, and what was kept for it is released.
 #[derive(Debug, Clone)]
 pub struct Gone {
     /// The task.
     pub task: TaskId,
     /// The attempt's number.
     pub attempt: i64,
+    /// The term under which the child worked.
+    pub term: Term,
 }
 
 impl Write for Gone {
     type Answer = ();
 
     async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run(
+        tx.later(
             "update attempts set pid = null where task_id = $1 and number = $2",
             args![self.task, self.attempt],
-        )
-        .await?;
-        Ok(())
+        );
+        claim::release_left(tx, self.task, self.term).await
     }
 }

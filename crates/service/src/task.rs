@@ -203,11 +203,12 @@ pub(crate) fn refuse(task: &Task, term: Term, what: &str) -> Error {
         .event(task.event(EventKind::WriteRefused, message).data(data))
 }
 
-/// Ends the running attempt.
+/// Ends the running attempt. Where its child may still run, its process is kept for whoever looks for orphans.
 pub(crate) fn end_attempt(tx: &mut Tx, task: &Task, end: &AttemptEnd<'_>) {
     tx.later(
         "update attempts set ended_at = now_ms(), outcome = $3, reason = $4, evidence = coalesce($5, evidence),
-                tail = coalesce($6, tail)
+                tail = coalesce($6, tail),
+                pid = case when $3 in ('lost', 'cancelled', 'released', 'parked') then pid end
           where task_id = $1 and number = $2 and ended_at is null",
         args![task.id, task.attempt, end.outcome, end.reason, end.evidence, end.tail],
     );

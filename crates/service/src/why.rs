@@ -62,6 +62,7 @@ fn ready(story: &TaskStory) -> String {
     let wanted = match (&task.agent, &task.capability) {
         (Some(agent), _) => format!("agent `{agent}`"),
         (None, Some(capability)) => format!("an agent with capability `{capability}`"),
+        (None, None) if task.run.is_none() => "an agent that takes words, not only commands".into(),
         (None, None) => "an agent".into(),
     };
     if able.is_empty() {
@@ -69,7 +70,10 @@ fn ready(story: &TaskStory) -> String {
     }
     let live: Vec<&&AgentView> = able.iter().filter(|view| is_live(view.state)).collect();
     if live.is_empty() {
-        return format!("nobody live can take it: {} ({wanted} is wanted; start one with `quorate up`)", states(&able));
+        return format!(
+            "no agent that could take it is running: {} ({wanted} is wanted; start one with `quorate up`)",
+            states(&able)
+        );
     }
     if live.iter().all(|view| view.state == AgentState::Paused) {
         return format!("all who can take it are paused: {}", names(&live));
@@ -82,9 +86,14 @@ fn could_take(view: &AgentView, story: &TaskStory) -> bool {
     if let Some(only) = &task.agent {
         return *only == agent.name;
     }
+    let fits = match agent.takes.as_str() {
+        "run" => task.run.is_some(),
+        "prompt" => task.run.is_none(),
+        _ => true,
+    };
     let open = agent.driver == "external" && agent.capabilities.is_empty();
     let can = |capability: &String| agent.capabilities.iter().any(|c| c == "*" || c == capability);
-    open || task.capability.as_ref().is_none_or(can)
+    fits && (open || task.capability.as_ref().is_none_or(can))
 }
 
 fn is_live(state: AgentState) -> bool {
@@ -103,7 +112,10 @@ fn names(views: &[&&AgentView]) -> String {
 }
 
 fn states(views: &[&AgentView]) -> String {
-    let shown: Vec<String> =
-        views.iter().take(NAMES_SHOWN).map(|view| format!("{} is {}", view.agent.name, view.state.as_str())).collect();
+    let shown: Vec<String> = views
+        .iter()
+        .take(NAMES_SHOWN)
+        .map(|view| format!("{} is {}", view.agent.name, view.state.as_str()))
+        .collect();
     shown.join(", ")
 }

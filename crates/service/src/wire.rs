@@ -7,7 +7,7 @@ use crate::claim::Claim;
 use crate::event::Logged;
 use crate::message::Message;
 use crate::run::Run;
-use crate::task::{PastAttempt, Task, Taken};
+use crate::task::{PastAttempt, Taken, Task};
 use crate::time::rfc3339;
 use crate::view::{AgentView, Attempt, Overview, RunView};
 use serde_json::{Map, Value, json};

@@ -5,7 +5,7 @@ use quorate_model::{Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Add, AfterCrash, Begin, Crash, End, Seen, Tell, Word};
 use quorate_service::doctor::Ask;
 use quorate_service::node::{self, Bury, Gone, Lead, List, Orphans};
-use quorate_service::task::{Held, NewTask, Renew, Started};
+use quorate_service::task::{Held, Kinds, NewTask, Renew, Started};
 use quorate_service::view::{Agents, StillHeld};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -16,6 +16,7 @@ fn begin(name: &str, node: &str) -> Begin {
         name: name.into(),
         driver: "command".into(),
         capabilities: texts(&["*"]),
+        takes: Kinds::Any,
         node: node.into(),
         host: "here".into(),
         pid: 7,
@@ -269,7 +270,7 @@ async fn a_lost_child_is_listed_on_its_host_until_it_is_known_to_be_gone(ledger:
     ledger.check().await?;
     assert!(ledger.store.read(orphans("here")).await?[0].lost);
     assert_eq!(ledger.story(id).await?.attempts[0].log.as_deref(), Some("a.log"));
-    ledger.store.write(Gone { task: id, attempt: 1 }).await?;
+    ledger.store.write(Gone { task: id, attempt: 1, term: Term(1) }).await?;
     assert!(ledger.store.read(orphans("here")).await?.is_empty());
     Ok(())
 }
@@ -300,9 +301,11 @@ async fn what_a_dead_node_held_lapses_at_once(ledger: TestLedger) -> Result<()> 
         assert!(ledger.store.write(take).await?.is_some());
     }
     ledger.store.write(Bury { id: dead }).await?;
-    let checked = ledger.check().await?;
-    assert_eq!((checked.lapsed, checked.stale), (1, 1));
-    assert_eq!(ledger.must_take("gamma").await?.previous[0].agent, "alpha");
+    assert_eq!(ledger.count("task.lease_expired").await, 1);
+    assert_eq!(ledger.check().await?.stale, 1);
+    let previous = ledger.must_take("gamma").await?.previous;
+    assert_eq!((previous[0].agent.as_str(), previous[0].outcome.as_str()), ("alpha", "lost"));
+    assert_eq!(previous[0].reason.as_deref(), Some(format!("node {dead} died").as_str()));
     assert_eq!(ledger.store.read(List).await?.len(), 1);
     Ok(())
 }

@@ -3,7 +3,8 @@
 use quorate_model::resource::Mode;
 use quorate_model::{Kind, Result, TaskState, Term};
 use quorate_service::claim::{self, Grant, PATIENCE_MS, RESOURCES_MAX, Release, Releaser, WAITER_GONE_MS};
-use quorate_service::task::{Done, Fail, NewTask, Progress, SettleCheck, Take, TakeCheck};
+use quorate_service::node::Gone;
+use quorate_service::task::{Cancel, Done, Fail, NewTask, Progress, Reassign, SettleCheck, Take, TakeCheck};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, claiming, command, failure, next_of, texts, want};
@@ -31,6 +32,34 @@ async fn check(
         let _ = ledger.store.write(release(resource, force)).await;
     }
     assert!(ledger.held().await?.is_empty());
+    Ok(())
+}
+
+async fn what_is_taken_away_stays_held_until_its_child_is_gone(ledger: TestLedger) -> Result<()> {
+    let id = ledger.add(claiming("one", &["src/**"])).await?;
+    ledger.add(claiming("two", &["src/a.rs"])).await?;
+    let supervised = |agent: &str| Take { node: Some("1".into()), ..next_of(agent) };
+    let taken = ledger.store.write(supervised("alpha")).await?.expect("there is a task");
+    ledger.store.write(Cancel { id, reason: "not wanted".into() }).await?;
+    assert!(ledger.store.write(supervised("beta")).await?.is_none(), "its child may still write");
+    let (attempt, term) = (taken.task.attempt, taken.task.term);
+    ledger.store.write(Gone { task: id, attempt, term: Term(term.0 + 1) }).await?;
+    assert!(ledger.store.write(supervised("beta")).await?.is_none(), "that was another holding");
+    ledger.store.write(Gone { task: id, attempt, term }).await?;
+    assert_eq!(ledger.store.write(supervised("beta")).await?.expect("it is free").task.title, "two");
+    Ok(())
+}
+
+async fn what_is_taken_away_from_a_silent_supervisor_is_free_when_its_lease_ends(
+    ledger: TestLedger,
+) -> Result<()> {
+    let id = ledger.add(claiming("one", &["src"])).await?;
+    let take = Take { node: Some("1".into()), ..next_of("alpha") };
+    ledger.store.write(take).await?.expect("there is a task");
+    ledger.store.write(Reassign { id, to: None, reason: "too slow".into() }).await?;
+    assert!(ledger.store.write(next_of("beta")).await?.is_none());
+    ledger.advance(LEASE_MS + 1).await;
+    assert_eq!(ledger.must_take("beta").await?.task.id, id);
     Ok(())
 }
 
@@ -474,6 +503,8 @@ async fn a_taker_that_holds_a_task_gets_it_back(ledger: TestLedger) -> Result<()
 }
 
 on_every_backend!(
+    what_is_taken_away_stays_held_until_its_child_is_gone,
+    what_is_taken_away_from_a_silent_supervisor_is_free_when_its_lease_ends,
     names_that_overlap_exclude_each_other_unless_both_share,
     a_refused_claim_leaves_nothing_held_and_says_who_for_what_until_when,
     a_claim_ends_by_its_time_and_not_before,

@@ -101,10 +101,7 @@ async fn a_task_that_always_loses_its_agent_does_not_stop_the_others(ledger: Tes
     }
     let story = ledger.story(poison).await?;
     assert_eq!(story.task.state, TaskState::Failed);
-    assert_eq!(
-        story.task.reason.as_deref(),
-        Some("lost: no sign of life from agent-2 until its lease ended")
-    );
+    assert_eq!(story.task.reason.as_deref(), Some("no sign of life from agent-2 until its lease ended"));
     assert_eq!(story.attempts.iter().filter(|a| a.outcome.as_deref() == Some("lost")).count(), 3);
     for id in others {
         let taken = ledger.must_take("agent-9").await?;

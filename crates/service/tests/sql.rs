@@ -5,6 +5,7 @@ use quorate_model::{Kind, Result};
 use quorate_service::SCHEMA;
 use quorate_service::agent::{Begin, Tell, Word};
 use quorate_service::event::{After, Filter};
+use quorate_service::task::Kinds;
 use quorate_service::task::NewTask;
 use quorate_store::{Read, Tx, Write};
 use quorate_testkit::cluster::Installation;
@@ -43,6 +44,7 @@ fn session(name: &str) -> Begin {
         name: name.into(),
         driver: "command".into(),
         capabilities: texts(&["docs"]),
+        takes: Kinds::Any,
         node: "1".into(),
         host: "here".into(),
         pid: 7,

@@ -69,7 +69,8 @@ impl TestLedger {
         tokio::spawn(connection);
         let sim = format!(
             "create table sim_clock (ms bigint not null); insert into sim_clock values ({START_MS});
-             create or replace function now_ms() returns bigint language sql stable as 'select ms from sim_clock'"
+             create or replace function now_ms() returns bigint language sql stable as 'select ms from sim_clock';
+             create or replace function server_started_ms() returns bigint language sql stable as 'select 0::bigint'"
         );
         client.batch_execute(&sim).await.expect("the clock is replaced");
         TestLedger { store, url, clock: SimClock::Pg { client, _schema: schema } }

@@ -1,6 +1,9 @@
 create function now_ms() returns bigint language sql stable
     as $$ select (extract(epoch from transaction_timestamp()) * 1000)::bigint $$;
 
+create function server_started_ms() returns bigint language sql stable
+    as $$ select (extract(epoch from pg_postmaster_start_time()) * 1000)::bigint $$;
+
 -- Places in the log: see docs/schema.md. A reader stays below the oldest open transaction.
 create table log_era (era bigint not null);
 insert into log_era (era) values (0);
@@ -112,6 +115,7 @@ create table agents (
     driver       text not null,
     capabilities text not null default '[]',           -- JSON array; ["*"] is every capability
     state        text not null default 'idle' check (state in ('idle', 'ready', 'blocked', 'stale', 'failed')),
+    takes        text not null default 'any',          -- which work it takes: any, run, prompt
     reason       text,
     paused       bigint not null default 0,
     removed      bigint not null default 0,
@@ -153,6 +157,7 @@ create table claims (
     mode       text not null check (mode in ('exclusive', 'shared')),
     taken_at   bigint not null,
     ttl_ms     bigint,                                 -- null: as long as its task is held
+    left_term  bigint,                                 -- the holding it was taken from while its child may still run
     expires_at bigint not null
 );
 create index claims_task on claims (task_id) where task_id is not null;

@@ -105,6 +105,7 @@ create table agents (
     driver       text not null,
     capabilities text not null default '[]',           -- JSON array; ["*"] is every capability
     state        text not null default 'idle' check (state in ('idle', 'ready', 'blocked', 'stale', 'failed')),
+    takes        text not null default 'any',          -- which work it takes: any, run, prompt
     reason       text,
     paused       bigint not null default 0,
     removed      bigint not null default 0,
@@ -146,6 +147,7 @@ create table claims (
     mode       text not null check (mode in ('exclusive', 'shared')),
     taken_at   bigint not null,
     ttl_ms     bigint,                                 -- null: as long as its task is held
+    left_term  bigint,                                 -- the holding it was taken from while its child may still run
     expires_at bigint not null
 );
 create index claims_task on claims (task_id) where task_id is not null;

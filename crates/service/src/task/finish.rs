@@ -4,7 +4,7 @@
 //! term; one that does not count changes nothing and leaves `write.refused` in the log.
 
 use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, free_dependents, lock, refuse};
-use crate::claim::release_of_task;
+use crate::claim::{release_of_task, take_from};
 use quorate_model::retry::{self, Failure};
 use quorate_model::task::Next;
 use quorate_model::{Error, Event, EventKind, Result, RunId, TaskId, TaskState, Term};
@@ -274,7 +274,11 @@ pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) 
     };
     end_attempt(tx, task, &end);
     if task.holds {
-        release_of_task(tx, task).await?;
+        if failed.outcome == "cancelled" {
+            take_from(tx, task).await?
+        } else {
+            release_of_task(tx, task).await?
+        }
     }
     let failures = task.failures + 1;
     let next = retry::next(failed.failure, failures, task.max_attempts, failed.retry_after_ms, task.id);

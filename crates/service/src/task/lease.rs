@@ -79,9 +79,10 @@ const RENEW: Sql = Sql::Each {
 // What has expired is not brought back to life: another may hold it by now.
 const RENEW_CLAIMS: Sql = Sql::Each {
     lite: "update claims set expires_at = max(expires_at, now_ms() + $2)
-            where task_id in (select value from json_each($1)) and (ttl_ms is null or expires_at > now_ms())",
+            where task_id in (select value from json_each($1)) and left_term is null
+              and (ttl_ms is null or expires_at > now_ms())",
     pg: "update claims set expires_at = greatest(expires_at, now_ms() + $2)
-          where task_id = any($1::bigint[]) and (ttl_ms is null or expires_at > now_ms())",
+          where task_id = any($1::bigint[]) and left_term is null and (ttl_ms is null or expires_at > now_ms())",
 };
 
 const RENEW_AGENTS: Sql = Sql::Each {
@@ -129,7 +130,8 @@ impl Write for Progress {
             let until = task.lease_until.unwrap_or_default();
             tx.later(
                 "update claims set expires_at = $2
-                  where task_id = $1 and expires_at < $2 and (ttl_ms is null or expires_at > now_ms())",
+                  where task_id = $1 and left_term is null and expires_at < $2
+                    and (ttl_ms is null or expires_at > now_ms())",
                 args![task.id, until],
             );
         }

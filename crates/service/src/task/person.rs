@@ -4,7 +4,7 @@
 //! can no longer write to it.
 
 use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, lock, refuse};
-use crate::claim::release_of_task;
+use crate::claim::{release_of_task, take_from};
 use quorate_model::{Error, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Sql, Tx, Write, args};
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ pub(crate) async fn cancel_all(tx: &mut Tx, tasks: &[Task], reason: &str) -> Res
     for task in tasks {
         tx.record(task.event(EventKind::TaskCancelled, format!("task {} cancelled: {reason}", task.named())));
         if task.holds {
-            release_of_task(tx, task).await?;
+            take_from(tx, task).await?;
         }
     }
     // Mostly none are left, since a run is cancelled as a whole: ask before going through them one by one.
@@ -200,7 +200,8 @@ impl Write for Reassign {
             return Err(over(&task, "reassign"));
         }
         if matches!(task.state, TaskState::Running | TaskState::Verifying) {
-            give_back(tx, &task, "released", &self.reason).await?;
+            give_back(tx, &task, &self.reason).await?;
+            take_from(tx, &task).await?;
         } else {
             tx.later("update tasks set term = term + 1 where id = $1", args![task.id]);
         }
@@ -215,14 +216,14 @@ impl Write for Reassign {
 }
 
 /// Makes a running task ready again without counting the attempt as a failure.
-async fn give_back(tx: &mut Tx, task: &Task, outcome: &'static str, reason: &str) -> Result<()> {
+async fn give_back(tx: &mut Tx, task: &Task, reason: &str) -> Result<()> {
     tx.later(
         "update tasks set state = 'ready', term = term + 1, lease_until = null, holds = 0, stuck = 0, reason = $2,
                 result = null, ready_at = now_ms() where id = $1",
         args![task.id, reason],
     );
-    end_attempt(tx, task, &AttemptEnd { outcome, reason: Some(reason), ..AttemptEnd::default() });
-    release_of_task(tx, task).await
+    end_attempt(tx, task, &AttemptEnd { outcome: "released", reason: Some(reason), ..AttemptEnd::default() });
+    Ok(())
 }
 
 /// The owner gives the task back unfinished: its node stops, say. Not counted as a failure.
@@ -245,7 +246,10 @@ impl Write for Release {
             return Err(refuse(&task, self.term, "release"));
         }
         match task.state {
-            TaskState::Running => give_back(tx, &task, "released", &self.reason).await?,
+            TaskState::Running => {
+                give_back(tx, &task, &self.reason).await?;
+                release_of_task(tx, &task).await?;
+            }
             TaskState::Verifying => tx.later(
                 "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
                 args![task.id],
@@ -289,7 +293,7 @@ impl Write for Park {
                 &task,
                 &AttemptEnd { outcome: "parked", reason: Some(&self.reason), ..AttemptEnd::default() },
             );
-            release_of_task(tx, &task).await?;
+            if self.term.is_some() { release_of_task(tx, &task).await? } else { take_from(tx, &task).await? }
         }
         tx.later(
             "update tasks set state = 'parked', term = term + 1, lease_until = null, holds = 0, stuck = 0, reason = $2,

@@ -32,7 +32,8 @@ pub enum Kinds {
 }
 
 impl Kinds {
-    fn as_str(self) -> &'static str {
+    /// Returns the stable name, as stored.
+    pub fn as_str(self) -> &'static str {
         match self {
             Kinds::Any => "any",
             Kinds::Run => "run",
