@@ -8,7 +8,7 @@ use crate::print::table::{Table, cell};
 use crate::print::{self, time};
 use quorate_model::resource::Mode;
 use quorate_model::{Error, Result};
-use quorate_service::claim::{self as service, Claim, Grant, RESOURCES_MAX, Releaser, Take};
+use quorate_service::claim::{self as service, Claim, Grant, Leave, RESOURCES_MAX, Releaser, Take};
 use quorate_service::{view, wire};
 use quorate_store::Store;
 use serde_json::json;
@@ -61,10 +61,22 @@ async fn take_in_turn(store: &Store, mut take: Take) -> Result<Vec<Claim>> {
             Pause::TooLate => {
                 // The last look says who stands in the way.
                 take.wait_ms = None;
-                return granted(store.write(take).await?);
+                let last = store.write(take.clone()).await;
+                leave_queue(store, &take).await;
+                return granted(last?);
             }
-            Pause::Interrupted => return Err(interrupted()),
+            Pause::Interrupted => {
+                leave_queue(store, &take).await;
+                return Err(interrupted());
+            }
         }
+    }
+}
+
+/// Gives up the place; if that cannot be said, those behind wait until it is forgotten.
+async fn leave_queue(store: &Store, take: &Take) {
+    if let Some(place) = take.place {
+        let _ = store.write(Leave { agent: take.agent.clone(), place }).await;
     }
 }
 

@@ -13,7 +13,7 @@ use quorate_model::at::At;
 use quorate_model::config::{Config, Driver};
 use quorate_model::plan::{Plan, PlanTask};
 use quorate_model::{Error, Kind, Result, RunId, Seq};
-use quorate_runtime::{Level, Member, Node, NodeOptions, team};
+use quorate_runtime::{Level, Member, Node, NodeOptions, end_orphans, team};
 use quorate_service::event::{After, Filter, PAGE_MAX};
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task, Work};
@@ -54,6 +54,9 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
 pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: bool) -> Result<u8> {
     let store = place.open_for_node(NODE_CONNECTIONS).await?;
     let since = latest(&store).await?;
+    // What a crash left behind ends first, so that what it failed is among what is tried anew.
+    let grace = Duration::from_millis(u64::try_from(place.config.health.grace_ms).unwrap_or(5_000));
+    end_orphans(&store, &place.url.full(), grace).await?;
     store.write(Resume { id }).await?;
     let members = team(&place.config, at_most(agents));
     work(place, store, (id, since), members, json).await

@@ -3,7 +3,7 @@
 use crate::print::style::{self, Colour, paint};
 use crate::print::{self, time};
 use crate::task::titled;
-use quorate_model::duration;
+use quorate_model::{TaskState, duration};
 use quorate_service::view::{Attempt, TaskStory};
 use quorate_service::why::why;
 use quorate_service::wire;
@@ -58,13 +58,17 @@ fn facts(story: &TaskStory) -> Vec<(&'static str, String)> {
     let mut facts = Vec::new();
     let mut say = |what, fact: Option<String>| facts.extend(fact.map(|fact| (what, print::one_line(&fact))));
     say("why", why(story));
+    let has_it = matches!(task.state, TaskState::Running | TaskState::Verifying | TaskState::Completed);
     say(
-        "owner",
+        if has_it { "owner" } else { "last owner" },
         task.owner.as_ref().map(|owner| {
             format!("{owner}, attempt {} of {}, term {}", task.attempt, task.max_attempts, task.term)
         }),
     );
-    say("lease", task.lease_until.map(|until| format!("ends {}", time::ago(story.now, until))));
+    let lease = |until| {
+        format!("{} {}", if until < story.now { "ended" } else { "ends" }, time::ago(story.now, until))
+    };
+    say("lease", task.lease_until.map(lease));
     let word = task.message.as_deref().unwrap_or("");
     say("progress", (task.progress > 0 || !word.is_empty()).then(|| format!("{} % {word}", task.progress)));
     say("run id", task.run_id.map(|run| format!("{run} (quorate runs show {run})")));

@@ -268,7 +268,8 @@ async fn done(place: &Place, args: &TaskDone, json: bool) -> Result<u8> {
     let id = args.id;
     match answer {
         DoneAnswer::Verifying => {
-            let words = || format!("task {id} waits for a node to run its check (`quorate up`)");
+            let words =
+                || format!("task {id} is said to be done; a node runs its check (without one: `quorate up`)");
             print::answer(json, || json!({ "id": id.0, "state": "verifying" }), words);
         }
         DoneAnswer::Completed { run } => {

@@ -128,7 +128,15 @@ pub struct Event {
 impl Event {
     /// Makes an event of `kind` with a sentence for people.
     pub fn new(kind: EventKind, message: impl Into<String>) -> Event {
-        Event { kind, agent: None, task: None, run: None, resource: None, message: message.into(), data: None }
+        Event {
+            kind,
+            agent: None,
+            task: None,
+            run: None,
+            resource: None,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// Sets the agent.

@@ -20,8 +20,8 @@ pub mod retry;
 pub mod table;
 pub mod task;
 
+pub use agent::AgentState;
 pub use error::{Error, Kind, Result, nearest};
 pub use event::{Event, EventKind};
-pub use agent::AgentState;
 pub use ids::{MessageId, RunId, Seq, TaskId, Term};
 pub use task::TaskState;

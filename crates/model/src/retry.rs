@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn the_pause_doubles_to_a_minute_and_is_spread_by_a_fifth() {
         for task in 1..200 {
-            for (failures, middle) in [(1, 1_000), (2, 2_000), (3, 4_000), (6, 32_000), (7, 60_000), (40, 60_000)] {
+            for (failures, middle) in
+                [(1, 1_000), (2, 2_000), (3, 4_000), (6, 32_000), (7, 60_000), (40, 60_000)]
+            {
                 let pause = backoff(failures, 1_000, TaskId(task));
                 assert!((middle * 4 / 5..=middle * 6 / 5).contains(&pause), "{failures}: {pause}");
             }

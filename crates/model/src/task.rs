@@ -74,7 +74,9 @@ impl TaskState {
             (S::Running, I::Done { verify: true }) => Ok(S::Verifying),
             (S::Verifying, I::Renew | I::TakeCheck) => Ok(S::Verifying),
             (S::Verifying, I::Passed) => Ok(S::Completed),
-            (S::Running, I::Fail { next } | I::Lapse { next }) | (S::Verifying, I::Fail { next }) => Ok(next.state()),
+            (S::Running, I::Fail { next } | I::Lapse { next }) | (S::Verifying, I::Fail { next }) => {
+                Ok(next.state())
+            }
             // The check's supervisor died: another runs the check. The work itself is not lost.
             (S::Verifying, I::Lapse { .. }) => Ok(S::Verifying),
             (S::Running, I::Release) => Ok(S::Ready),

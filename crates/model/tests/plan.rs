@@ -194,8 +194,8 @@ fn wrong_fields_say_where_and_what_was_expected() {
 
 #[test]
 fn claims_may_be_absolute_inside_the_project_folder() {
-    let text = b"[[task]]\nrun = 'x'\nclaims = ['/work/proj/src']\n";
-    let found = Plan::parse_in(Some("/work/proj"), "plan.toml", text).expect("inside");
+    let text = b"[[task]]\nrun = 'x'\nclaims = ['/repo/proj/src']\n";
+    let found = Plan::parse_in(Some("/repo/proj"), "plan.toml", text).expect("inside");
     assert_eq!(found.tasks[0].claims[0].as_str(), "src");
 }
 

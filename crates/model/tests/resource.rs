@@ -6,7 +6,7 @@ use quorate_model::resource::{Mode, Resource, conflict};
 use std::time::Instant;
 
 fn resource(text: &str) -> Resource {
-    Resource::parse(text, Some("/work/proj")).unwrap_or_else(|error| panic!("{text}: {error}"))
+    Resource::parse(text, Some("/repo/proj")).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// One line per pair: `meets` or `apart`, checked both ways round.
@@ -107,8 +107,8 @@ meets  gpu:*            gpu:*
 apart  gpu:*            gpu:0
 meets  ./src//x/../a.rs src/a.rs
 meets  src/             src
-meets  /work/proj/src   src/a.rs
-meets  /work/proj       src/a.rs
+meets  /repo/proj/src   src/a.rs
+meets  /repo/proj       src/a.rs
 meets  ../proj/src      src/a.rs
 meets  app/\[id\]/p.tsx app/\[id\]/p.tsx
 meets  app/\[id\]/p.tsx app/*/p.tsx
@@ -143,10 +143,10 @@ fn the_stored_form_is_clean_and_reads_back_the_same() {
         (".", "."),
         ("./", "."),
         ("src/..", "."),
-        ("/work/proj", "."),
-        ("/work/proj/", "."),
-        ("/work/proj/src/*.rs", "src/*.rs"),
-        ("/work/./x/../proj/src", "src"),
+        ("/repo/proj", "."),
+        ("/repo/proj/", "."),
+        ("/repo/proj/src/*.rs", "src/*.rs"),
+        ("/repo/./x/../proj/src", "src"),
         ("../proj/src", "src"),
         ("src/{b,a}.rs", "src/{a.rs,b.rs}"),
         ("./src/{a,b}.rs", "src/{a.rs,b.rs}"),
@@ -184,7 +184,7 @@ fn bad_names_are_refused_and_say_why() {
         ("src/../../x", "leaves the project folder"),
         ("/etc/passwd", "leaves the project folder"),
         ("/", "leaves the project folder"),
-        ("/work/project", "leaves the project folder"),
+        ("/repo/project", "leaves the project folder"),
         ("/work", "leaves the project folder"),
         ("/*/proj/x", "leaves the project folder"),
         ("{a,../x}", "leaves the project folder"),
@@ -215,7 +215,7 @@ fn bad_names_are_refused_and_say_why() {
         (&"{".repeat(100), "nests braces more than 16 deep"),
         (&"{a,b}".repeat(40), "more than 256 alternatives"),
     ] {
-        let error = Resource::parse(text, Some("/work/proj")).expect_err(text);
+        let error = Resource::parse(text, Some("/repo/proj")).expect_err(text);
         assert_eq!(error.kind, Kind::Invalid);
         assert!(error.message.contains(why), "{text:?}: {}", error.message);
     }
@@ -223,15 +223,15 @@ fn bad_names_are_refused_and_say_why() {
 
 #[test]
 fn without_a_project_folder_absolute_paths_are_refused() {
-    assert!(Resource::parse("/work/proj/src", None).is_err());
+    assert!(Resource::parse("/repo/proj/src", None).is_err());
     assert!(Resource::parse("../proj/src", None).is_err());
     assert!(Resource::parse("src/../lib", None).is_ok());
 }
 
 #[test]
 fn a_project_folder_with_odd_characters_is_a_name_like_any_other() {
-    let base = Some("/work/a[b]*/proj");
-    assert_eq!(Resource::parse("/work/a[b]*/proj/src", base).expect("inside").as_str(), "src");
+    let base = Some("/repo/a[b]*/proj");
+    assert_eq!(Resource::parse("/repo/a[b]*/proj/src", base).expect("inside").as_str(), "src");
     assert_eq!(Resource::parse("../proj/src", base).expect("inside").as_str(), "src");
     assert_eq!(Resource::parse("../../a[b]*/proj/src", base).expect("inside").as_str(), "src");
 }

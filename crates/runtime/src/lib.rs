@@ -3,6 +3,7 @@
 //! ```text
 //! Node ── session (one an agent) ── attempt ── child process
 //!      ├─ checker   runs the checks of tasks that are said to be done
+//!      ├─ janitor   removes history that is older than [retention] says
 //!      ├─ health    elected: what lapses, comes due, ends
 //!      └─ renewer   a thread of its own: keeps leases, stops children whose lease is lost
 //! ```
@@ -14,6 +15,7 @@
 mod attempt;
 mod checker;
 mod health;
+mod janitor;
 mod node;
 mod orphans;
 mod renewer;

@@ -7,7 +7,7 @@ use crate::renewer::{Renewer, RenewerOptions};
 use crate::session::Session;
 use crate::stop::{Level, Stop, Stopper};
 use crate::team::Member;
-use crate::{checker, health, orphans};
+use crate::{checker, health, janitor, orphans};
 use quorate_model::config::Config;
 use quorate_model::{Result, RunId, TaskId};
 use quorate_service::node::{Begin, End};
@@ -122,6 +122,7 @@ impl Node {
 
     fn start_loops(&mut self, stop: &Stop) {
         self.loops.spawn(health::serve(self.shared.clone(), stop.clone()));
+        self.loops.spawn(janitor::serve(self.shared.clone(), stop.clone()));
         for _ in 0..CHECKERS {
             self.loops.spawn(checker::serve(self.shared.clone(), stop.clone()));
         }

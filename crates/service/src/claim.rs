@@ -506,6 +506,24 @@ impl Take {
     }
 }
 
+/// Gives up a place in the queue, so that those behind need not wait until it is forgotten.
+#[derive(Debug, Clone)]
+pub struct Leave {
+    /// Who waited.
+    pub agent: String,
+    /// The place.
+    pub place: i64,
+}
+
+impl Write for Leave {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        let sql = "delete from claim_waits where id = $1 and agent = $2";
+        tx.run(sql, args![self.place, &self.agent]).await.map(drop)
+    }
+}
+
 /// What became of a place in the queue.
 enum Kept {
     Yes,

@@ -183,6 +183,17 @@ async fn a_dead_waiter_and_one_whose_deadline_is_over_let_others_pass(ledger: Te
     Ok(())
 }
 
+async fn who_leaves_the_queue_keeps_nobody_out(ledger: TestLedger) -> Result<()> {
+    let holding = claim::Take { ttl_ms: 600_000, ..want("alpha", &["src/a.rs"]) };
+    ledger.store.write(holding).await?;
+    let wait = claim::Take { wait_ms: Some(600_000), ..want("beta", &["src"]) };
+    let place = place(ledger.store.write(wait).await?);
+    ledger.store.write(claim::Leave { agent: "gamma".into(), place }).await?;
+    assert!(ledger.claim("gamma", &["src/b.rs"]).await.is_err(), "it is not gamma's place");
+    ledger.store.write(claim::Leave { agent: "beta".into(), place }).await?;
+    ledger.claim("gamma", &["src/b.rs"]).await.map(drop)
+}
+
 async fn a_place_in_the_queue_belongs_to_who_got_it(ledger: TestLedger) -> Result<()> {
     ledger.claim("alpha", &["src"]).await?;
     let wait = |agent, place| claim::Take { wait_ms: Some(30_000), place, ..want(agent, &["src"]) };
@@ -503,6 +514,7 @@ async fn a_taker_that_holds_a_task_gets_it_back(ledger: TestLedger) -> Result<()
 }
 
 on_every_backend!(
+    who_leaves_the_queue_keeps_nobody_out,
     what_is_taken_away_stays_held_until_its_child_is_gone,
     what_is_taken_away_from_a_silent_supervisor_is_free_when_its_lease_ends,
     names_that_overlap_exclude_each_other_unless_both_share,

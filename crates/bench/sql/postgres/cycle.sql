@@ -3,7 +3,7 @@ with t as (
 ), u as (
     update tasks set state = 'running', term = t.term + 1, attempt = t.attempt + 1, owner = 'agent-' || :client_id,
            node = '1', lease_ms = 60000, lease_until = now_ms() + 60000, started_at = now_ms(), active_at = now_ms(),
-           stuck = 0, progress = 0, message = null, reason = null, holds = 0
+           stuck = 0, progress = 0, message = null, reason = null, holds = 0, claims_since = null
       from t where tasks.id = t.id
     returning tasks.id, tasks.term, tasks.attempt, tasks.owner, tasks.run_id, tasks.key
 ), a as (

@@ -1,6 +1,6 @@
 update tasks set state = 'running', term = term + 1, attempt = attempt + 1, owner = $agent, node = '1', lease_ms = 60000,
        lease_until = now_ms() + 60000, started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0,
-       message = null, reason = null, holds = 0
+       message = null, reason = null, holds = 0, claims_since = null
  where id = (select id from tasks where state = 'ready' order by priority, id limit 1)
 returning id, term, attempt;
 insert into attempts (task_id, number, term, agent, node, started_at)

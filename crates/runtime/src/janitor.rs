@@ -1,0 +1,84 @@
+//! Keeping history bounded: what is older than `[retention]` says is removed, a little at a time.
+//!
+//! Here lives the loop: once soon after the start and then every hour. The ledger's history is removed by one node at
+//! a time; kept output is a matter of each host.
+
+use crate::node::Shared;
+use crate::stop::{Level, Stop};
+use quorate_model::Result;
+use quorate_service::health::Prune;
+use quorate_service::node::Lead;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after the start the first round is made: a short run is not held up by it.
+const FIRST: Duration = Duration::from_secs(60);
+/// How often a round is made.
+const EVERY: Duration = Duration::from_secs(60 * 60);
+/// Between two parts of a round, so that others get their turn.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// Removes old history until told to stop.
+pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
+    let mut pause = FIRST;
+    while stop.level() == Level::Go {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.reached(Level::Finish) => return,
+        }
+        if let Err(error) = round(&shared, &stop).await {
+            shared.say(format!("old history stays for now: {error}"));
+        }
+        pause = EVERY;
+    }
+}
+
+async fn round(shared: &Shared, stop: &Stop) -> Result<()> {
+    remove_old_files(&shared.state.join("logs"), ms(shared.config.retention.logs_ms));
+    let lease_ms = i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
+    let lead = Lead { duty: "retention", node: shared.node_id, lease_ms };
+    if shared.store.write(lead).await?.is_none() {
+        return Ok(());
+    }
+    let retention = &shared.config.retention;
+    let prune = Prune { events_ms: retention.events_ms, attempts_ms: retention.attempts_ms };
+    while shared.store.write(prune.clone()).await?.more && stop.level() == Level::Go {
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
+}
+
+/// Removes files that were not written for so long. One that cannot be removed is left for the next round.
+fn remove_old_files(folder: &Path, age: Duration) {
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_old = file
+            .metadata()
+            .and_then(|facts| facts.modified())
+            .is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age));
+        if is_old {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_that_are_old_enough_go() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("young.log"), "x").expect("made");
+        let old = std::fs::File::create(folder.path().join("old.log")).expect("made");
+        old.set_modified(std::time::UNIX_EPOCH).expect("aged");
+        remove_old_files(folder.path(), Duration::from_secs(500));
+        let left: Vec<_> = std::fs::read_dir(folder.path()).expect("readable").flatten().collect();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].file_name(), "young.log");
+    }
+}
