@@ -15,10 +15,13 @@ use crate::row::Row;
 use crate::store::{Options, Read, Write};
 use crate::tx::{Conn, Later, Tx, event_args};
 use nix::fcntl::{Flock, FlockArg};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use quorate_model::{Error, Event, EventKind, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, functions::FunctionFlags};
 use std::fs::File;
 use std::future::Future;
+use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
@@ -559,27 +562,26 @@ fn wrong(e: &rusqlite::Error, path: &Path) -> Error {
     }
 }
 
-/// How long the log is looked at again after a write that has not shown yet, in milliseconds: a commit becomes
-/// visible only after its flush to the disk, and the kernel speaks before it.
-const LOOK_AGAIN_MS: [u64; 6] = [0, 1, 4, 16, 64, 256];
+/// After a write that has not shown yet, the log is looked at again after these pauses, in milliseconds: a commit
+/// becomes visible only after its flush to the disk, and the kernel speaks before it.
+const LOOK_AGAIN_MS: [u16; 6] = [0, 1, 4, 16, 64, 256];
 
 /// How long the look at the log waits for a lock: it is only a hint.
 const BELL_BUSY: Duration = Duration::from_millis(100);
 
 /// Rings the bell when another process adds to the log, by the kernel's word on the write-ahead log: no polling.
 fn watch_file(path: &Path, bell: Bell) {
-    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
     let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     let mut wal = path.file_name().map(std::ffi::OsStr::to_owned).unwrap_or_default();
     wal.push("-wal");
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC)
+    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .and_then(|watch| watch.add_watch(&folder, AddWatchFlags::IN_MODIFY).map(|_| watch));
     // Without the kernel's help followers still look by themselves, every few seconds.
     let (Ok(watch), Ok(conn)) = (watch, LiteConn::open_to_read(path, BELL_BUSY)) else { return };
     let serve = move || {
         let mut seen = log_end(&conn);
-        while let Ok(events) = watch.read_events() {
-            if events.iter().any(|event| event.name.as_deref() == Some(&wal)) && has_grown(&conn, &mut seen) {
+        while wait_for_write(&watch, &wal, PollTimeout::NONE) != Heard::Nobody {
+            if has_grown(&watch, &wal, &conn, &mut seen) {
                 bell.ring();
             }
         }
@@ -587,15 +589,51 @@ fn watch_file(path: &Path, bell: Bell) {
     let _ = std::thread::Builder::new().name("ledger-watch".into()).spawn(serve);
 }
 
-/// Returns whether the log has grown: a renewed lease writes too, and is no news.
-fn has_grown(conn: &LiteConn, seen: &mut Option<i64>) -> bool {
-    LOOK_AGAIN_MS.iter().any(|pause| {
-        std::thread::sleep(Duration::from_millis(*pause));
+/// What the kernel said about the write-ahead log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Write,
+    Nothing,
+    /// The kernel will say nothing more.
+    Nobody,
+}
+
+fn wait_for_write(watch: &Inotify, wal: &std::ffi::OsStr, limit: PollTimeout) -> Heard {
+    loop {
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, limit) {
+            Ok(0) => return Heard::Nothing,
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
+            Err(_) => return Heard::Nobody,
+        }
+        match watch.read_events() {
+            Ok(events) if events.iter().any(|event| event.name.as_deref() == Some(wal)) => {
+                return Heard::Write;
+            }
+            Ok(_) | Err(nix::Error::EAGAIN) => {}
+            Err(_) => return Heard::Nobody,
+        }
+    }
+}
+
+/// Returns whether the log has grown since it was last looked at: a renewed lease writes too, and is no news. A write
+/// that comes meanwhile is looked for at once.
+fn has_grown(watch: &Inotify, wal: &std::ffi::OsStr, conn: &LiteConn, seen: &mut Option<i64>) -> bool {
+    let mut looks = 0;
+    while let Some(pause) = LOOK_AGAIN_MS.get(looks) {
+        looks = match wait_for_write(watch, wal, PollTimeout::from(*pause)) {
+            Heard::Write => 0,
+            Heard::Nothing => looks + 1,
+            Heard::Nobody => LOOK_AGAIN_MS.len(),
+        };
         let end = log_end(conn);
-        let grown = end.is_none() || end != *seen;
-        *seen = end;
-        grown
-    })
+        if end.is_none() || end != *seen {
+            *seen = end;
+            return true;
+        }
+    }
+    false
 }
 
 fn log_end(conn: &LiteConn) -> Option<i64> {

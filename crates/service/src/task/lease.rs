@@ -4,7 +4,7 @@
 
 use super::{Task, columns, lock, refuse};
 use quorate_model::{Error, EventKind, Result, TaskId, Term};
-use quorate_store::{Sql, Tx, Write, args};
+use quorate_store::{Row, Sql, Tx, Write, args};
 
 /// A task that a supervisor says it holds.
 #[derive(Debug, Clone, Copy)]
@@ -43,11 +43,12 @@ impl Write for Renew {
         let kept = if ids.is_empty() {
             Vec::new()
         } else {
-            tx.all(RENEW, args![ids, terms, active, self.lease_ms], |row| Ok(TaskId(row.int("id")?))).await?
+            let decode = |row: &Row<'_>| Ok((TaskId(row.int("id")?), row.flag("holds")?));
+            tx.all(RENEW, args![ids, terms, active, self.lease_ms], decode).await?
         };
-        if !kept.is_empty() {
-            let kept: Vec<i64> = kept.iter().map(|id| id.0).collect();
-            tx.later(RENEW_CLAIMS, args![kept, self.lease_ms]);
+        let holding: Vec<i64> = kept.iter().filter(|(_, holds)| *holds).map(|(id, _)| id.0).collect();
+        if !holding.is_empty() {
+            tx.later(RENEW_CLAIMS, args![holding, self.lease_ms]);
         }
         if !self.agents.is_empty() {
             tx.later(RENEW_AGENTS, args![self.agents.as_slice(), &self.node, self.lease_ms]);
@@ -56,7 +57,7 @@ impl Write for Renew {
             "update nodes set lease_until = now_ms() + $2 where id = cast(cast($1 as text) as bigint) and stopped_at is null",
             args![&self.node, self.lease_ms],
         );
-        Ok(kept)
+        Ok(kept.into_iter().map(|(id, _)| id).collect())
     }
 }
 
@@ -67,13 +68,13 @@ const RENEW: Sql = Sql::Each {
              from (select i.value as id, t.value as term, a.value as active
                      from json_each($1) i join json_each($2) t on t.key = i.key join json_each($3) a on a.key = i.key) n
             where tasks.id = n.id and tasks.term = n.term and tasks.state in ('running', 'verifying')
-        returning tasks.id",
+        returning tasks.id, tasks.holds",
     pg: "update tasks set lease_until = now_ms() + $4,
                   active_at = case when n.active = 1 then now_ms() else active_at end,
                   stuck = case when n.active = 1 then 0 else stuck end
              from (select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as n (id, term, active) order by 1) n
             where tasks.id = n.id and tasks.term = n.term and tasks.state in ('running', 'verifying')
-        returning tasks.id",
+        returning tasks.id, tasks.holds",
 };
 
 // What has expired is not brought back to life: another may hold it by now.
