@@ -15,6 +15,8 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub struct Door {
     folder: tempfile::TempDir,
     schema: Option<Schema>,
+    /// The ledger's address, where it is not that of the schema.
+    url: Option<String>,
 }
 
 /// Stamps each named `fn(Door)` as a test on both databases.
@@ -33,7 +35,12 @@ pub(crate) use on_both;
 impl Door {
     pub fn new(backend: Backend) -> Door {
         let schema = (backend == Backend::Pg).then(Schema::create);
-        Door { folder: tempfile::tempdir().expect("a temporary folder"), schema }
+        Door { folder: tempfile::tempdir().expect("a temporary folder"), schema, url: None }
+    }
+
+    /// A folder whose ledger is at this address.
+    pub fn at(url: &str) -> Door {
+        Door { url: Some(url.to_owned()), ..Door::lite() }
     }
 
     pub fn lite() -> Door {
@@ -54,8 +61,9 @@ impl Door {
         command.args(words).current_dir(self.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.path()).env("NO_COLOR", "1").env("TZ", "UTC").stdin(Stdio::null());
-        if let Some(schema) = &self.schema {
-            command.env("QUORATE_STORE", schema.url());
+        let schema = self.schema.as_ref().map(|schema| schema.url());
+        if let Some(url) = schema.or(self.url.as_deref()) {
+            command.env("QUORATE_STORE", url);
         }
         command
     }

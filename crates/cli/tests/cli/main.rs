@@ -9,6 +9,7 @@ mod doctor;
 mod door;
 mod events;
 mod messages;
+mod outage;
 mod project;
 mod runs;
 mod tasks;

@@ -44,6 +44,18 @@ fn a_failed_task_fails_the_run_and_what_needs_it_is_cancelled(door: Door) {
     assert!(word(&tasks[1]["reason"]).contains("(a), which failed"), "{tasks}");
 }
 
+fn what_a_child_prints_steers_no_terminal(door: Door) {
+    door.write("child.sh", "printf 'bad \\033[2J\\033]0;x\\007 end\\n'; exit 4\n");
+    door.write("plan.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\nattempts = 1\nrun = \"sh child.sh\"\n");
+    let output = door.run(&["run", "plan.toml"]);
+    let (report, said) = texts(&output);
+    assert!(report.contains("bad ") && report.contains(" end"), "{report}");
+    let steers = |text: &str| text.contains('\u{1b}') || text.contains('\u{7}');
+    assert!(!steers(&report) && !steers(&said), "{report:?}{said:?}");
+    let kept = std::fs::read_to_string(door.path().join(".quorate/runs/1/report.md")).expect("kept");
+    assert!(!steers(&kept), "{kept:?}");
+}
+
 fn a_plan_that_nobody_could_do_is_refused(door: Door) {
     door.write("plan.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\ncapability = \"gpu\"\nrun = \"true\"\n");
     door.ok(&["run", "plan.toml"]);
@@ -146,6 +158,7 @@ fn one_agent_runs_beside_a_node(door: Door) {
 on_both!(
     a_plan_is_done_and_its_report_is_kept,
     a_failed_task_fails_the_run_and_what_needs_it_is_cancelled,
+    what_a_child_prints_steers_no_terminal,
     a_plan_that_nobody_could_do_is_refused,
     a_killed_run_is_resumed,
     ctrl_c_finishes_what_runs_and_says_what_is_left,
