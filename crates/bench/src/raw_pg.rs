@@ -114,7 +114,7 @@ mod tests {
         let log =
             "0 1 500 0 100 500\n0 2 1000 0 101 600000\nprogress: x\n0 3 3000 0 102 0\n0 4 9000 0 104 0\n";
         let samples = read_log(log, timing);
-        assert_eq!((samples.p50_ms(), samples.max_ms(), samples.per_second()), (3.0, 3.0, 0.5));
+        assert_eq!((samples.p50_ms(), samples.max_ms(), samples.per_second()), (3.0, 3.0, 1.0));
     }
 
     #[test]
