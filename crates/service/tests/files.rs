@@ -441,3 +441,41 @@ fn many_who_open_a_new_ledger_at_once_all_get_it() {
         });
     }
 }
+
+/// Lets the file grow to so many pages and no further, as a full disk does: SQLite then answers `SQLITE_FULL`.
+struct Room(i64);
+
+impl Write for Room {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        let sql = if self.0 > 0 { "pragma max_page_count = 1" } else { "pragma max_page_count = 1000000" };
+        // SQLite takes the present size for a smaller limit: from here on there is no room.
+        tx.all(sql, &[], |_| Ok(())).await.map(drop)
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_in_words_and_what_was_acknowledged_stays() {
+    block_on(async {
+        let (_folder, path) = new_file();
+        let store = open(&path).await.expect("it opens");
+        store.write(Room(1)).await.expect("the limit is set");
+        let mut acknowledged = 0;
+        let refused = loop {
+            let add = Add { run: None, tasks: vec![NewTask::new("x".repeat(2_000))], by: None };
+            match store.write(add).await {
+                Ok(_) => acknowledged += 1,
+                Err(error) => break error,
+            }
+            assert!(acknowledged < 10_000, "the disk is never full");
+        };
+        assert_eq!(refused.kind, Kind::Unavailable);
+        assert!(refused.message.contains("is full"), "{refused}");
+        store.write(Room(0)).await.expect("there is room again");
+        let add = Add { run: None, tasks: vec![NewTask::new("after")], by: None };
+        store.write(add).await.expect("it goes on by itself");
+        let tasks = store.read(quorate_service::view::Tasks::default()).await.expect("readable");
+        assert_eq!(tasks.len(), acknowledged + 1);
+    });
+}

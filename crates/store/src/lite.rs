@@ -288,6 +288,10 @@ impl Writer {
         let outcome = now_or_never(job.run(&mut self.tx)).and_then(|()| self.flush());
         if let Err(error) = outcome {
             self.tx.forget();
+            if lite(&mut self.tx).conn.is_autocommit() {
+                // SQLite has ended the whole transaction by itself (a full disk): nobody of the group got through.
+                return Err(error);
+            }
             lite(&mut self.tx).exec("rollback to op")?;
             if let Some(event) = error.event.clone() {
                 self.tx.record(*event);
