@@ -3,7 +3,7 @@
 //! Here lives the part of a start that cleans up after a crash on this host. A node is dead only if its very process
 //! (number and start, in this boot) is gone.
 
-use quorate_model::{Error, Result};
+use quorate_model::{Error, Result, TaskId, Term};
 use quorate_process::{ProcessId, boot_id, host, orphan, start_time};
 use quorate_service::node::{Bury, Gone, List, Node, Orphan, Orphans};
 use quorate_store::Store;
@@ -43,12 +43,14 @@ pub async fn running_here(store: &Store) -> Result<Vec<Node>> {
 /// `Unavailable` when the ledger cannot be read or written.
 pub async fn end_orphans(store: &Store, store_url: &str, grace: Duration) -> Result<usize> {
     let host = host()?;
+    let mut ended = 0;
     for node in store.read(List).await?.into_iter().filter(|node| node.host == host) {
         if !is_running(&node) {
-            store.write(Bury { id: node.id }).await?;
+            for (task, term) in store.write(Bury { id: node.id }).await? {
+                ended += orphan::end(UNNOTED, &marker(task, term, store_url), grace).await.ended;
+            }
         }
     }
-    let mut ended = 0;
     for orphan in store.read(Orphans { host }).await?.into_iter().filter(|orphan| orphan.lost) {
         ended += end_one(&orphan, store_url, grace).await;
         store.write(Gone { task: orphan.task, attempt: orphan.attempt, term: orphan.term }).await?;
@@ -67,10 +69,17 @@ fn process(pid: i64, started: &str) -> Option<ProcessId> {
 
 async fn end_one(orphan: &Orphan, store_url: &str, grace: Duration) -> usize {
     let Some(child) = process(orphan.pid, &orphan.pid_started) else { return 0 };
-    let marker = [
-        ("QUORATE_TASK_ID".to_owned(), orphan.task.to_string()),
-        ("QUORATE_TERM".to_owned(), orphan.term.to_string()),
+    orphan::end(child, &marker(orphan.task, orphan.term, store_url), grace).await.ended
+}
+
+/// Stands for a child that was never noted: no process has this number, and all are younger. Its descendants are
+/// known by their marker alone.
+const UNNOTED: ProcessId = ProcessId { pid: i32::MAX, start_time: 0 };
+
+fn marker(task: TaskId, term: Term, store_url: &str) -> [(String, String); 3] {
+    [
+        ("QUORATE_TASK_ID".to_owned(), task.to_string()),
+        ("QUORATE_TERM".to_owned(), term.to_string()),
         ("QUORATE_STORE".to_owned(), store_url.to_owned()),
-    ];
-    orphan::end(child, &marker, grace).await.ended
+    ]
 }

@@ -156,12 +156,14 @@ pub struct Bury {
 }
 
 impl Write for Bury {
-    type Answer = ();
+    /// What it held: its children may have been started a moment before anyone could note them.
+    type Answer = Vec<(TaskId, Term)>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+    async fn apply(&self, tx: &mut Tx) -> Result<Vec<(TaskId, Term)>> {
         let name = self.id.to_string();
-        for task in held_by(tx, &name).await? {
-            health::lapse_one(tx, &task, &format!("node {name} died")).await?;
+        let held = held_by(tx, &name).await?;
+        for task in &held {
+            health::lapse_one(tx, task, &format!("node {name} died")).await?;
         }
         tx.later("update agents set lease_until = now_ms() - 1 where node = $1", args![&name]);
         tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
@@ -174,7 +176,7 @@ impl Write for Bury {
             Event::new(EventKind::NodeStopped, message)
                 .data(serde_json::json!({ "node": self.id, "died": true })),
         );
-        Ok(())
+        Ok(held.iter().map(|task| (task.id, task.term)).collect())
     }
 }
 
