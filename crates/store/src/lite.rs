@@ -1,8 +1,9 @@
 //! The embedded ledger: SQLite, one writer thread per process, group commit.
 //!
 //! All writes of a process go to one thread. It takes the fair lock (so that processes sharing the file take
-//! turns instead of starving in SQLite's busy handler), begins one transaction, runs whatever waits, a savepoint
-//! each, commits once, and answers only then. There is no timer: a group is what arrived during the last commit.
+//! turns instead of starving in SQLite's busy handler), begins one transaction, runs whatever waits, commits once,
+//! and answers only then. There is no timer: a group is what arrived during the last commit. When one of a group
+//! fails, all is rolled back and the group is run again, a savepoint each.
 //!
 //! Only SQLite itself may open or close the database file: any other open-and-close in this process would cancel
 //! its POSIX locks. The fair lock is a file of its own.
@@ -267,26 +268,45 @@ impl Writer {
         group: &mut Vec<Box<dyn Job>>,
         queue: &mut mpsc::Receiver<Box<dyn Job>>,
     ) -> Result<()> {
-        lite(&mut self.tx).exec("begin immediate")?;
-        self.settle_clock()?;
-        self.run_one(&mut group[0])?;
-        while group.len() < GROUP_MAX {
+        self.begin()?;
+        let mut all_went_well = self.run_bare(&mut group[0]).is_ok();
+        while all_went_well && group.len() < GROUP_MAX {
             let Ok(mut job) = queue.try_recv() else { break };
-            let ran = self.run_one(&mut job);
+            all_went_well = self.run_bare(&mut job).is_ok();
             group.push(job);
-            ran?;
         }
+        if all_went_well {
+            return lite(&mut self.tx).exec("commit");
+        }
+        self.abandon();
+        self.commit_apart(group)
+    }
+
+    /// Begins again and runs each operation in a savepoint of its own, so that one that fails leaves nothing and
+    /// the others stay. That costs a copy of every page they touch, so it is done only after one has failed.
+    fn commit_apart(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
+        self.begin()?;
+        group.iter_mut().try_for_each(|job| self.run_apart(job))?;
         lite(&mut self.tx).exec("commit")
     }
 
-    /// Runs one operation in a savepoint of its own. An error means that the whole group is lost.
-    fn run_one(&mut self, job: &mut Box<dyn Job>) -> Result<()> {
+    fn begin(&mut self) -> Result<()> {
+        self.news = false;
+        lite(&mut self.tx).exec("begin immediate")?;
+        self.settle_clock()
+    }
+
+    fn run_bare(&mut self, job: &mut Box<dyn Job>) -> Result<()> {
         if !job.is_wanted() {
             return Ok(());
         }
+        now_or_never(job.run(&mut self.tx)).and_then(|()| self.flush())
+    }
+
+    /// Runs one operation in a savepoint of its own. An error means that the whole group is lost.
+    fn run_apart(&mut self, job: &mut Box<dyn Job>) -> Result<()> {
         lite(&mut self.tx).exec("savepoint op")?;
-        let outcome = now_or_never(job.run(&mut self.tx)).and_then(|()| self.flush());
-        if let Err(error) = outcome {
+        if let Err(error) = self.run_bare(job) {
             self.tx.forget();
             if lite(&mut self.tx).conn.is_autocommit() {
                 // SQLite has ended the whole transaction by itself (a full disk): nobody of the group got through.
@@ -424,7 +444,7 @@ impl LiteConn {
         let mut rows = statement.raw_query();
         let mut list = Vec::new();
         while let Some(row) = rows.next().map_err(|e| wrong(&e, &self.path))? {
-            list.push(decode(&Row::Lite(row))?);
+            list.push(decode(&Row::lite(row))?);
         }
         Ok(list)
     }

@@ -13,7 +13,7 @@ use crate::tx::{Conn, Later, Tx, event_args};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
 };
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use quorate_model::{Error, Event, Result};
 use std::future::Future;
 use std::pin::pin;
@@ -213,7 +213,26 @@ impl PgConn {
         let query = self.client.query(&statement, &params);
         let (sent, rows) = join(send(&self.client, begin, &rest), query).await;
         let rows = sent.and(rows).map_err(|e| self.wrong(&e))?;
-        rows.iter().map(|row| decode(&Row::Pg(row))).collect()
+        rows.iter().map(|row| decode(&Row::pg(row))).collect()
+    }
+
+    /// Like [`all`](PgConn::all), with `commit` in the same flight.
+    pub(crate) async fn last<T>(
+        &mut self,
+        before: &[Later],
+        sql: &str,
+        args: &[Arg<'_>],
+        decode: fn(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let statement = self.prepare(sql).await?;
+        let rest = self.send_most(before).await?;
+        let (begin, params) = (self.begin.take(), params(args));
+        let query = self.client.query(&statement, &params);
+        let flight = join3(send(&self.client, begin, &rest), query, self.client.batch_execute("commit"));
+        let (sent, rows, ended) = flight.await;
+        let rows = sent.and(rows).and_then(|rows| ended.map(|()| rows)).map_err(|e| self.wrong(&e))?;
+        self.begin = Some("begin");
+        rows.iter().map(|row| decode(&Row::pg(row))).collect()
     }
 
     pub(crate) async fn run(&mut self, before: &[Later], sql: &str, args: &[Arg<'_>]) -> Result<u64> {

@@ -3,32 +3,57 @@
 //! Here lives reading a named column as an integer or a text. What a row means lives in `service`.
 
 use quorate_model::{Error, Result};
+use std::cell::Cell;
 use tokio_postgres::types::Type;
 
 /// One row of a result; columns are read by name.
+///
+/// Readers mostly ask in the order of the columns, so the search for a name begins behind the one found last.
 #[derive(Debug)]
-pub enum Row<'r> {
-    /// From PostgreSQL.
+pub struct Row<'r> {
+    cells: Cells<'r>,
+    next: Cell<usize>,
+}
+
+#[derive(Debug)]
+enum Cells<'r> {
     Pg(&'r tokio_postgres::Row),
-    /// From SQLite.
     Lite(&'r rusqlite::Row<'r>),
 }
 
-impl Row<'_> {
+impl<'r> Row<'r> {
+    pub(crate) fn pg(row: &'r tokio_postgres::Row) -> Row<'r> {
+        Row { cells: Cells::Pg(row), next: Cell::new(0) }
+    }
+
+    pub(crate) fn lite(row: &'r rusqlite::Row<'r>) -> Row<'r> {
+        Row { cells: Cells::Lite(row), next: Cell::new(0) }
+    }
+
     /// Returns an integer column that may be null.
     pub fn opt_int(&self, name: &str) -> Result<Option<i64>> {
-        match self {
-            Row::Pg(row) => pg_int(row, name).map_err(|e| wrong(name, &e)),
-            Row::Lite(row) => row.get(name).map_err(|e| wrong(name, &e)),
+        let place = self.place(name)?;
+        match self.cells {
+            Cells::Pg(row) => pg_int(row, place).map_err(|e| wrong(name, &e)),
+            Cells::Lite(row) => row.get(place).map_err(|e| wrong(name, &e)),
         }
     }
 
     /// Returns a text column that may be null.
     pub fn opt_text(&self, name: &str) -> Result<Option<String>> {
-        match self {
-            Row::Pg(row) => row.try_get(name).map_err(|e| wrong(name, &e)),
-            Row::Lite(row) => row.get(name).map_err(|e| wrong(name, &e)),
+        let place = self.place(name)?;
+        match self.cells {
+            Cells::Pg(row) => row.try_get(place).map_err(|e| wrong(name, &e)),
+            Cells::Lite(row) => row.get(place).map_err(|e| wrong(name, &e)),
         }
+    }
+
+    fn place(&self, name: &str) -> Result<usize> {
+        let (next, count) = (self.next.get(), self.cells.count());
+        let place = (next..count).chain(0..next).find(|place| self.cells.name(*place) == Some(name));
+        let place = place.ok_or_else(|| wrong(name, &"there is no such column"))?;
+        self.next.set(place + 1);
+        Ok(place)
     }
 
     /// Returns an integer column.
@@ -47,10 +72,26 @@ impl Row<'_> {
     }
 }
 
+impl Cells<'_> {
+    fn count(&self) -> usize {
+        match self {
+            Cells::Pg(row) => row.len(),
+            Cells::Lite(row) => row.as_ref().column_count(),
+        }
+    }
+
+    fn name(&self, place: usize) -> Option<&str> {
+        match self {
+            Cells::Pg(row) => row.columns().get(place).map(tokio_postgres::Column::name),
+            Cells::Lite(row) => row.as_ref().column_name(place).ok(),
+        }
+    }
+}
+
 /// PostgreSQL gives literals (`case … then 1`) four bytes and columns eight.
-fn pg_int(row: &tokio_postgres::Row, name: &str) -> Result<Option<i64>, tokio_postgres::Error> {
-    let is_short = row.columns().iter().any(|column| column.name() == name && *column.type_() == Type::INT4);
-    if is_short { Ok(row.try_get::<_, Option<i32>>(name)?.map(i64::from)) } else { row.try_get(name) }
+fn pg_int(row: &tokio_postgres::Row, place: usize) -> Result<Option<i64>, tokio_postgres::Error> {
+    let is_short = row.columns().get(place).is_some_and(|column| *column.type_() == Type::INT4);
+    if is_short { Ok(row.try_get::<_, Option<i32>>(place)?.map(i64::from)) } else { row.try_get(place) }
 }
 
 fn wrong(name: &str, why: &dyn std::fmt::Display) -> Error {

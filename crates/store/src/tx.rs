@@ -108,6 +108,24 @@ impl Tx {
         Ok(self.all(sql, args, decode).await?.into_iter().next())
     }
 
+    /// Runs the last statement of an operation that records nothing and returns its rows; the commit rides with it.
+    ///
+    /// What it did stands: an operation must not fail after it.
+    pub async fn last<T: Send>(
+        &mut self,
+        sql: impl Into<Sql> + Send,
+        args: &[Arg<'_>],
+        decode: fn(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        if let Conn::Pg(conn) = &mut self.conn
+            && self.events.is_empty()
+        {
+            let text = sql.into().text(Dialect::Pg);
+            return conn.last(&std::mem::take(&mut self.later), text, args, decode).await;
+        }
+        self.all(sql, args, decode).await
+    }
+
     /// Runs a statement and returns how many rows it changed.
     pub async fn run(&mut self, sql: impl Into<Sql> + Send, args: &[Arg<'_>]) -> Result<u64> {
         let text = sql.into().text(self.dialect());

@@ -4,7 +4,7 @@
 
 use super::{Task, columns, lock, refuse};
 use quorate_model::{Error, EventKind, Result, TaskId, Term};
-use quorate_store::{Row, Sql, Tx, Write, args};
+use quorate_store::{Dialect, Row, Tx, Write, args};
 
 /// A task that a supervisor says it holds.
 #[derive(Debug, Clone, Copy)]
@@ -37,15 +37,17 @@ impl Write for Renew {
 
     async fn apply(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
         tx.relax();
-        let ids: Vec<i64> = self.held.iter().map(|h| h.id.0).collect();
-        let terms: Vec<i64> = self.held.iter().map(|h| h.term.0).collect();
-        let active: Vec<i64> = self.held.iter().map(|h| h.active.into()).collect();
-        let kept = if ids.is_empty() {
-            Vec::new()
-        } else {
-            let decode = |row: &Row<'_>| Ok((TaskId(row.int("id")?), row.flag("holds")?));
-            tx.all(RENEW, args![ids, terms, active, self.lease_ms], decode).await?
-        };
+        match tx.dialect() {
+            Dialect::Lite => self.in_turn(tx).await,
+            Dialect::Pg => self.at_once(tx).await,
+        }
+    }
+}
+
+impl Renew {
+    async fn in_turn(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+        let (ids, terms, active) = self.columns();
+        let kept = tx.all(RENEW_TASKS, args![ids, terms, active, self.lease_ms], kept).await?;
         let holding: Vec<i64> = kept.iter().filter(|(_, holds)| *holds).map(|(id, _)| id.0).collect();
         if !holding.is_empty() {
             tx.later(RENEW_CLAIMS, args![holding, self.lease_ms]);
@@ -53,47 +55,68 @@ impl Write for Renew {
         if !self.agents.is_empty() {
             tx.later(RENEW_AGENTS, args![self.agents.as_slice(), &self.node, self.lease_ms]);
         }
-        tx.later(
-            "update nodes set lease_until = now_ms() + $2 where id = cast(cast($1 as text) as bigint) and stopped_at is null",
-            args![&self.node, self.lease_ms],
-        );
+        tx.later(RENEW_NODE, args![&self.node, self.lease_ms]);
         Ok(kept.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// The same as one statement, so that a renewal is one flight to the server and back.
+    async fn at_once(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+        let (ids, terms, active) = self.columns();
+        let args = args![ids, terms, active, self.lease_ms, self.agents.as_slice(), &self.node];
+        let kept = tx.last(RENEW_ALL, args, kept).await?;
+        Ok(kept.into_iter().map(|(id, _)| id).collect())
+    }
+
+    fn columns(&self) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+        let ids = self.held.iter().map(|h| h.id.0).collect();
+        let terms = self.held.iter().map(|h| h.term.0).collect();
+        (ids, terms, self.held.iter().map(|h| h.active.into()).collect())
     }
 }
 
-const RENEW: Sql = Sql::Each {
-    lite: "update tasks set lease_until = now_ms() + $4,
+fn kept(row: &Row<'_>) -> Result<(TaskId, bool)> {
+    Ok((TaskId(row.int("id")?), row.flag("holds")?))
+}
+
+const RENEW_TASKS: &str = "update tasks set lease_until = now_ms() + $4,
                   active_at = case when n.active = 1 then now_ms() else active_at end,
                   stuck = case when n.active = 1 then 0 else stuck end
              from (select i.value as id, t.value as term, a.value as active
                      from json_each($1) i join json_each($2) t on t.key = i.key join json_each($3) a on a.key = i.key) n
             where tasks.id = n.id and tasks.term = n.term and tasks.state in ('running', 'verifying')
-        returning tasks.id, tasks.holds",
-    pg: "update tasks set lease_until = now_ms() + $4,
-                  active_at = case when n.active = 1 then now_ms() else active_at end,
-                  stuck = case when n.active = 1 then 0 else stuck end
-             from (select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as n (id, term, active) order by 1) n
-            where tasks.id = n.id and tasks.term = n.term and tasks.state in ('running', 'verifying')
-        returning tasks.id, tasks.holds",
-};
+        returning tasks.id, tasks.holds";
 
 // What has expired is not brought back to life: another may hold it by now.
-const RENEW_CLAIMS: Sql = Sql::Each {
-    lite: "update claims set expires_at = max(expires_at, now_ms() + $2)
+const RENEW_CLAIMS: &str = "update claims set expires_at = max(expires_at, now_ms() + $2)
             where task_id in (select value from json_each($1)) and left_term is null
-              and (ttl_ms is null or expires_at > now_ms())",
-    pg: "update claims set expires_at = greatest(expires_at, now_ms() + $2)
-          where task_id = any($1::bigint[]) and left_term is null and (ttl_ms is null or expires_at > now_ms())",
-};
+              and (ttl_ms is null or expires_at > now_ms())";
 
-const RENEW_AGENTS: Sql = Sql::Each {
-    lite: "update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $3,
+const RENEW_AGENTS: &str = "update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $3,
                   state = case when state = 'stale' then 'ready' else state end
-            where name in (select value from json_each($1)) and node = $2",
-    pg: "update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $3,
-                  state = case when state = 'stale' then 'ready' else state end
-            where name = any($1::text[]) and node = $2",
-};
+            where name in (select value from json_each($1)) and node = $2";
+
+const RENEW_NODE: &str =
+    "update nodes set lease_until = now_ms() + $2 where id = cast($1 as integer) and stopped_at is null";
+
+const RENEW_ALL: &str =
+    "with kept as (
+         update tasks set lease_until = now_ms() + $4,
+                active_at = case when n.active = 1 then now_ms() else active_at end,
+                stuck = case when n.active = 1 then 0 else stuck end
+           from (select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as n (id, term, active) order by 1) n
+          where tasks.id = n.id and tasks.term = n.term and tasks.state in ('running', 'verifying')
+      returning tasks.id, tasks.holds),
+     bound as (
+         update claims set expires_at = greatest(expires_at, now_ms() + $4)
+          where task_id in (select id from kept where holds = 1) and left_term is null
+            and (ttl_ms is null or expires_at > now_ms())),
+     sessions as (
+         update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $4,
+                state = case when state = 'stale' then 'ready' else state end
+          where name = any($5::text[]) and node = $6),
+     here as (
+         update nodes set lease_until = now_ms() + $4 where id = $6::text::bigint and stopped_at is null)
+     select id, holds from kept";
 
 /// Reports progress and renews the lease by its own length.
 #[derive(Debug, Clone)]
