@@ -39,6 +39,8 @@ usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--matc
   --dir DIR         where ledgers are made and the disk is probed (a real disk; else the temporary folder)
   --postgres URL    a durable server of your own making; its schemas bench_ours and bench_raw are dropped
   --quorate FILE    the binary that is measured (else the one beside this program)
+
+Ends with 1 when a target was missed; the last line says which.
 ";
 
 /// Callers whose latency is measured.
@@ -65,7 +67,8 @@ fn main() -> ExitCode {
     };
     let done = runtime().and_then(|runtime| runtime.block_on(measure(&options)));
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("quorate-bench: {}", error.message);
             ExitCode::FAILURE
@@ -154,25 +157,32 @@ impl Report {
         self.figures.extend(figures);
     }
 
-    fn finish(&self) {
-        let verdicts = self.lines.iter().map(|line| line.verdict().0);
-        let verdicts: Vec<Verdict> = verdicts.chain(self.figures.iter().map(Figure::verdict)).collect();
-        let count = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
-        self.say(&format!(
-            "\ntargets: {} met, {} missed; load average now {}",
-            count(Verdict::Pass),
-            count(Verdict::Miss),
-            load_average()
-        ));
+    /// Returns the names of what had this verdict.
+    fn named(&self, wanted: Verdict) -> Vec<String> {
+        let lines = self.lines.iter().map(|line| (line.verdict().0, line.called()));
+        let all = lines.chain(self.figures.iter().map(|figure| (figure.verdict(), figure.called())));
+        all.filter(|(verdict, _)| *verdict == wanted).map(|(_, name)| name).collect()
+    }
+
+    /// Prints the end of everything; answers with the targets that were missed.
+    fn finish(&self) -> Vec<String> {
         if self.json {
             let lines: Vec<_> = self.lines.iter().map(Line::json).collect();
             let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
             println!("{}", serde_json::json!({ "lines": lines, "figures": figures }));
         }
+        let (met, missed) = (self.named(Verdict::Pass), self.named(Verdict::Miss));
+        let (met, count) = (met.len(), missed.len());
+        self.say(&format!("\ntargets: {met} met, {count} missed; load average now {}", load_average()));
+        if !missed.is_empty() {
+            self.say(&format!("missed: {}", missed.join(", ")));
+        }
+        missed
     }
 }
 
-async fn measure(options: &Options) -> Result<()> {
+/// Measures and prints everything that is asked for; answers with the targets that were missed.
+async fn measure(options: &Options) -> Result<Vec<String>> {
     let mut report = Report { json: options.json, ..Report::default() };
     let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
@@ -195,8 +205,7 @@ async fn measure(options: &Options) -> Result<()> {
     if options.wants("process") && options.matching.is_none() {
         processes(options, &databases, &mut report).await?;
     }
-    report.finish();
-    Ok(())
+    Ok(report.finish())
 }
 
 async fn latencies(options: &Options, database: &Database, folder: &Path, report: &mut Report) -> Result<()> {

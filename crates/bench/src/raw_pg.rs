@@ -20,9 +20,16 @@ fn script(operation: Operation) -> &'static str {
         Operation::Claim => include_str!("../sql/postgres/claim.sql"),
         Operation::Progress => include_str!("../sql/postgres/progress.sql"),
         Operation::Heartbeat => include_str!("../sql/postgres/heartbeat.sql"),
-        Operation::Complete => include_str!("../sql/postgres/complete.sql"),
+        Operation::Complete => {
+            concat!(include_str!("../sql/postgres/own.sql"), include_str!("../sql/postgres/complete.sql"))
+        }
         Operation::Enqueue => include_str!("../sql/postgres/enqueue.sql"),
-        Operation::Cycle => include_str!("../sql/postgres/cycle.sql"),
+        // The claim's answer names what is completed.
+        Operation::Cycle => concat!(
+            include_str!("../sql/postgres/claim.sql"),
+            "\\gset\n",
+            include_str!("../sql/postgres/complete.sql")
+        ),
     }
 }
 
@@ -46,7 +53,7 @@ pub(crate) fn run(
         .args(["-n", "-M", "prepared", "-l", "-j", "1"])
         .args(["-c", &callers.to_string()])
         .args(["-T", &timing.whole().as_secs_f64().ceil().to_string()])
-        .args(["-D", "i=0", "-D", &format!("span={span}")])
+        .args(["-D", "i=0", "-D", "term=1", "-D", &format!("span={span}")])
         .arg(format!("--log-prefix={}", log.display()))
         .args(["-f", &file.display().to_string()])
         .arg(with_options(url, operation))
@@ -115,6 +122,13 @@ mod tests {
             "0 1 500 0 100 500\n0 2 1000 0 101 600000\nprogress: x\n0 3 3000 0 102 0\n0 4 9000 0 104 0\n";
         let samples = read_log(log, timing);
         assert_eq!((samples.p50_ms(), samples.max_ms(), samples.per_second()), (3.0, 3.0, 1.0));
+    }
+
+    #[test]
+    fn a_cycle_completes_what_it_claimed() {
+        let cycle = script(Operation::Cycle);
+        assert!(cycle.contains("select id, term from u\n\\gset\nwith u as ("), "{cycle}");
+        assert!(cycle.contains("where id = :id and term = :term"), "{cycle}");
     }
 
     #[test]

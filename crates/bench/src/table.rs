@@ -59,6 +59,11 @@ impl Verdict {
 }
 
 impl Line {
+    /// Returns what was measured in a few words.
+    pub(crate) fn called(&self) -> String {
+        format!("{} {} at {}", self.database, self.operation.name(), self.callers)
+    }
+
     fn both_raw(&self) -> Samples {
         self.raw[0].with(&self.raw[1])
     }
@@ -156,6 +161,11 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// Returns what was measured in a few words.
+    pub(crate) fn called(&self) -> String {
+        format!("{} {}", self.database, self.name).trim_start().to_owned()
+    }
+
     /// Returns the verdict on it.
     pub(crate) fn verdict(&self) -> Verdict {
         match (self.value, self.below) {

@@ -8,7 +8,8 @@ use crate::place::Place;
 use crate::signals::Signals;
 use crate::{agent, print};
 use quorate_model::{Error, Kind, Result, TaskId};
-use quorate_service::view::{Attempt, Story, TaskStory, Tasks};
+use quorate_service::log::LatestAttempt;
+use quorate_service::view::{Attempt, Story, TaskStory};
 use quorate_service::wire;
 use quorate_store::Store;
 use std::fs::File;
@@ -52,14 +53,11 @@ async fn find(place: &Place, store: &Store, args: &Logs) -> Result<Attempt> {
         return choose(story, args.attempt, None);
     }
     agent::find(place, store, &args.of).await?;
-    let tasks = store.read(Tasks { agent: Some(args.of.clone()), ..Tasks::default() }).await?;
-    let own = tasks.iter().filter(|task| task.owner.as_deref() == Some(args.of.as_str()));
-    let latest = own.max_by_key(|task| (task.started_at, task.id)).map(|task| task.id);
-    let Some(id) = latest else {
+    let Some((id, number)) = store.read(LatestAttempt { agent: args.of.clone() }).await? else {
         return Err(Error::not_found(format!("agent `{}` has not worked at any task", args.of))
             .hint("`quorate task list` shows who had what"));
     };
-    choose(store.read(Story { id }).await?, args.attempt, Some(&args.of))
+    choose(store.read(Story { id }).await?, args.attempt.or(Some(number)), Some(&args.of))
 }
 
 fn choose(story: TaskStory, number: Option<i64>, agent: Option<&str>) -> Result<Attempt> {

@@ -4,6 +4,7 @@
 //! itself after a second. Only the pause can be interrupted, never a write: what was taken is always told.
 
 use crate::signals::Signals;
+use quorate_model::config::millis;
 use quorate_model::{Error, Kind, Result};
 use quorate_store::{Changes, Store};
 use std::time::Duration;
@@ -35,8 +36,7 @@ pub(crate) struct Lookout {
 impl Lookout {
     /// Begins to watch; `wait_ms` from now it is too late, or never.
     pub(crate) fn new(store: &Store, wait_ms: Option<i64>) -> Result<Lookout> {
-        let wait = wait_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
-        let deadline = wait.and_then(|wait| Instant::now().checked_add(wait));
+        let deadline = wait_ms.and_then(|ms| Instant::now().checked_add(millis(ms)));
         Ok(Lookout { changes: store.changes(), deadline, signals: Signals::new()? })
     }
 
@@ -46,7 +46,7 @@ impl Lookout {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Pause::TooLate;
         }
-        let due = due_ms.map_or(LOOK_EVERY, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+        let due = due_ms.map_or(LOOK_EVERY, millis);
         let (least, most) =
             (self.until(now + LOOK_LEAST), self.until(now + due.clamp(LOOK_LEAST, LOOK_EVERY)));
         let hint = async {

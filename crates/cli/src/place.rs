@@ -1,12 +1,14 @@
 //! Where a command works: the project's folder, its configuration and its ledger.
 //!
 //! Here live finding `quorate.toml` by walking up, the `.env` beside it, the choice of the ledger's address and its
-//! opening. The idea: a command gets one [`Place`] and asks it for what it needs; nothing is opened before.
+//! opening, and the beginning of a node that works here. The idea: a command gets one [`Place`] and asks it for what
+//! it needs; nothing is opened before.
 
 use quorate_model::config::Config;
 use quorate_model::diagnostic::quote;
 use quorate_model::resource::Resource;
-use quorate_model::{Error, Result};
+use quorate_model::{Error, Result, RunId};
+use quorate_runtime::{Member, Node, NodeOptions};
 use quorate_service::SCHEMA;
 use quorate_store::{Options, Store, Url};
 use std::collections::BTreeMap;
@@ -23,6 +25,8 @@ const FILE_MAX: u64 = 4 << 20;
 
 /// Connections to PostgreSQL of a command that asks a few things and ends.
 const CONNECTIONS: usize = 2;
+/// Connections to PostgreSQL of a node.
+const NODE_CONNECTIONS: usize = 8;
 
 /// Where a command works.
 #[derive(Debug, Clone)]
@@ -111,9 +115,29 @@ impl Place {
         self.open_with(CONNECTIONS, true).await
     }
 
-    /// Opens the ledger for much work: with so many connections if it is on PostgreSQL.
-    pub(crate) async fn open_for_node(&self, connections: usize) -> Result<Store> {
-        self.open_with(connections, true).await
+    /// Opens the ledger for a node, which does much at a time.
+    pub(crate) async fn open_for_node(&self) -> Result<Store> {
+        self.open_with(NODE_CONNECTIONS, true).await
+    }
+
+    /// Begins a node here with these agents, for the work of all runs or of one.
+    pub(crate) async fn begin_node(
+        &self,
+        store: &Store,
+        kind: &'static str,
+        members: Vec<Member>,
+        run: Option<RunId>,
+    ) -> Result<Node> {
+        let options = NodeOptions {
+            kind,
+            url: self.url.clone(),
+            config: Arc::new(self.config.clone()),
+            folder: self.folder.clone(),
+            state: self.state_folder(),
+            members,
+            run,
+        };
+        Node::begin(store.clone(), options).await
     }
 
     /// Opens the ledger to look at it; `None` if there is none, and none is made.

@@ -10,23 +10,20 @@ use crate::report;
 use crate::screen::Screen;
 use crate::signals::Signals;
 use quorate_model::at::At;
-use quorate_model::config::{Config, Driver};
+use quorate_model::config::{Config, Driver, millis};
 use quorate_model::plan::{Plan, PlanTask};
 use quorate_model::{Error, Kind, Result, RunId, Seq};
-use quorate_runtime::{Level, Member, Node, NodeOptions, end_orphans, team};
-use quorate_service::event::{After, Filter, PAGE_MAX};
+use quorate_runtime::{Level, Member, Node, end_orphans, team};
+use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task, Work};
 use quorate_service::view::{Pulse, RunShow, RunStory};
 use quorate_store::Store;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Hints of changes are looked at no oftener than this.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Connections of a node to PostgreSQL.
-pub(crate) const NODE_CONNECTIONS: usize = 8;
 /// Without a hint, the run is looked at this often.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 
@@ -37,8 +34,8 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
     if !args.detach {
         check_team(&plan, &members, &place.config)?;
     }
-    let store = place.open_for_node(NODE_CONNECTIONS).await?;
-    let since = latest(&store).await?;
+    let store = place.open_for_node().await?;
+    let since = store.read(Latest).await?;
     let source = is_file(&args.plan).then(|| args.plan.clone());
     let tasks = plan.tasks.iter().map(|task| new_task(task, &place.config)).collect();
     let start = Start { goal: plan.goal.clone(), source, detached: args.detach, tasks };
@@ -52,11 +49,10 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
 
 /// Goes on with a run: what failed or was cancelled is tried anew.
 pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: bool) -> Result<u8> {
-    let store = place.open_for_node(NODE_CONNECTIONS).await?;
-    let since = latest(&store).await?;
+    let store = place.open_for_node().await?;
+    let since = store.read(Latest).await?;
     // What a crash left behind ends first, so that what it failed is among what is tried anew.
-    let grace = Duration::from_millis(u64::try_from(place.config.health.grace_ms).unwrap_or(5_000));
-    end_orphans(&store, &place.url.full(), grace).await?;
+    end_orphans(&store, &place.url.full(), millis(place.config.health.grace_ms)).await?;
     store.write(Resume { id }).await?;
     let members = team(&place.config, at_most(agents));
     work(place, store, (id, since), members, json).await
@@ -196,12 +192,6 @@ enum End {
     Interrupted,
 }
 
-/// Returns the end of the log as it is now.
-pub(crate) async fn latest(store: &Store) -> Result<Seq> {
-    let nothing = Filter { kind: Some("none".into()), ..Filter::default() };
-    Ok(store.read(After { seq: None, filter: nothing, limit: 1 }).await?.seen)
-}
-
 /// Works at a run, showing what has happened since a place in the log.
 async fn work(
     place: Place,
@@ -219,26 +209,13 @@ async fn work(
         story.tasks.len(),
         members.len()
     ));
-    let mut node = Node::begin(
-        store.clone(),
-        NodeOptions {
-            kind: "run",
-            url: place.url.clone(),
-            config: Arc::new(place.config.clone()),
-            folder: place.folder.clone(),
-            state: place.state_folder(),
-            members,
-            run: Some(id),
-        },
-    )
-    .await?;
+    let mut node = place.begin_node(&store, "run", members, Some(id)).await?;
     let end = watch(&store, (id, since), &mut node, signals, &mut screen).await;
     node.stopper().stop(Level::Finish);
     node.wait().await;
     screen.close();
     let end = end?;
-    let folder = keep_report(&store, &place.state_folder(), id).await?;
-    let story = store.read(RunShow { id }).await?;
+    let (story, folder) = keep_report(&store, &place.state_folder(), id).await?;
     conclude(&story, &end, &folder, json);
     Ok(exit_code(&end))
 }
@@ -341,12 +318,12 @@ async fn is_over(store: &Store, id: RunId) -> Result<Option<End>> {
     Ok((pulse.held == pulse.open).then_some(End::Parked))
 }
 
-/// Writes the report of a run into its folder and notes where that is.
-pub(crate) async fn keep_report(store: &Store, state: &Path, id: RunId) -> Result<std::path::PathBuf> {
+/// Writes the report of a run into its folder and notes where that is; answers with what it tells, and the folder.
+pub(crate) async fn keep_report(store: &Store, state: &Path, id: RunId) -> Result<(RunStory, PathBuf)> {
     let story = store.read(RunShow { id }).await?;
     let folder = report::write(state, &story)?;
     store.write(Reported { id, report: folder.display().to_string() }).await?;
-    Ok(folder)
+    Ok((story, folder))
 }
 
 fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {

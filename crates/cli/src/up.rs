@@ -5,19 +5,18 @@
 use crate::args;
 use crate::place::Place;
 use crate::print;
-use crate::run::{NODE_CONNECTIONS, at_most, keep_report, latest};
+use crate::run::{at_most, keep_report};
 use crate::signals::Signals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate_model::config::Config;
 use quorate_model::{Error, Kind, Result, Seq, nearest};
-use quorate_runtime::{Level, Member, Node, NodeOptions, team};
-use quorate_service::event::{After, Filter, Logged, PAGE_MAX};
+use quorate_runtime::{Level, Member, Node, team};
+use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
 use quorate_service::task::Task;
 use quorate_service::view::{Agents, Pulse, Tasks};
 use quorate_service::{node, wire};
 use quorate_store::Store;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long `down` waits for a node to end.
@@ -25,14 +24,14 @@ const DOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn up(place: Place, args: &args::Up, json: bool) -> Result<u8> {
-    let store = place.open_for_node(NODE_CONNECTIONS).await?;
+    let store = place.open_for_node().await?;
     let members = team(&place.config, at_most(args.agents));
     serve(&place, store, members, "up", json).await
 }
 
 /// Runs one agent in the foreground.
 pub(crate) async fn agent_run(place: Place, args: &args::AgentRun, json: bool) -> Result<u8> {
-    let store = place.open_for_node(NODE_CONNECTIONS).await?;
+    let store = place.open_for_node().await?;
     let member = find_member(&place.config, &store, args).await?;
     serve(&place, store, vec![member], "agent", json).await
 }
@@ -80,20 +79,8 @@ async fn serve(
     json: bool,
 ) -> Result<u8> {
     let mut signals = Signals::new()?;
-    let mut seen = latest(&store).await?;
-    let mut node = Node::begin(
-        store.clone(),
-        NodeOptions {
-            kind,
-            url: place.url.clone(),
-            config: Arc::new(place.config.clone()),
-            folder: place.folder.clone(),
-            state: place.state_folder(),
-            members,
-            run: None,
-        },
-    )
-    .await?;
+    let mut seen = store.read(Latest).await?;
+    let mut node = place.begin_node(&store, kind, members, None).await?;
     print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
     let mut changes = store.changes();
     let urgent = loop {

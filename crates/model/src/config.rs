@@ -13,6 +13,7 @@ use crate::table::{Table, as_string, did_you_mean};
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// The largest `count` of one agent table.
 pub const COUNT_MAX: i64 = 1000;
@@ -34,6 +35,17 @@ pub const CPU_MAX: u32 = 100_000;
 
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 24 * 60 * 60 * SECOND_MS;
+
+/// Returns milliseconds, as settings and rows hold them, as a length of time; below zero is none at all.
+///
+/// ```
+/// use quorate_model::config::millis;
+/// assert_eq!(millis(1_500).as_secs_f64(), 1.5);
+/// assert!(millis(-1).is_zero());
+/// ```
+pub fn millis(ms: i64) -> Duration {
+    u64::try_from(ms).map_or(Duration::ZERO, Duration::from_millis)
+}
 
 /// The configuration of a project.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -9,6 +9,7 @@ use crate::renewer::Hold;
 use crate::session::Session;
 use crate::stop::Level;
 use quorate_drivers::{Assignment, Report, report};
+use quorate_model::config::millis;
 use quorate_model::{Error, Kind, Result};
 use quorate_process::{Child, Control, Exit, Message, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
@@ -62,7 +63,7 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
         attempt: task.attempt,
         run: task.run.clone(),
         document: wire::taken(taken).to_string(),
-        timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
+        timeout: millis(timeout),
         dir: shared.folder.clone(),
         store: shared.url.full(),
         log: shared.log_file(task.id, task.attempt, ""),
@@ -152,7 +153,7 @@ async fn next_progress(
 
 /// Stops a child that shows no sign of life for so long: only where a person asked for it.
 async fn stop_when_stuck(control: &Control, after_ms: Option<i64>) {
-    let Some(after) = after_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis) else {
+    let Some(after) = after_ms.map(millis) else {
         return std::future::pending().await;
     };
     let (mut seen, mut since) = (control.activity(), Instant::now());
@@ -295,7 +296,7 @@ async fn crash(session: &mut Session, taken: &Taken, reason: String, spawn: bool
     if let Ok(AfterCrash::Respawned(times)) = insist(session, &crash).await {
         let doublings = u32::try_from(times).unwrap_or(0).saturating_sub(1).min(6);
         let pause = health.retry_after_ms.saturating_mul(1 << doublings).min(60_000);
-        session.rest(Duration::from_millis(u64::try_from(pause).unwrap_or(0))).await;
+        session.rest(millis(pause)).await;
     }
 }
 

@@ -5,6 +5,7 @@
 use crate::node::Shared;
 use crate::stop::{Level, Stop};
 use quorate_drivers::{Assignment, How, Worker, report_check};
+use quorate_model::config::millis;
 use quorate_model::{Result, TaskState};
 use quorate_process::{Limits, supervise};
 use quorate_service::node::Gone;
@@ -80,7 +81,7 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
         how: How::Shell,
         env: vec![("QUORATE_RESULT".into(), task.result.clone().unwrap_or_default())],
         limits: Limits::default(),
-        grace: Duration::from_millis(u64::try_from(shared.config.health.grace_ms).unwrap_or(5_000)),
+        grace: millis(shared.config.health.grace_ms),
     };
     let child = match worker.check(verify, &assignment(shared, task)).spawn().await {
         Ok(child) => child,
@@ -115,7 +116,7 @@ fn assignment(shared: &Shared, task: &Task) -> Assignment {
         attempt: task.attempt,
         run: task.verify.clone(),
         document: String::new(),
-        timeout: Duration::from_millis(u64::try_from(timeout).unwrap_or(u64::MAX)),
+        timeout: millis(timeout),
         dir: shared.folder.clone(),
         store: shared.url.full(),
         log: shared.log_file(task.id, task.attempt, ".verify"),

@@ -6,6 +6,7 @@
 use crate::node::Shared;
 use crate::stop::{Level, Stop};
 use quorate_model::Result;
+use quorate_model::config::millis;
 use quorate_service::health::{Check, Checked};
 use quorate_service::node::Lead;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ impl Patience {
 
 /// Checks until told to stop.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
-    let interval = Duration::from_millis(u64::try_from(shared.config.health.interval_ms).unwrap_or(10_000));
+    let interval = millis(shared.config.health.interval_ms);
     let mut changes = shared.store.changes();
     let mut patience = Patience::new(shared.lease(), Instant::now());
     while stop.level() == Level::Go {
@@ -81,8 +82,7 @@ async fn tick(shared: &Shared, judge: bool) -> Result<Option<Checked>> {
 }
 
 fn until_next(checked: &Checked, interval: Duration) -> Duration {
-    let next = checked.next_in_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
-    next.unwrap_or(interval).min(interval)
+    checked.next_in_ms.map_or(interval, millis).min(interval)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use crate::node::Shared;
 use crate::stop::{Level, Stop};
 use quorate_model::Result;
+use quorate_model::config::millis;
 use quorate_service::health::Prune;
 use quorate_service::node::Lead;
 use std::path::Path;
@@ -35,7 +36,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
 }
 
 async fn round(shared: &Shared, stop: &Stop) -> Result<()> {
-    remove_old_files(&shared.state.join("logs"), ms(shared.config.retention.logs_ms));
+    remove_old_files(&shared.state.join("logs"), millis(shared.config.retention.logs_ms));
     let lease_ms = i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
     let lead = Lead { duty: "retention", node: shared.node_id, lease_ms };
     if shared.store.write(lead).await?.is_none() {
@@ -47,10 +48,6 @@ async fn round(shared: &Shared, stop: &Stop) -> Result<()> {
         tokio::time::sleep(BREATH).await;
     }
     Ok(())
-}
-
-fn ms(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
 }
 
 /// Removes files that were not written for so long. One that cannot be removed is left for the next round.

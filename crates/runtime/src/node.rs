@@ -8,7 +8,7 @@ use crate::session::Session;
 use crate::stop::{Level, Stop, Stopper};
 use crate::team::Member;
 use crate::{checker, health, janitor, orphans};
-use quorate_model::config::Config;
+use quorate_model::config::{Config, millis};
 use quorate_model::{Result, RunId, TaskId};
 use quorate_service::node::{Begin, End};
 use quorate_store::{Store, Url};
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn lease(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.config.health.lease_ms).unwrap_or(60_000))
+        millis(self.config.health.lease_ms)
     }
 
     pub(crate) fn log_file(&self, task: TaskId, attempt: i64, suffix: &str) -> PathBuf {
@@ -92,7 +92,7 @@ impl Node {
     /// # Errors
     /// `Unavailable` when the ledger cannot be reached.
     pub async fn begin(store: Store, options: NodeOptions) -> Result<Node> {
-        let grace = Duration::from_millis(u64::try_from(options.config.health.grace_ms).unwrap_or(5_000));
+        let grace = millis(options.config.health.grace_ms);
         orphans::end_orphans(&store, &options.url.full(), grace).await?;
         let (notices, heard) = mpsc::channel(NOTICES_MAX);
         let members = options.members.clone();
@@ -161,7 +161,7 @@ async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>
     let folder = options.folder.display().to_string();
     let begin = Begin { kind: options.kind, host: host.clone(), pid, pid_started, folder, lease_ms };
     let node_id = store.write(begin).await?;
-    let lease = Duration::from_millis(u64::try_from(lease_ms).unwrap_or(60_000));
+    let lease = millis(lease_ms);
     let renewer = Renewer::start(
         &store,
         RenewerOptions { url: options.url.clone(), node: node_id.to_string(), lease },

@@ -3,9 +3,9 @@
 //! Here lives the part of a start that cleans up after a crash on this host. A node is dead only if its very process
 //! (number and start, in this boot) is gone.
 
-use quorate_model::{Error, Result, TaskId, Term};
+use quorate_model::{Error, Result};
 use quorate_process::{ProcessId, boot_id, host, orphan, start_time};
-use quorate_service::node::{Bury, Gone, List, Node, Orphan, Orphans};
+use quorate_service::node::{Bury, Gone, List, Node, Noted, Orphan, Orphans};
 use quorate_store::Store;
 use std::time::Duration;
 
@@ -37,25 +37,40 @@ pub async fn running_here(store: &Store) -> Result<Vec<Node>> {
     Ok(store.read(List).await?.into_iter().filter(|node| node.host == host && is_running(node)).collect())
 }
 
-/// Ends what dead nodes of this host left behind; answers with how many processes were ended.
+/// Ends what dead nodes of this host left behind: the children of what they held, then those of what was lost earlier.
 ///
 /// # Errors
 /// `Unavailable` when the ledger cannot be read or written.
-pub async fn end_orphans(store: &Store, store_url: &str, grace: Duration) -> Result<usize> {
+pub async fn end_orphans(store: &Store, store_url: &str, grace: Duration) -> Result<()> {
     let host = host()?;
-    let mut ended = 0;
-    for node in store.read(List).await?.into_iter().filter(|node| node.host == host) {
-        if !is_running(&node) {
-            for (task, term) in store.write(Bury { id: node.id }).await? {
-                ended += orphan::end(UNNOTED, &marker(task, term, store_url), grace).await.ended;
-            }
+    for node in store.read(List).await?.into_iter().filter(|node| node.host == host && !is_running(node)) {
+        for orphan in store.write(Bury { id: node.id }).await? {
+            end(store, store_url, &orphan, grace).await?;
         }
     }
-    for orphan in store.read(Orphans { host }).await?.into_iter().filter(|orphan| orphan.lost) {
-        ended += end_one(&orphan, store_url, grace).await;
-        store.write(Gone { task: orphan.task, attempt: orphan.attempt, term: orphan.term }).await?;
+    for orphan in store.read(Orphans { host }).await? {
+        end(store, store_url, &orphan, grace).await?;
     }
-    Ok(ended)
+    Ok(())
+}
+
+/// Ends all that is left of one child, by its marker and by its noted process in one search, since neither finds all.
+///
+/// The marker finds every descendant that kept its environment, also of a child that nobody noted. The noted process
+/// finds who did not keep it: the child itself, should it have outlived its supervisor, and who stayed in the child's
+/// session. When the child is gone, a marked one in that session proves that the session is still the child's; so who
+/// has the marker must not be ended in an earlier search.
+async fn end(store: &Store, store_url: &str, orphan: &Orphan, grace: Duration) -> Result<()> {
+    let child = orphan.noted.as_ref().and_then(noted_process).unwrap_or(UNNOTED);
+    orphan::end(child, &marker(orphan, store_url), grace).await;
+    if let Some(Noted { attempt, .. }) = orphan.noted {
+        store.write(Gone { task: orphan.task, attempt, term: orphan.term }).await?;
+    }
+    Ok(())
+}
+
+fn noted_process(noted: &Noted) -> Option<ProcessId> {
+    process(noted.pid, &noted.pid_started)
 }
 
 /// Returns whether the very process of a node of this host still runs.
@@ -67,19 +82,14 @@ fn process(pid: i64, started: &str) -> Option<ProcessId> {
     Some(ProcessId { pid: i32::try_from(pid).ok()?, start_time: read_start(started)? })
 }
 
-async fn end_one(orphan: &Orphan, store_url: &str, grace: Duration) -> usize {
-    let Some(child) = process(orphan.pid, &orphan.pid_started) else { return 0 };
-    orphan::end(child, &marker(orphan.task, orphan.term, store_url), grace).await.ended
-}
-
-/// Stands for a child that was never noted: no process has this number, and all are younger. Its descendants are
-/// known by their marker alone.
+/// Stands for a child that was never noted, or in another boot: no process has this number, and all are younger. Its
+/// descendants are known by their marker alone.
 const UNNOTED: ProcessId = ProcessId { pid: i32::MAX, start_time: 0 };
 
-fn marker(task: TaskId, term: Term, store_url: &str) -> [(String, String); 3] {
+fn marker(orphan: &Orphan, store_url: &str) -> [(String, String); 3] {
     [
-        ("QUORATE_TASK_ID".to_owned(), task.to_string()),
-        ("QUORATE_TERM".to_owned(), term.to_string()),
+        ("QUORATE_TASK_ID".to_owned(), orphan.task.to_string()),
+        ("QUORATE_TERM".to_owned(), orphan.term.to_string()),
         ("QUORATE_STORE".to_owned(), store_url.to_owned()),
     ]
 }

@@ -4,10 +4,9 @@
 //! out here and pulls its own work.
 
 use quorate_drivers::{How, Worker};
-use quorate_model::config::{AgentConfig, Config, Driver};
+use quorate_model::config::{AgentConfig, Config, Driver, millis};
 use quorate_process::Limits;
 use quorate_service::task::Kinds;
-use std::time::Duration;
 
 /// The built-in shell agents that work when no agent is configured.
 const SHELL_AGENTS: usize = 4;
@@ -39,7 +38,7 @@ impl Member {
                 how: How::Shell,
                 env: Vec::new(),
                 limits: Limits::default(),
-                grace: grace(config),
+                grace: millis(config.health.grace_ms),
             },
         }
     }
@@ -60,7 +59,7 @@ impl Member {
                     memory_bytes: table.resources.memory_bytes,
                     cpu_percent: table.resources.cpu_percent,
                 },
-                grace: grace(config),
+                grace: millis(config.health.grace_ms),
             },
         }
     }
@@ -69,10 +68,6 @@ impl Member {
     pub(crate) fn stored_capabilities(&self) -> Vec<String> {
         self.capabilities.clone().unwrap_or_else(|| vec!["*".into()])
     }
-}
-
-fn grace(config: &Config) -> Duration {
-    Duration::from_millis(u64::try_from(config.health.grace_ms).unwrap_or(5_000))
 }
 
 /// Returns the members that a node of this configuration runs: the configured ones, or four shell agents.

@@ -1,7 +1,7 @@
 //! Reading the log.
 //!
-//! Here live the event as it was written and the question for what came after a place. The order, and why a
-//! follower misses nothing, is the business of `store`.
+//! Here live the event as it was written, the question for what came after a place, and that for the place where the
+//! log ends now. The order, and why a follower misses nothing, is the business of `store`.
 
 use quorate_model::{Error, Result, RunId, Seq, TaskId};
 use quorate_store::{Read, Row, Tx, args};
@@ -92,12 +92,7 @@ impl Read for After {
             None => Seq(-1),
         };
         self.must_be_kept(tx).await?;
-        let top = tx
-            .one("select coalesce(max(seq), -1) as seq from events where seq < log_head()", &[], |row| {
-                row.int("seq")
-            })
-            .await?
-            .unwrap_or(-1);
+        let top = end(tx).await?;
         let limit = self.limit.clamp(1, PAGE_MAX);
         let f = &self.filter;
         let sql = "select seq, at, kind, agent, task_id, run_id, resource, message, data from events
@@ -114,10 +109,29 @@ impl Read for After {
         let full = events.len() as i64 == limit;
         let seen = match events.last() {
             Some(last) if full => last.seq,
-            _ => Seq(top.max(after.0)),
+            _ => top.max(after),
         };
         Ok(Page { events, seen })
     }
+}
+
+/// Asks for the end of the log: the place of the last event that can be seen now, to go on after it.
+///
+/// In an empty log that is a place before any event.
+#[derive(Debug, Clone)]
+pub struct Latest;
+
+impl Read for Latest {
+    type Answer = Seq;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Seq> {
+        end(tx).await
+    }
+}
+
+async fn end(tx: &mut Tx) -> Result<Seq> {
+    let sql = "select coalesce(max(seq), -1) as seq from events where seq < log_head()";
+    Ok(Seq(tx.one(sql, &[], |row| row.int("seq")).await?.unwrap_or(-1)))
 }
 
 impl After {

@@ -2,14 +2,14 @@
 //!
 //! Here lives the line. An action that means something to the ledger (claim, release, complete, help, a state) is
 //! done by the operation for it, in the same transaction, so that a line can never say what the ledger does not
-//! hold.
+//! hold. Beside it stands the question for the attempt whose kept output is meant when only its agent is named.
 
 use crate::claim::{self, Releaser};
 use crate::message::{self, MessageKind};
 use crate::task;
 use quorate_model::resource::Mode;
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term};
-use quorate_store::{Tx, Write, args};
+use quorate_store::{Read, Tx, Write, args};
 use serde_json::Value;
 
 /// The longest message of a line, in bytes.
@@ -165,5 +165,23 @@ impl Line {
         );
         let message = format!("{} says it is {}", self.agent, self.action);
         tx.record(Event::new(EventKind::AgentReported, message).agent(&self.agent));
+    }
+}
+
+/// Asks for the attempt that an agent began last, whoever has its task by now.
+#[derive(Debug, Clone)]
+pub struct LatestAttempt {
+    /// The agent.
+    pub agent: String,
+}
+
+impl Read for LatestAttempt {
+    /// Its task and number; `None` if the agent has not worked at any task.
+    type Answer = Option<(TaskId, i64)>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Option<(TaskId, i64)>> {
+        let sql = "select task_id, number from attempts where agent = $1
+                    order by started_at desc, task_id desc, number desc limit 1";
+        tx.one(sql, args![&self.agent], |row| Ok((TaskId(row.int("task_id")?), row.int("number")?))).await
     }
 }

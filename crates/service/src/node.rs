@@ -156,14 +156,15 @@ pub struct Bury {
 }
 
 impl Write for Bury {
-    /// What it held: its children may have been started a moment before anyone could note them.
-    type Answer = Vec<(TaskId, Term)>;
+    /// The children of what it held: nobody supervises them any more.
+    type Answer = Vec<Orphan>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Vec<(TaskId, Term)>> {
+    async fn apply(&self, tx: &mut Tx) -> Result<Vec<Orphan>> {
         let name = self.id.to_string();
-        let held = held_by(tx, &name).await?;
-        for task in &held {
-            health::lapse_one(tx, task, &format!("node {name} died")).await?;
+        let mut orphans = Vec::new();
+        for task in held_by(tx, &name).await? {
+            orphans.push(child_of(tx, &task).await?);
+            health::lapse_one(tx, &task, &format!("node {name} died")).await?;
         }
         tx.later("update agents set lease_until = now_ms() - 1 where node = $1", args![&name]);
         tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
@@ -176,8 +177,15 @@ impl Write for Bury {
             Event::new(EventKind::NodeStopped, message)
                 .data(serde_json::json!({ "node": self.id, "died": true })),
         );
-        Ok(held.iter().map(|task| (task.id, task.term)).collect())
+        Ok(orphans)
     }
+}
+
+async fn child_of(tx: &mut Tx, task: &Task) -> Result<Orphan> {
+    let sql =
+        "select number, pid, pid_started from attempts where task_id = $1 and term = $2 and pid is not null";
+    let noted = tx.one(sql, args![task.id, task.term], noted).await?;
+    Ok(Orphan { task: task.id, term: task.term, noted })
 }
 
 async fn held_by(tx: &mut Tx, node: &str) -> Result<Vec<Task>> {
@@ -197,24 +205,34 @@ async fn held_by(tx: &mut Tx, node: &str) -> Result<Vec<Task>> {
     tx.all(sql, args![node], Task::from_row).await
 }
 
-/// A child process that an attempt was given to and that nobody has reported as ended.
-#[derive(Debug, Clone)]
+/// A child that its supervisor has not reported as ended and does not keep any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
     /// The task.
     pub task: TaskId,
-    /// The attempt's number.
-    pub attempt: i64,
     /// The term under which it ran.
     pub term: Term,
+    /// Its process. `None` when it was started a moment before anyone could note it, or not at all, and for a check.
+    pub noted: Option<Noted>,
+}
+
+/// What was noted of the child of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// The attempt's number.
+    pub attempt: i64,
     /// The process …
     pub pid: i64,
     /// … and when it began.
     pub pid_started: String,
-    /// Whether the attempt is over in the ledger's eyes, or its supervisor's lease has lapsed.
-    pub lost: bool,
 }
 
-/// Lists the children on a host whose supervisor may be dead.
+fn noted(row: &Row<'_>) -> Result<Noted> {
+    Ok(Noted { attempt: row.int("number")?, pid: row.int("pid")?, pid_started: row.text("pid_started")? })
+}
+
+/// Lists the noted children on a host whose attempt is over in the ledger's eyes, or whose supervisor's lease has
+/// lapsed.
 #[derive(Debug, Clone)]
 pub struct Orphans {
     /// The host.
@@ -225,21 +243,16 @@ impl Read for Orphans {
     type Answer = Vec<Orphan>;
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Orphan>> {
-        let sql = "select a.task_id, a.number, a.term, a.pid, a.pid_started,
-                          case when a.ended_at is not null or t.id is null or t.term <> a.term
-                                 or t.lease_until < now_ms() then 1 else 0 end as lost
+        let sql = "select a.task_id, a.number, a.term, a.pid, a.pid_started
                      from attempts a left join tasks t on t.id = a.task_id
-                    where a.host = $1 and a.pid is not null and (a.ended_at is null or a.outcome in ('lost', 'released', 'cancelled', 'parked'))
+                    where a.host = $1 and a.pid is not null
+                      and (a.outcome in ('lost', 'released', 'cancelled', 'parked')
+                           or (a.ended_at is null
+                               and (t.id is null or t.term <> a.term or t.lease_until < now_ms())))
                     order by a.started_at desc limit 10000";
         tx.all(sql, args![&self.host], |row| {
-            Ok(Orphan {
-                task: TaskId(row.int("task_id")?),
-                attempt: row.int("number")?,
-                term: Term(row.int("term")?),
-                pid: row.int("pid")?,
-                pid_started: row.text("pid_started")?,
-                lost: row.flag("lost")?,
-            })
+            let (task, term) = (TaskId(row.int("task_id")?), Term(row.int("term")?));
+            Ok(Orphan { task, term, noted: Some(noted(row)?) })
         })
         .await
     }

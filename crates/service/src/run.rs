@@ -230,7 +230,7 @@ async fn open_tasks(tx: &mut Tx, id: RunId) -> Result<Vec<Task>> {
     tx.all(sql, args![id], Task::from_row).await
 }
 
-/// Lets a run go on: what failed or was cancelled is tried anew. One that is going on is left as it is.
+/// Lets a run go on: what failed or was cancelled is tried anew, also in one that a crash left in the middle.
 #[derive(Debug, Clone)]
 pub struct Resume {
     /// The run.
@@ -249,11 +249,11 @@ impl Write for Resume {
             )
             .hint("begin a new one with `quorate run`"));
         }
+        let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id], Task::from_row).await?;
+        task::reopen_all(tx, &ended, "its run was resumed").await?;
         if !run.is_over() {
             return Ok(run);
         }
-        let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id], Task::from_row).await?;
-        task::reopen_all(tx, &ended, "its run was resumed").await?;
         if !has_open_tasks(tx, run.id).await? {
             return Err(hopeless(tx, &run).await?);
         }

@@ -4,8 +4,8 @@ use quorate_model::agent::AgentState;
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Add, AfterCrash, Begin, Crash, End, Seen, Tell, Word};
 use quorate_service::doctor::Ask;
-use quorate_service::node::{self, Bury, Gone, Lead, List, Orphans};
-use quorate_service::task::{Held, Kinds, NewTask, Renew, Started};
+use quorate_service::node::{self, Bury, Gone, Lead, List, Noted, Orphan, Orphans};
+use quorate_service::task::{Held, Kinds, NewTask, Renew, Started, Take, TakeCheck, Task};
 use quorate_service::view::{Agents, StillHeld};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -249,26 +249,31 @@ async fn one_node_leads_until_it_ends_or_falls_silent(ledger: TestLedger) -> Res
     Ok(())
 }
 
+fn started(id: TaskId) -> Started {
+    let Noted { attempt, pid, pid_started } = noted();
+    Started { id, attempt, host: "here".into(), pid, pid_started, log: "a.log".into() }
+}
+
+fn noted() -> Noted {
+    Noted { attempt: 1, pid: 42, pid_started: "9".into() }
+}
+
+fn orphan(task: &Task, noted: Option<Noted>) -> Orphan {
+    Orphan { task: task.id, term: task.term, noted }
+}
+
 async fn a_lost_child_is_listed_on_its_host_until_it_is_known_to_be_gone(ledger: TestLedger) -> Result<()> {
     let id = ledger.add(command("x")).await?;
     let taken = ledger.must_take("alpha").await?;
-    let started = Started {
-        id,
-        attempt: 1,
-        host: "here".into(),
-        pid: 42,
-        pid_started: "9".into(),
-        log: "a.log".into(),
-    };
-    ledger.store.write(started).await?;
+    ledger.store.write(started(id)).await?;
     let orphans = |host: &str| Orphans { host: host.into() };
-    assert!(ledger.store.read(orphans("there")).await?.is_empty());
-    assert!(!ledger.store.read(orphans("here")).await?[0].lost);
+    assert!(ledger.store.read(orphans("here")).await?.is_empty(), "it is supervised");
     ledger.advance(LEASE_MS + 1).await;
-    let orphan = ledger.store.read(orphans("here")).await?.remove(0);
-    assert_eq!((orphan.task, orphan.pid, orphan.term, orphan.lost), (id, 42, taken.task.term, true));
+    assert!(ledger.store.read(orphans("there")).await?.is_empty());
+    let lost = [orphan(&taken.task, Some(noted()))];
+    assert_eq!(ledger.store.read(orphans("here")).await?, lost);
     ledger.check().await?;
-    assert!(ledger.store.read(orphans("here")).await?[0].lost);
+    assert_eq!(ledger.store.read(orphans("here")).await?, lost);
     assert_eq!(ledger.story(id).await?.attempts[0].log.as_deref(), Some("a.log"));
     ledger.store.write(Gone { task: id, attempt: 1, term: Term(1) }).await?;
     assert!(ledger.store.read(orphans("here")).await?.is_empty());
@@ -297,16 +302,34 @@ async fn what_a_dead_node_held_lapses_at_once(ledger: TestLedger) -> Result<()> 
     for (agent, node) in [("alpha", dead), ("beta", alive)] {
         ledger.store.write(begin(agent, &node.to_string())).await?;
         ledger.add(command("x")).await?;
-        let take = quorate_service::task::Take { node: Some(node.to_string()), ..next_of(agent) };
+        let take = Take { node: Some(node.to_string()), ..next_of(agent) };
         assert!(ledger.store.write(take).await?.is_some());
     }
-    ledger.store.write(Bury { id: dead }).await?;
+    let orphans = ledger.store.write(Bury { id: dead }).await?;
+    assert_eq!(orphans, [Orphan { task: TaskId(1), term: Term(1), noted: None }]);
     assert_eq!(ledger.count("task.lease_expired").await, 1);
     assert_eq!(ledger.check().await?.stale, 1);
     let previous = ledger.must_take("gamma").await?.previous;
     assert_eq!((previous[0].agent.as_str(), previous[0].outcome.as_str()), ("alpha", "lost"));
     assert_eq!(previous[0].reason.as_deref(), Some(format!("node {dead} died").as_str()));
     assert_eq!(ledger.store.read(List).await?.len(), 1);
+    Ok(())
+}
+
+async fn a_dead_nodes_child_is_told_with_its_process_and_that_of_a_check_without(
+    ledger: TestLedger,
+) -> Result<()> {
+    let dead = new_node(&ledger).await?;
+    ledger.add(NewTask { verify: Some("true".into()), ..command("checked") }).await?;
+    ledger.add(command("running")).await?;
+    ledger.done(&ledger.must_take("alpha").await?).await?;
+    let take_check = TakeCheck { task: None, run: None, node: dead.to_string(), lease_ms: LEASE_MS };
+    let check = ledger.store.write(take_check).await?.expect("a check is due");
+    let take = Take { node: Some(dead.to_string()), ..next_of("beta") };
+    let running = ledger.store.write(take).await?.expect("it is ready");
+    ledger.store.write(started(running.task.id)).await?;
+    let orphans = ledger.store.write(Bury { id: dead }).await?;
+    assert_eq!(orphans, [orphan(&check, None), orphan(&running.task, Some(noted()))]);
     Ok(())
 }
 
@@ -319,6 +342,7 @@ async fn a_ledger_knows_its_size(ledger: TestLedger) -> Result<()> {
 
 on_every_backend!(
     what_a_dead_node_held_lapses_at_once,
+    a_dead_nodes_child_is_told_with_its_process_and_that_of_a_check_without,
     a_ledger_knows_its_size,
     a_name_has_one_session_and_another_node_takes_over_once_it_lapsed,
     a_silent_session_is_stale_until_it_speaks_again,

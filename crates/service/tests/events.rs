@@ -2,7 +2,7 @@
 //! operation which fails leaves no trace but its refusal.
 
 use quorate_model::{Error, Event, EventKind, Kind, Result, Seq, TaskId};
-use quorate_service::event::{After, Filter, Logged, PAGE_MAX};
+use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
 use quorate_service::log::Line;
 use quorate_service::task::Done;
 use quorate_service::{SCHEMA, wire};
@@ -75,6 +75,24 @@ async fn pages_join_without_gap_or_overlap(ledger: TestLedger) -> Result<()> {
             }
         }
         assert_eq!(joined, whole);
+    }
+    Ok(())
+}
+
+async fn the_end_of_the_log_is_the_place_after_which_the_new_is_read(ledger: TestLedger) -> Result<()> {
+    let begin = ledger.store.read(Latest).await?;
+    ledger.store.write(line("alpha", "old".into())).await?;
+    let old = ledger.events().await.remove(0).seq;
+    assert!(begin < old);
+    let end = ledger.store.read(Latest).await?;
+    assert_eq!(end, old);
+    assert!(ledger.store.read(after(Some(end), PAGE_MAX)).await?.events.is_empty());
+    ledger.store.write(line("alpha", "new".into())).await?;
+    ledger.events().await;
+    for (from, expected) in [(begin, vec!["old", "new"]), (end, vec!["new"])] {
+        let page = ledger.store.read(after(Some(from), PAGE_MAX)).await?;
+        let messages: Vec<&str> = page.events.iter().map(|event| event.message.as_str()).collect();
+        assert_eq!(messages, expected);
     }
     Ok(())
 }
@@ -313,6 +331,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 on_every_backend!(
     every_filter_narrows,
     pages_join_without_gap_or_overlap,
+    the_end_of_the_log_is_the_place_after_which_the_new_is_read,
     an_event_has_the_promised_shape,
     an_operation_that_fails_after_it_recorded_leaves_nothing,
     a_refusal_is_kept_although_its_operation_is_rolled_back,

@@ -176,6 +176,7 @@ async fn old_history_goes_in_parts_and_what_is_kept_has_no_gap(ledger: TestLedge
     ledger.store.write(fail).await?;
     ledger.store.write(Crowd { agents: 1, tasks: 1 }).await?;
     ledger.store.write(Many(PRUNE_MAX + 10)).await?;
+    ledger.events().await;
     let old = ledger.store.read(After { seq: None, filter: Filter::default(), limit: 3 }).await?;
     ledger.advance(DAY_MS + 1).await;
     ledger.add(command("young")).await?;

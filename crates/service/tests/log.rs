@@ -1,9 +1,10 @@
-//! What a logged line does, on both databases: what it says is what the ledger holds.
+//! What a logged line does, on both databases: what it says is what the ledger holds; and whose output is the latest.
 
 use quorate_model::agent::AgentState;
 use quorate_model::{Kind, Result, TaskState};
-use quorate_service::log::{Line, MESSAGE_MAX};
+use quorate_service::log::{LatestAttempt, Line, MESSAGE_MAX};
 use quorate_service::message::Fetch;
+use quorate_service::task::Reassign;
 use quorate_service::view::Agents;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -138,7 +139,26 @@ async fn what_is_no_line_is_bad_input_and_changes_nothing(ledger: TestLedger) ->
     Ok(())
 }
 
+async fn an_agents_latest_attempt_stays_its_own_when_another_has_the_task(ledger: TestLedger) -> Result<()> {
+    let latest = |agent: &str| LatestAttempt { agent: agent.into() };
+    assert_eq!(ledger.store.read(latest("alpha")).await?, None);
+    let early = ledger.add(command("early")).await?;
+    let first = ledger.must_take("alpha").await?;
+    ledger.done(&first).await?;
+    assert_eq!(ledger.store.read(latest("alpha")).await?, Some((early, 1)));
+    let late = ledger.add(command("late")).await?;
+    ledger.advance(1_000).await;
+    ledger.must_take("alpha").await?;
+    ledger.store.write(Reassign { id: late, to: None, reason: "a test".into() }).await?;
+    ledger.advance(1_000).await;
+    ledger.must_take("beta").await?;
+    assert_eq!(ledger.store.read(latest("alpha")).await?, Some((late, 1)));
+    assert_eq!(ledger.store.read(latest("beta")).await?, Some((late, 2)));
+    Ok(())
+}
+
 on_every_backend!(
+    an_agents_latest_attempt_stays_its_own_when_another_has_the_task,
     a_claim_line_takes_the_claim_and_a_release_or_complete_line_ends_it,
     a_refused_claim_logs_nothing_as_held,
     a_complete_line_completes_the_task_the_agent_has,

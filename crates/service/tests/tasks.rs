@@ -1,88 +1,44 @@
 //! What tasks do, on both databases: taking, terms, ends, retries, dependents.
 
-use quorate_model::{Kind, Result, TaskId, TaskState, Term};
+use quorate_model::{Kind, Result, TaskState, Term};
+use quorate_service::run;
 use quorate_service::task::{
-    Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, SettleCheck,
-    Take, TakeCheck, Taken, Work,
+    Cancel, Done, DoneAnswer, Fail, Held, Kinds, NewTask, Progress, Reassign, Renew, Retry, SettleCheck,
+    Take, TakeCheck, Taken,
 };
-use quorate_service::view::{Story, TaskStory};
-use quorate_service::{health, run};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-
-const LEASE_MS: i64 = 60_000;
-
-fn command(title: &str) -> NewTask {
-    NewTask { work: Some(Work::Run("true".into())), ..NewTask::new(title) }
-}
-
-async fn add(ledger: &TestLedger, task: NewTask) -> Result<TaskId> {
-    Ok(ledger.store.write(Add { run: None, tasks: vec![task], by: None }).await?[0])
-}
-
-async fn take(ledger: &TestLedger, agent: &str) -> Result<Option<Taken>> {
-    let take = Take {
-        agent: agent.into(),
-        capabilities: None,
-        kinds: Kinds::Any,
-        run: None,
-        lease_ms: LEASE_MS,
-        node: None,
-        resume: false,
-    };
-    ledger.store.write(take).await
-}
-
-async fn must_take(ledger: &TestLedger, agent: &str) -> Result<Taken> {
-    Ok(take(ledger, agent).await?.expect("there is a task to take"))
-}
+use quorate_testkit::verbs::{LEASE_MS, command, failure, next_of};
 
 fn done(taken: &Taken) -> Done {
     Done { id: taken.task.id, term: taken.task.term, result: Some("{\"n\":1}".into()), tail: None }
 }
 
 fn fail(taken: &Taken, error: &str) -> Fail {
-    Fail {
-        id: taken.task.id,
-        term: taken.task.term,
-        error: error.into(),
-        is_final: false,
-        outcome: Outcome::Failed,
-        tail: Some("last words".into()),
-        retry_after_ms: 1_000,
-    }
-}
-
-async fn check(ledger: &TestLedger) -> Result<health::Checked> {
-    ledger.store.write(health::Check { stuck_after_ms: 300_000, judge: true }).await
-}
-
-async fn story(ledger: &TestLedger, id: TaskId) -> Result<TaskStory> {
-    ledger.store.read(Story { id }).await
+    Fail { tail: Some("last words".into()), ..failure(taken, error) }
 }
 
 async fn a_task_has_one_owner_and_its_result_is_kept(ledger: TestLedger) -> Result<()> {
-    let id = add(&ledger, command("one")).await?;
-    let taken = must_take(&ledger, "alpha").await?;
+    let id = ledger.add(command("one")).await?;
+    let taken = ledger.must_take("alpha").await?;
     assert_eq!((taken.task.id, taken.task.term, taken.task.attempt), (id, Term(1), 1));
-    assert!(take(&ledger, "beta").await?.is_none());
+    assert!(ledger.take("beta").await?.is_none());
     assert_eq!(ledger.store.write(done(&taken)).await?, DoneAnswer::Completed { run: None });
-    let story = story(&ledger, id).await?;
+    let story = ledger.story(id).await?;
     assert_eq!(story.task.state, TaskState::Completed);
     assert_eq!(story.task.result.as_deref(), Some("{\"n\":1}"));
     assert_eq!(story.attempts[0].outcome.as_deref(), Some("completed"));
-    let kinds: Vec<String> = ledger.events().await.into_iter().map(|e| e.kind).collect();
-    assert_eq!(kinds, ["task.added", "task.taken", "task.completed"]);
+    assert_eq!(ledger.kinds().await, ["task.added", "task.taken", "task.completed"]);
     Ok(())
 }
 
 async fn a_write_with_an_old_term_changes_nothing_and_is_logged(ledger: TestLedger) -> Result<()> {
-    let id = add(&ledger, command("one")).await?;
-    let old = must_take(&ledger, "alpha").await?;
+    let id = ledger.add(command("one")).await?;
+    let old = ledger.must_take("alpha").await?;
     ledger.advance(LEASE_MS + 1).await;
-    assert_eq!(check(&ledger).await?.lapsed, 1);
+    assert_eq!(ledger.check().await?.lapsed, 1);
     ledger.advance(3_000).await;
-    let new = must_take(&ledger, "beta").await?;
+    let new = ledger.must_take("beta").await?;
     assert!(new.task.term > old.task.term);
     assert_eq!(new.previous[0].outcome, "lost");
     let progress = Progress { id, term: old.task.term, percent: Some(50), message: None };
@@ -94,7 +50,7 @@ async fn a_write_with_an_old_term_changes_nothing_and_is_logged(ledger: TestLedg
         assert_eq!(error.kind, Kind::Stale, "{error}");
     }
     assert_eq!(ledger.count("write.refused").await, 3);
-    let story = story(&ledger, id).await?;
+    let story = ledger.story(id).await?;
     assert_eq!(
         (story.task.state, story.task.progress, story.task.term),
         (TaskState::Running, 0, new.task.term)
@@ -103,24 +59,24 @@ async fn a_write_with_an_old_term_changes_nothing_and_is_logged(ledger: TestLedg
 }
 
 async fn a_term_from_the_future_is_refused(ledger: TestLedger) -> Result<()> {
-    add(&ledger, command("one")).await?;
-    let taken = must_take(&ledger, "alpha").await?;
+    ledger.add(command("one")).await?;
+    let taken = ledger.must_take("alpha").await?;
     let ahead = Done { term: Term(taken.task.term.0 + 7), ..done(&taken) };
     assert_eq!(ledger.store.write(ahead).await.expect_err("refused").kind, Kind::Stale);
     Ok(())
 }
 
 async fn a_lapsed_lease_whose_term_has_not_changed_may_still_write(ledger: TestLedger) -> Result<()> {
-    add(&ledger, command("one")).await?;
-    let taken = must_take(&ledger, "alpha").await?;
+    ledger.add(command("one")).await?;
+    let taken = ledger.must_take("alpha").await?;
     ledger.advance(LEASE_MS * 2).await;
     assert!(ledger.store.write(done(&taken)).await.is_ok());
     Ok(())
 }
 
 async fn done_said_twice_is_no_error_but_another_result_is(ledger: TestLedger) -> Result<()> {
-    add(&ledger, command("one")).await?;
-    let taken = must_take(&ledger, "alpha").await?;
+    ledger.add(command("one")).await?;
+    let taken = ledger.must_take("alpha").await?;
     ledger.store.write(done(&taken)).await?;
     ledger.store.write(done(&taken)).await?;
     let other = Done { result: Some("2".into()), ..done(&taken) };
@@ -131,26 +87,18 @@ async fn done_said_twice_is_no_error_but_another_result_is(ledger: TestLedger) -
 
 async fn priority_goes_before_age(ledger: TestLedger) -> Result<()> {
     for (title, priority) in [("low", 2), ("medium", 1), ("high", 0), ("high later", 0)] {
-        add(&ledger, NewTask { priority, ..command(title) }).await?;
+        ledger.add(NewTask { priority, ..command(title) }).await?;
     }
     for expected in ["high", "high later", "medium", "low"] {
-        let taken = must_take(&ledger, expected).await?;
+        let taken = ledger.must_take(expected).await?;
         assert_eq!(taken.task.title, expected);
     }
     Ok(())
 }
 
 async fn only_who_can_may_take(ledger: TestLedger) -> Result<()> {
-    add(&ledger, NewTask { capability: Some("gpu".into()), ..command("needs a gpu") }).await?;
-    let pull = |capabilities: Option<Vec<String>>, kinds| Take {
-        agent: "alpha".into(),
-        capabilities,
-        kinds,
-        run: None,
-        lease_ms: LEASE_MS,
-        node: None,
-        resume: false,
-    };
+    ledger.add(NewTask { capability: Some("gpu".into()), ..command("needs a gpu") }).await?;
+    let pull = |capabilities: Option<Vec<String>>, kinds| Take { capabilities, kinds, ..next_of("alpha") };
     assert!(ledger.store.write(pull(Some(vec!["docs".into()]), Kinds::Any)).await?.is_none());
     assert!(ledger.store.write(pull(None, Kinds::Prompt)).await?.is_none());
     assert!(ledger.store.write(pull(Some(vec!["gpu".into()]), Kinds::Run)).await?.is_some());
@@ -158,23 +106,23 @@ async fn only_who_can_may_take(ledger: TestLedger) -> Result<()> {
 }
 
 async fn a_failed_attempt_waits_then_another_agent_is_preferred(ledger: TestLedger) -> Result<()> {
-    let id = add(&ledger, command("flaky")).await?;
-    let first = must_take(&ledger, "alpha").await?;
+    let id = ledger.add(command("flaky")).await?;
+    let first = ledger.must_take("alpha").await?;
     assert_eq!(ledger.store.write(fail(&first, "boom")).await?, TaskState::Waiting);
-    assert!(take(&ledger, "beta").await?.is_none());
+    assert!(ledger.take("beta").await?.is_none());
     ledger.advance(1_300).await;
-    check(&ledger).await?;
-    assert!(take(&ledger, "alpha").await?.is_none(), "it failed there a moment ago");
-    let second = must_take(&ledger, "beta").await?;
+    ledger.check().await?;
+    assert!(ledger.take("alpha").await?.is_none(), "it failed there a moment ago");
+    let second = ledger.must_take("beta").await?;
     assert_eq!(second.previous.len(), 1);
     assert_eq!(second.previous[0].reason.as_deref(), Some("boom"));
     assert_eq!(second.previous[0].tail.as_deref(), Some("last words"));
     ledger.store.write(fail(&second, "boom again")).await?;
     ledger.advance(10_000).await;
-    check(&ledger).await?;
-    let third = must_take(&ledger, "alpha").await?;
+    ledger.check().await?;
+    let third = ledger.must_take("alpha").await?;
     assert_eq!(ledger.store.write(fail(&third, "for good")).await?, TaskState::Failed);
-    assert_eq!(story(&ledger, id).await?.task.reason.as_deref(), Some("for good"));
+    assert_eq!(ledger.story(id).await?.task.reason.as_deref(), Some("for good"));
     Ok(())
 }
 
@@ -183,14 +131,11 @@ async fn a_chain_frees_its_next_and_passes_results(ledger: TestLedger) -> Result
         NewTask { key: Some("a".into()), ..command("a") },
         NewTask { key: Some("b".into()), needs_new: vec![0], ..command("b") },
     ];
-    let (run_id, _) = ledger
-        .store
-        .write(run::Start { goal: "g".into(), source: None, detached: false, tasks: plan })
-        .await?;
-    let a = must_take(&ledger, "alpha").await?;
-    assert!(take(&ledger, "beta").await?.is_none());
+    let (run_id, _) = ledger.start(plan).await?;
+    let a = ledger.must_take("alpha").await?;
+    assert!(ledger.take("beta").await?.is_none());
     ledger.store.write(done(&a)).await?;
-    let b = must_take(&ledger, "beta").await?;
+    let b = ledger.must_take("beta").await?;
     assert_eq!((b.needs[0].key.as_str(), b.needs[0].result.as_deref()), ("a", Some("{\"n\":1}")));
     ledger.store.write(done(&b)).await?;
     assert_eq!(ledger.store.write(run::Settle { id: run_id }).await?.state, "completed");
@@ -202,23 +147,22 @@ async fn a_failed_need_cancels_all_below_and_retry_brings_them_back(ledger: Test
     let once =
         |key: &str, needs_new| NewTask { key: Some(key.into()), needs_new, max_attempts: 1, ..command(key) };
     let plan = vec![once("a", vec![]), once("b", vec![0]), once("c", vec![1]), once("d", vec![])];
-    let start = run::Start { goal: "g".into(), source: None, detached: false, tasks: plan };
-    let (run_id, ids) = ledger.store.write(start).await?;
-    let a = must_take(&ledger, "alpha").await?;
+    let (run_id, ids) = ledger.start(plan).await?;
+    let a = ledger.must_take("alpha").await?;
     ledger.store.write(fail(&a, "no")).await?;
     for id in &ids[1..3] {
-        let task = story(&ledger, *id).await?.task;
+        let task = ledger.story(*id).await?.task;
         assert_eq!(task.state, TaskState::Cancelled);
         assert!(task.reason.as_deref().is_some_and(|r| r.contains("(a), which failed")), "{:?}", task.reason);
     }
-    let d = must_take(&ledger, "alpha").await?;
+    let d = ledger.must_take("alpha").await?;
     ledger.store.write(done(&d)).await?;
     assert_eq!(ledger.store.write(run::Settle { id: run_id }).await?.state, "failed");
     let refused = ledger.store.write(Retry { id: ids[2] }).await.expect_err("its need comes first");
     assert!(refused.hint.is_some_and(|h| h.contains(&format!("retry {}", ids[0]))));
     ledger.store.write(Retry { id: ids[0] }).await?;
     for expected in ["a", "b", "c"] {
-        let taken = must_take(&ledger, "beta").await?;
+        let taken = ledger.must_take("beta").await?;
         assert_eq!(taken.task.key.as_deref(), Some(expected));
         ledger.store.write(done(&taken)).await?;
     }
@@ -227,8 +171,8 @@ async fn a_failed_need_cancels_all_below_and_retry_brings_them_back(ledger: Test
 }
 
 async fn done_is_proven_by_the_check(ledger: TestLedger) -> Result<()> {
-    let id = add(&ledger, NewTask { verify: Some("test -s x".into()), ..command("x") }).await?;
-    let first = must_take(&ledger, "alpha").await?;
+    let id = ledger.add(NewTask { verify: Some("test -s x".into()), ..command("x") }).await?;
+    let first = ledger.must_take("alpha").await?;
     assert_eq!(ledger.store.write(done(&first)).await?, DoneAnswer::Verifying);
     let error = ledger.store.write(fail(&first, "late")).await.expect_err("the term has risen");
     assert_eq!(error.kind, Kind::Stale);
@@ -245,26 +189,26 @@ async fn done_is_proven_by_the_check(ledger: TestLedger) -> Result<()> {
     let state = ledger.store.write(settle(checked.term, Some("exit 1"))).await?;
     assert_eq!(state, TaskState::Waiting);
     ledger.advance(5_000).await;
-    check(&ledger).await?;
-    let second = must_take(&ledger, "beta").await?;
+    ledger.check().await?;
+    let second = ledger.must_take("beta").await?;
     assert_eq!(second.previous[0].outcome, "verify_failed");
     ledger.store.write(done(&second)).await?;
     let checked = ledger.store.write(take_check).await?.expect("a check is due");
     assert_eq!(ledger.store.write(settle(checked.term, None)).await?, TaskState::Completed);
-    let story = story(&ledger, id).await?;
+    let story = ledger.story(id).await?;
     assert_eq!(story.attempts[1].evidence.as_deref(), Some("checked"));
     assert_eq!(ledger.count("task.verify_failed").await, 1);
     Ok(())
 }
 
 async fn a_dead_checker_loses_the_check_but_not_the_work(ledger: TestLedger) -> Result<()> {
-    let id = add(&ledger, NewTask { verify: Some("true".into()), ..command("x") }).await?;
-    let first = must_take(&ledger, "alpha").await?;
+    let id = ledger.add(NewTask { verify: Some("true".into()), ..command("x") }).await?;
+    let first = ledger.must_take("alpha").await?;
     ledger.store.write(done(&first)).await?;
     let take_check = TakeCheck { task: None, run: None, node: "1".into(), lease_ms: LEASE_MS };
     let old = ledger.store.write(take_check.clone()).await?.expect("a check is due");
     ledger.advance(LEASE_MS + 1).await;
-    check(&ledger).await?;
+    ledger.check().await?;
     let new = ledger.store.write(take_check).await?.expect("it is due again");
     assert!(new.term > old.term);
     let settle = |term| SettleCheck { id, term, failure: None, tail: None, retry_after_ms: 1 };
@@ -274,11 +218,11 @@ async fn a_dead_checker_loses_the_check_but_not_the_work(ledger: TestLedger) -> 
 }
 
 async fn cancel_and_reassign_raise_the_term(ledger: TestLedger) -> Result<()> {
-    let id = add(&ledger, command("x")).await?;
-    let first = must_take(&ledger, "alpha").await?;
+    let id = ledger.add(command("x")).await?;
+    let first = ledger.must_take("alpha").await?;
     ledger.store.write(Reassign { id, to: None, reason: "too slow".into() }).await?;
     assert_eq!(ledger.store.write(done(&first)).await.expect_err("old term").kind, Kind::Stale);
-    let second = must_take(&ledger, "beta").await?;
+    let second = ledger.must_take("beta").await?;
     assert_eq!(second.task.failures, 0, "a person's wish is no failure");
     ledger.store.write(Cancel { id, reason: "not wanted".into() }).await?;
     assert_eq!(ledger.store.write(done(&second)).await.expect_err("over").kind, Kind::Stale);
@@ -288,32 +232,32 @@ async fn cancel_and_reassign_raise_the_term(ledger: TestLedger) -> Result<()> {
 }
 
 async fn what_is_not_due_is_not_taken(ledger: TestLedger) -> Result<()> {
-    add(&ledger, NewTask { due_in_ms: Some(5_000), ..command("later") }).await?;
-    assert!(take(&ledger, "alpha").await?.is_none());
-    let checked = check(&ledger).await?;
+    ledger.add(NewTask { due_in_ms: Some(5_000), ..command("later") }).await?;
+    assert!(ledger.take("alpha").await?.is_none());
+    let checked = ledger.check().await?;
     assert_eq!((checked.due, checked.next_in_ms), (0, Some(5_000)));
     ledger.advance(5_000).await;
-    assert_eq!(check(&ledger).await?.due, 1);
-    must_take(&ledger, "alpha").await?;
+    assert_eq!(ledger.check().await?.due, 1);
+    ledger.must_take("alpha").await?;
     Ok(())
 }
 
 async fn silence_is_a_warning_and_no_more(ledger: TestLedger) -> Result<()> {
-    let id = add(&ledger, command("quiet")).await?;
-    let taken = must_take(&ledger, "alpha").await?;
+    let id = ledger.add(command("quiet")).await?;
+    let taken = ledger.must_take("alpha").await?;
     for _ in 0..8 {
         ledger.advance(50_000).await;
-        let renew = quorate_service::task::Renew {
-            held: vec![quorate_service::task::Held { id, term: taken.task.term, active: false }],
+        let renew = Renew {
+            held: vec![Held { id, term: taken.task.term, active: false }],
             agents: vec![],
             node: "1".into(),
             lease_ms: LEASE_MS,
         };
         assert_eq!(ledger.store.write(renew).await?, [id]);
-        assert_eq!(check(&ledger).await?.lapsed, 0);
+        assert_eq!(ledger.check().await?.lapsed, 0);
     }
     assert_eq!(ledger.count("task.stuck").await, 1);
-    assert!(story(&ledger, id).await?.task.stuck);
+    assert!(ledger.story(id).await?.task.stuck);
     ledger.store.write(done(&taken)).await?;
     Ok(())
 }

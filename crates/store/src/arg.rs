@@ -16,10 +16,10 @@ pub enum Arg<'a> {
     Int(i64),
     /// A `text`.
     Text(std::borrow::Cow<'a, str>),
-    /// A list of integers.
-    Ints(Vec<i64>),
-    /// A list of texts.
-    Texts(Vec<String>),
+    /// A list of integers or nulls.
+    Ints(Vec<Option<i64>>),
+    /// A list of texts or nulls.
+    Texts(Vec<Option<String>>),
 }
 
 impl Arg<'_> {
@@ -72,19 +72,25 @@ impl From<String> for Arg<'_> {
 
 impl From<&[i64]> for Arg<'_> {
     fn from(list: &[i64]) -> Self {
-        Arg::Ints(list.to_vec())
+        Arg::Ints(list.iter().copied().map(Some).collect())
     }
 }
 
 impl From<Vec<i64>> for Arg<'_> {
     fn from(list: Vec<i64>) -> Self {
-        Arg::Ints(list)
+        Arg::Ints(list.into_iter().map(Some).collect())
+    }
+}
+
+impl From<Vec<Option<String>>> for Arg<'_> {
+    fn from(list: Vec<Option<String>>) -> Self {
+        Arg::Texts(list)
     }
 }
 
 impl From<&[String]> for Arg<'_> {
     fn from(list: &[String]) -> Self {
-        Arg::Texts(list.to_vec())
+        Arg::Texts(list.iter().cloned().map(Some).collect())
     }
 }
 

@@ -11,6 +11,7 @@
 mod arg;
 mod changes;
 mod clock;
+mod lane;
 mod lite;
 mod migrate;
 mod pg;

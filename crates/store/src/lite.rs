@@ -487,13 +487,14 @@ fn bind(statement: &mut rusqlite::Statement<'_>, index: usize, arg: &Arg<'_>) ->
         Arg::Null => statement.raw_bind_parameter(index, rusqlite::types::Null),
         Arg::Int(n) => statement.raw_bind_parameter(index, n),
         Arg::Text(text) => statement.raw_bind_parameter(index, text.as_ref()),
-        Arg::Ints(list) => statement.raw_bind_parameter(index, json_list(list.iter())),
-        Arg::Texts(list) => statement.raw_bind_parameter(index, json_list(list.iter().map(|t| json_text(t)))),
+        Arg::Ints(list) => statement.raw_bind_parameter(index, json_list(list, i64::to_string)),
+        Arg::Texts(list) => statement.raw_bind_parameter(index, json_list(list, |text| json_text(text))),
     }
 }
 
-fn json_list<T: std::fmt::Display>(items: impl Iterator<Item = T>) -> String {
-    format!("[{}]", items.map(|item| item.to_string()).collect::<Vec<_>>().join(","))
+fn json_list<T>(items: &[Option<T>], shown: fn(&T) -> String) -> String {
+    let items = items.iter().map(|item| item.as_ref().map_or_else(|| "null".to_owned(), shown));
+    format!("[{}]", items.collect::<Vec<_>>().join(","))
 }
 
 fn json_text(text: &str) -> String {

@@ -6,6 +6,7 @@
 
 use crate::arg::Arg;
 use crate::changes::{Bell, Changes};
+use crate::lane::{Lanes, Merged};
 use crate::migrate::Schema;
 use crate::row::Row;
 use crate::store::{Options, Read, Write};
@@ -23,7 +24,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Config, NoTls, error::SqlState, types::ToSql};
+use tokio_postgres::{AsyncMessage, Config, NoTls, error::Severity, error::SqlState, types::ToSql};
 
 /// How often a transaction that met a conflict is applied again.
 const TRIES_MAX: u32 = 8;
@@ -46,14 +47,21 @@ const READ_OPTIONS: &str = "-c jit=off -c enable_bitmapscan=off -c idle_in_trans
 
 #[derive(Debug)]
 pub(crate) struct Pg {
-    write: Pool,
+    writer: Arc<Writer>,
+    lanes: Lanes,
     read: Pool,
     config: Config,
+    channel: Arc<str>,
+    listening: OnceLock<()>,
+}
+
+/// What a writing transaction needs.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pool: Pool,
     bell: Bell,
     shown: Arc<str>,
-    channel: Arc<str>,
     teller: Arc<Teller>,
-    listening: OnceLock<()>,
 }
 
 /// Remembers that others are to be told of a commit.
@@ -71,33 +79,52 @@ impl Pg {
         let config = Config::from_str(text).map_err(|e| {
             Error::invalid(format!("store url {shown}: {e}")).hint("postgres://USER@HOST:PORT/DATABASE")
         })?;
-        let write = pool(&config, WRITE_OPTIONS, options.connections)?;
+        let pool_to_write = pool(&config, WRITE_OPTIONS, options.connections)?;
         let read = pool(&config, READ_OPTIONS, options.connections.div_ceil(2))?;
-        let channel = prepare_schema(&write, options.schema, &shown).await?.into();
+        let channel: Arc<str> = prepare_schema(&pool_to_write, options.schema, &shown).await?.into();
         let teller = Arc::new(Teller::default());
         tokio::spawn(tell(read.clone(), teller.clone(), Arc::clone(&channel)));
-        Ok(Pg { write, read, config, bell: Bell::new(), shown, channel, teller, listening: OnceLock::new() })
+        let writer = Arc::new(Writer { pool: pool_to_write, bell: Bell::new(), shown, teller });
+        Ok(Pg { writer, lanes: Lanes::default(), read, config, channel, listening: OnceLock::new() })
     }
 
     pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
+        if W::MERGES {
+            return self.lanes.of::<W>().write(&self.writer, work).await;
+        }
+        self.writer.write(&work).await
+    }
+
+    pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
+        let begin = "begin isolation level repeatable read read only";
+        let mut tx = begin_on(&self.read, &self.writer.shown, begin).await?;
+        let answer = query.fetch(&mut tx).await;
+        rollback(tx).await;
+        answer
+    }
+
+    pub(crate) fn changes(&self) -> Changes {
+        self.listening.get_or_init(|| {
+            let bell = self.writer.bell.clone();
+            tokio::spawn(listen(self.config.clone(), Arc::clone(&self.channel), bell));
+        });
+        self.writer.bell.changes()
+    }
+
+    pub(crate) async fn close(&self) {
+        tell_now(&self.read, &self.writer.teller, &self.channel).await;
+    }
+}
+
+impl Writer {
+    /// Applies an operation in a transaction of its own, again where the server names a conflict.
+    pub(crate) async fn write<W: Write>(&self, work: &W) -> Result<W::Answer> {
         let mut tries = 1;
         loop {
-            let mut tx = self.begin(&self.write, "begin").await?;
-            let outcome = match work.apply(&mut tx).await {
-                Ok(answer) => {
-                    // What leaves no event (a renewed lease, a take of nothing) wakes nobody.
-                    let is_news = !tx.events.is_empty();
-                    commit(&mut tx).await.map(|()| (answer, is_news))
-                }
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok((answer, is_news)) => {
-                    if is_news {
-                        self.tell_all();
-                    }
-                    return Ok(answer);
-                }
+            let mut tx = self.begin().await?;
+            let applied = work.apply(&mut tx).await;
+            match self.finish(&mut tx, applied).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) => {
                     let again = conn(&mut tx).conflict && tries < TRIES_MAX;
                     rollback(tx).await;
@@ -111,24 +138,43 @@ impl Pg {
         }
     }
 
-    pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
-        let mut tx = self.begin(&self.read, "begin isolation level repeatable read read only").await?;
-        let answer = query.fetch(&mut tx).await;
-        rollback(tx).await;
-        answer
+    /// Applies several operations in one transaction.
+    pub(crate) async fn write_all<W: Write>(&self, works: &[W]) -> Merged<W::Answer> {
+        let Ok(mut tx) = self.begin().await else { return Merged::RolledBack };
+        let Ok(answers) = W::apply_all(works, &mut tx).await else {
+            rollback(tx).await;
+            return Merged::RolledBack;
+        };
+        match self.finish(&mut tx, Ok(answers)).await {
+            Ok(answers) => Merged::Done(answers),
+            Err(error) => {
+                let is_rolled_back = conn(&mut tx).refused;
+                rollback(tx).await;
+                if is_rolled_back { Merged::RolledBack } else { Merged::Unknown(error) }
+            }
+        }
     }
 
-    async fn begin(&self, pool: &Pool, begin: &'static str) -> Result<Tx> {
-        let client = pool.get().await.map_err(|e| no_connection(&e, &self.shown))?;
-        let shown = Arc::clone(&self.shown);
-        let conn = PgConn { client, begin: Some(begin), conflict: false, shown };
-        Ok(Tx::new(Conn::Pg(Box::new(conn))))
+    /// Commits what was applied and tells others.
+    async fn finish<T>(&self, tx: &mut Tx, applied: Result<T>) -> Result<T> {
+        let answer = applied?;
+        // What leaves no event (a renewed lease, a take of nothing) wakes nobody.
+        let is_news = !tx.events.is_empty();
+        commit(tx).await?;
+        if is_news {
+            self.tell_all();
+        }
+        Ok(answer)
+    }
+
+    async fn begin(&self) -> Result<Tx> {
+        begin_on(&self.pool, &self.shown, "begin").await
     }
 
     /// Writes the event that an error carries, in a transaction of its own: the refused one is rolled back.
     async fn log_refusal(&self, error: Error) -> Error {
         let Some(event) = error.event.clone() else { return error };
-        let Ok(mut tx) = self.begin(&self.write, "begin").await else { return error };
+        let Ok(mut tx) = self.begin().await else { return error };
         tx.record(*event);
         if commit(&mut tx).await.is_ok() {
             self.tell_all();
@@ -143,17 +189,13 @@ impl Pg {
         self.teller.dirty.store(true, Ordering::SeqCst);
         self.teller.wake.notify_one();
     }
+}
 
-    pub(crate) fn changes(&self) -> Changes {
-        self.listening.get_or_init(|| {
-            tokio::spawn(listen(self.config.clone(), Arc::clone(&self.channel), self.bell.clone()));
-        });
-        self.bell.changes()
-    }
-
-    pub(crate) async fn close(&self) {
-        tell_now(&self.read, &self.teller, &self.channel).await;
-    }
+async fn begin_on(pool: &Pool, shown: &Arc<str>, begin: &'static str) -> Result<Tx> {
+    let client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
+    let conn =
+        PgConn { client, begin: Some(begin), conflict: false, refused: false, shown: Arc::clone(shown) };
+    Ok(Tx::new(Conn::Pg(Box::new(conn))))
 }
 
 fn pause(tries: u32) -> Duration {
@@ -190,6 +232,8 @@ pub(crate) struct PgConn {
     begin: Option<&'static str>,
     /// Whether the server named a conflict, so that the operation may be applied again.
     conflict: bool,
+    /// Whether the server itself refused a statement: then nothing of the transaction is committed.
+    refused: bool,
     shown: Arc<str>,
 }
 
@@ -273,6 +317,7 @@ impl PgConn {
     }
 
     fn wrong(&mut self, e: &tokio_postgres::Error) -> Error {
+        self.refused |= e.as_db_error().is_some_and(|db| db.parsed_severity() == Some(Severity::Error));
         self.conflict |= matches!(e.code(), Some(c) if *c == SqlState::T_R_DEADLOCK_DETECTED || *c == SqlState::T_R_SERIALIZATION_FAILURE);
         wrong(e, &self.shown)
     }
@@ -311,7 +356,8 @@ async fn commit(tx: &mut Tx) -> Result<()> {
             events.len()
         )));
     }
-    flight.extend(events.iter().enumerate().map(|(place, event)| (INSERT_EVENT, event_row(place, event))));
+    let parts = events.chunks(EVENTS_AT_ONCE).enumerate();
+    flight.extend(parts.map(|(n, part)| insert_events(n * EVENTS_AT_ONCE, part)));
     let conn = conn(tx);
     if flight.is_empty() && !conn.is_open() {
         return Ok(());
@@ -337,11 +383,30 @@ async fn send(client: &Object, begin: Option<&str>, part: &[Ready<'_>]) -> Resul
     begun.and(ran.into_iter().find_map(std::result::Result::err).map_or(Ok(()), Err))
 }
 
-fn event_row(place: usize, event: &Event) -> Vec<Arg<'static>> {
-    let mut args = event_args(event);
-    args.push(Arg::Int(i64::try_from(place).expect("events of a transaction are counted in memory")));
-    args
+/// One statement for several events, or the plainer one for one.
+fn insert_events(place: usize, events: &[Event]) -> Later {
+    let place = Arg::Int(i64::try_from(place).expect("events of a transaction are counted in memory"));
+    if let [event] = events {
+        let mut args = event_args(event);
+        args.push(place);
+        return (INSERT_EVENT, args);
+    }
+    let texts = |of: fn(&Event) -> Option<String>| Arg::Texts(events.iter().map(of).collect());
+    let args = vec![
+        texts(|event| Some(event.kind.as_str().to_owned())),
+        texts(|event| event.agent.clone()),
+        Arg::Ints(events.iter().map(|event| event.task.map(|id| id.0)).collect()),
+        Arg::Ints(events.iter().map(|event| event.run.map(|id| id.0)).collect()),
+        texts(|event| event.resource.clone()),
+        texts(|event| Some(event.message.clone())),
+        texts(|event| event.data.as_ref().map(ToString::to_string)),
+        place,
+    ];
+    (INSERT_EVENTS, args)
 }
+
+/// Events in one statement at most.
+const EVENTS_AT_ONCE: usize = 4_096;
 
 /// A place in the log: the transaction's number, then the place in it. Readers stay below the oldest open
 /// transaction, so that none appears behind them; `era` keeps the order after a dump was restored elsewhere.
@@ -349,6 +414,12 @@ const INSERT_EVENT: &str =
     "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
      values (((pg_current_xact_id()::text::bigint + (select era from log_era)) << 20) | $8, now_ms(),
              $1, $2, $3, $4, $5, $6, $7)";
+const INSERT_EVENTS: &str =
+    "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
+     select (((pg_current_xact_id()::text::bigint + (select era from log_era)) << 20) | $8) + place - 1, now_ms(),
+            kind, agent, task_id, run_id, resource, message, data
+       from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+            with ordinality as n (kind, agent, task_id, run_id, resource, message, data, place)";
 
 async fn rollback(mut tx: Tx) {
     let conn = conn(&mut tx);

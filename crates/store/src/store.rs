@@ -17,11 +17,24 @@ use std::time::Duration;
 
 /// An operation that changes the ledger. It may be applied again after a conflict, so it has no effect
 /// but through `tx`. An error means that nothing is changed (and only the error's own event is logged).
-pub trait Write: Send + Sync + 'static {
+pub trait Write: Sized + Send + Sync + 'static {
     /// What the caller gets after the commit.
     type Answer: Send + 'static;
     /// Applies the operation within a transaction.
     fn apply(&self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer>> + Send;
+
+    /// Whether those that wait for each other on PostgreSQL are applied together, by [`apply_all`](Write::apply_all).
+    const MERGES: bool = false;
+    /// Applies several in one transaction, with a few statements for all; never called on SQLite, which groups anyway.
+    ///
+    /// `None` is for one that must go by itself: it is then applied alone, and must have had no effect here.
+    fn apply_all(
+        list: &[Self],
+        _tx: &mut Tx,
+    ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send {
+        let alone = list.iter().map(|_| None).collect();
+        async move { Ok(alone) }
+    }
 }
 
 /// A question to the ledger, answered from one consistent state.

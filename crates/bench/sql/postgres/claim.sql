@@ -15,4 +15,4 @@ with t as (
            'task ' || id || ' (' || key || ') taken by ' || owner || ', attempt ' || attempt,
            '{"attempt":' || attempt || ',"lease_ms":60000,"term":' || term || '}' from u
 )
-select id, term from u;
+select id, term from u

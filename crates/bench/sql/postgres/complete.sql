@@ -1,9 +1,7 @@
-\set i :i + 1
-\set id :client_id * :span + :i
 with u as (
     update tasks set state = 'completed', result = '"ok"', progress = 100, lease_until = null, reason = null, holds = 0,
            finished_at = now_ms()
-     where id = :id and term = 1 and state = 'running' and verify is null
+     where id = :id and term = :term and state = 'running' and verify is null
     returning id, attempt, term, owner, run_id, key
 ), a as (
     update attempts set ended_at = now_ms(), outcome = 'completed', evidence = 'said'

@@ -65,17 +65,19 @@ fn a_plan_that_nobody_could_do_is_refused(door: Door) {
     door.fails(5, &["run", "missing.toml"]);
 }
 
-/// A run whose process is killed goes on where it was; what was done is not done again, what ran is ended.
+/// A run whose process is killed goes on where it was; what was done is not done again, what ran is ended: also what
+/// emptied its environment, so that only the session it shares with the noted child tells whose it is.
 fn a_killed_run_is_resumed(door: Door) {
     door.write("quorate.toml", FAST);
     door.write(
         "plan.toml",
         "goal = \"g\"\n[[task]]\nkey = \"first\"\nrun = \"echo x >> first\"\n\
          [[task]]\nkey = \"slow\"\nneeds = [\"first\"]\n\
-         run = \"echo $$ >> slow; if [ $QUORATE_ATTEMPT = 1 ]; then sleep 600 & echo $! > child; wait; fi\"\n",
+         run = \"echo $$ >> slow; if [ $QUORATE_ATTEMPT = 1 ]; then sleep 600 & echo $! > child; \
+                 env -i sleep 600 & echo $! > bare; wait; fi\"\n",
     );
     let mut run = door.start(&["run", "plan.toml"]);
-    door.eventually("the slow task runs", |door| (lines_of(door, "child") == 1).then_some(()));
+    door.eventually("the slow task runs", |door| (lines_of(door, "bare") == 1).then_some(()));
     run.child().kill().expect("killed with SIGKILL");
     run.child().wait().expect("it has ended");
     let shown = door.json(&["runs", "show", "1"]);
@@ -83,11 +85,44 @@ fn a_killed_run_is_resumed(door: Door) {
     let report = door.ok(&["runs", "resume", "1"]);
     assert!(report.contains("2 completed"), "{report}");
     assert_eq!((lines_of(&door, "first"), lines_of(&door, "slow")), (1, 2));
-    for file in ["slow", "child"] {
+    for file in ["slow", "child", "bare"] {
         let pids = std::fs::read_to_string(door.path().join(file)).expect("written");
         assert!(!is_running(pids.lines().next().expect("a process")), "nothing of the first attempt is left");
     }
     assert_eq!(door.events("task.lease_expired", 1).len(), 1);
+}
+
+fn resume_tries_the_only_attempt_of_a_killed_run_anew(door: Door) {
+    door.write("quorate.toml", FAST);
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"slow\"\nattempts = 1\n\
+         run = \"echo x >> slow; if [ $QUORATE_ATTEMPT = 1 ]; then sleep 600; fi\"\n\
+         [[task]]\nkey = \"after\"\nneeds = [\"slow\"]\nrun = \"true\"\n",
+    );
+    let mut run = door.start(&["run", "plan.toml"]);
+    door.eventually("the slow task runs", |door| (lines_of(door, "slow") == 1).then_some(()));
+    run.child().kill().expect("killed with SIGKILL");
+    run.child().wait().expect("it has ended");
+    let report = door.ok(&["runs", "resume", "1"]);
+    assert!(report.contains("2 completed"), "{report}");
+    assert_eq!(lines_of(&door, "slow"), 2);
+}
+
+fn the_output_of_an_agent_is_found_although_another_took_its_task_over(door: Door) {
+    door.write("quorate.toml", FAST);
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"echo by $QUORATE_AGENT; test $QUORATE_ATTEMPT = 2\"\n",
+    );
+    door.ok(&["run", "plan.toml", "--agents", "2"]);
+    let shown = door.json(&["task", "show", "1"]);
+    let agents: Vec<&str> = (0..2).map(|n| word(&shown["attempts"][n]["agent"])).collect();
+    assert_ne!(agents[0], agents[1], "a retry prefers another agent");
+    for agent in &agents {
+        assert_eq!(door.ok(&["logs", agent]).trim(), format!("by {agent}"));
+    }
+    door.fails(5, &["logs", agents[1], "--attempt", "1"]);
 }
 
 fn ctrl_c_finishes_what_runs_and_says_what_is_left(door: Door) {
@@ -161,6 +196,8 @@ on_both!(
     what_a_child_prints_steers_no_terminal,
     a_plan_that_nobody_could_do_is_refused,
     a_killed_run_is_resumed,
+    resume_tries_the_only_attempt_of_a_killed_run_anew,
+    the_output_of_an_agent_is_found_although_another_took_its_task_over,
     ctrl_c_finishes_what_runs_and_says_what_is_left,
     ctrl_c_twice_stops_at_once_and_hands_the_task_back,
     a_detached_run_is_done_by_a_node,

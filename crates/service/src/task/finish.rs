@@ -9,6 +9,7 @@ use quorate_model::retry::{self, Failure};
 use quorate_model::task::Next;
 use quorate_model::{Error, Event, EventKind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Tx, Write, args};
+use std::collections::BTreeMap;
 
 /// How an attempt that did not succeed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +79,70 @@ impl Write for Done {
             None => self.otherwise(tx).await,
         }
     }
+
+    const MERGES: bool = true;
+
+    /// Only the plain way: no check, nobody who needs it, nothing held. Whatever else happens, each says for itself.
+    async fn apply_all(list: &[Done], tx: &mut Tx) -> Result<Vec<Option<DoneAnswer>>> {
+        let plain: Vec<&Done> = list.iter().filter(|done| done.check().is_ok()).collect();
+        let ids: Vec<i64> = plain.iter().map(|done| done.id.0).collect();
+        let terms: Vec<i64> = plain.iter().map(|done| done.term.0).collect();
+        let results: Vec<Option<String>> = plain.iter().map(|done| done.result.clone()).collect();
+        let mut completed: BTreeMap<TaskId, Task> = tx
+            .all(DONE_ALL, args![ids, terms, results], Task::from_row)
+            .await?
+            .into_iter()
+            .map(|t| (t.id, t))
+            .collect();
+        // The same task may have been said to be done twice, with another term or result: only one of them counted.
+        let mut part_of = |done: &Done| {
+            let counts =
+                completed.get(&done.id).is_some_and(|t| t.term == done.term && t.result == done.result);
+            counts.then(|| completed.remove(&done.id)).flatten()
+        };
+        let parts: Vec<Option<(&Done, Task)>> =
+            list.iter().map(|done| part_of(done).map(|task| (done, task))).collect();
+        end_all(tx, parts.iter().flatten());
+        Ok(parts
+            .iter()
+            .map(|part| part.as_ref().map(|(_, task)| DoneAnswer::Completed { run: task.run_id }))
+            .collect())
+    }
+}
+
+const DONE_ALL: &str = concat!(
+    "update tasks set state = 'completed', result = n.said, progress = 100, lease_until = null, reason = null,
+            finished_at = now_ms()
+       from (select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as n (task, held, said) order by 1) n
+      where id = n.task and term = n.held and state = 'running' and verify is null and holds = 0 and dependents = 0
+  returning ",
+    columns!()
+);
+
+/// What follows several completed tasks that nobody needs and that hold nothing.
+fn end_all<'a>(tx: &mut Tx, parts: impl Iterator<Item = &'a (&'a Done, Task)>) {
+    let (mut ids, mut numbers, mut tails, mut owners) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (done, task) in parts {
+        ids.push(task.id.0);
+        numbers.push(task.attempt);
+        tails.push(done.tail.clone());
+        owners.push(task.owner.clone());
+        tx.record(completed(task, "said"));
+    }
+    if ids.is_empty() {
+        return;
+    }
+    tx.later(
+        "update attempts set ended_at = now_ms(), outcome = 'completed', evidence = 'said',
+                tail = coalesce(n.last, tail), pid = null
+           from unnest($1::bigint[], $2::bigint[], $3::text[]) as n (task, attempt, last)
+          where task_id = n.task and number = n.attempt and ended_at is null",
+        args![ids, numbers, tails],
+    );
+    tx.later(
+        "update agents set respawns = 0, last_crash = null where name = any($1) and respawns > 0",
+        args![owners],
+    );
 }
 
 /// The longest result, in bytes: what is bigger belongs into a file.
@@ -158,11 +223,14 @@ async fn complete(tx: &mut Tx, task: &Task, evidence: &str, tail: Option<&str>) 
             args![owner],
         );
     }
-    let message = format!("task {} completed", task.named());
-    tx.record(task.event(EventKind::TaskCompleted, message).data(serde_json::json!({
-        "attempt": task.attempt, "term": task.term.0, "evidence": evidence
-    })));
+    tx.record(completed(task, evidence));
     free_dependents(tx, task).await
+}
+
+fn completed(task: &Task, evidence: &str) -> Event {
+    let message = format!("task {} completed", task.named());
+    let data = serde_json::json!({ "attempt": task.attempt, "term": task.term.0, "evidence": evidence });
+    task.event(EventKind::TaskCompleted, message).data(data)
 }
 
 /// The supervisor's word on the check of a task that it took with [`TakeCheck`](super::TakeCheck).

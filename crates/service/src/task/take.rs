@@ -20,6 +20,10 @@ const HELD_LISTS_MAX: usize = 64;
 /// Tasks on which one take writes why it passed them over.
 const NOTES_MAX: usize = 16;
 
+mod together;
+
+use together::{Choice, Window, begin_all};
+
 /// Which work a taker can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kinds {
@@ -117,6 +121,23 @@ impl Write for Take {
             Some(refused) => self.next_free(tx, &mut ground, first, refused).await,
         }
     }
+
+    const MERGES: bool = true;
+
+    async fn apply_all(list: &[Take], tx: &mut Tx) -> Result<Vec<Option<Option<Taken>>>> {
+        let window = Window::lock(tx, list).await?;
+        let choices = window.choose(list);
+        begin_all(tx, list, &window, &choices);
+        let mut answers = Vec::with_capacity(list.len());
+        for (take, choice) in list.iter().zip(choices) {
+            answers.push(match choice {
+                Choice::Task(place) => Some(Some(take.taken(tx, window.pick(place)).await?)),
+                Choice::Nothing => Some(None),
+                Choice::Alone => None,
+            });
+        }
+        Ok(answers)
+    }
 }
 
 macro_rules! pick {
@@ -167,6 +188,9 @@ const AFTER: Sql = Sql::Each {
          order by priority, id limit $8"
     ),
 };
+const ANY: &str = pick!(pg, "limit 1");
+/// How often a taker looks again when all that it may have are held by transactions of others: for 0.1 s in all.
+const LOOKS_MAX: u32 = 6;
 const STILL_READY: Sql = Sql::Each {
     lite: "select id from tasks where id = $1 and state = 'ready'",
     pg: "select id from tasks where id = $1 and state = 'ready' for update skip locked",
@@ -180,9 +204,22 @@ fn picked(row: &Row<'_>) -> Result<Pick> {
 }
 
 impl Take {
+    /// Picks the first in order. One that another transaction holds at this moment is passed over, but not forgotten:
+    /// that transaction may leave it as it was, and then nobody would be told of it.
     async fn first(&self, tx: &mut Tx) -> Result<Option<Pick>> {
         let capabilities = self.capabilities.as_deref();
-        tx.one(FIRST, args![&self.agent, capabilities, self.kinds.as_str(), self.run], picked).await
+        let args = args![&self.agent, capabilities, self.kinds.as_str(), self.run];
+        for look in 0..LOOKS_MAX {
+            let pick = tx.one(FIRST, args, picked).await?;
+            if pick.is_some() || tx.dialect() == Dialect::Lite {
+                return Ok(pick);
+            }
+            if tx.one(ANY, args, |row| row.int("id")).await?.is_none() {
+                return Ok(None);
+            }
+            tx.wait(look).await;
+        }
+        Ok(None)
     }
 
     /// Goes on after a task whose claims are held, to the first in order that is free.
@@ -246,16 +283,8 @@ impl Take {
         self.begin(tx, pick).await
     }
 
-    async fn begin(&self, tx: &mut Tx, (mut task, _, now): Pick) -> Result<Taken> {
-        task.term = Term(task.term.0 + 1);
-        task.attempt += 1;
-        task.owner = Some(self.agent.clone());
-        task.lease_until = Some(now + self.lease_ms);
-        task.started_at = Some(now);
-        task.active_at = Some(now);
-        task.node = self.node.clone();
-        (task.progress, task.message, task.reason, task.stuck) = (0, None, None, false);
-        task.holds = !task.claims.is_empty();
+    async fn begin(&self, tx: &mut Tx, pick: Pick) -> Result<Taken> {
+        let task = self.marked(&pick);
         tx.later(
             "update tasks set state = 'running', term = $2, attempt = $3, owner = $4, node = $5, lease_ms = $6,
                     lease_until = now_ms() + $6, started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0,
@@ -267,11 +296,36 @@ impl Take {
             "insert into attempts (task_id, number, term, agent, node, started_at) values ($1, $2, $3, $4, $5, now_ms())",
             args![task.id, task.attempt, task.term, &self.agent, &self.node],
         );
+        self.taken(tx, &pick).await
+    }
+
+    /// Records that the task is taken, and adds what its owner is shown.
+    async fn taken(&self, tx: &mut Tx, pick: &Pick) -> Result<Taken> {
+        let task = self.marked(pick);
         let message = format!("task {} taken by {}, attempt {}", task.named(), self.agent, task.attempt);
         let data =
             serde_json::json!({ "attempt": task.attempt, "term": task.term.0, "lease_ms": self.lease_ms });
         tx.record(task.event(EventKind::TaskTaken, message).data(data));
         taken(tx, task).await
+    }
+
+    /// The task as it is once it is taken.
+    fn marked(&self, (task, _, now): &Pick) -> Task {
+        Task {
+            term: Term(task.term.0 + 1),
+            attempt: task.attempt + 1,
+            owner: Some(self.agent.clone()),
+            lease_until: Some(now + self.lease_ms),
+            started_at: Some(*now),
+            active_at: Some(*now),
+            node: self.node.clone(),
+            progress: 0,
+            message: None,
+            reason: None,
+            stuck: false,
+            holds: !task.claims.is_empty(),
+            ..task.clone()
+        }
     }
 }
 

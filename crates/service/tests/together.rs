@@ -1,0 +1,250 @@
+//! Many callers at the same moment, on both databases: SQLite groups their operations, PostgreSQL merges them.
+//! What each of them gets must be what it would have got by itself.
+
+use quorate_model::{Kind, Result, TaskId, TaskState, Term};
+use quorate_service::agent::{Tell, Word};
+use quorate_service::task::{Done, DoneAnswer, Kinds, NewTask, Take, Taken, Work};
+use quorate_store::Write;
+use quorate_testkit::ledger::TestLedger;
+use quorate_testkit::on_every_backend;
+use quorate_testkit::verbs::{claiming, command, next_of, texts};
+use std::collections::BTreeSet;
+use tokio::task::JoinSet;
+
+/// Callers at once: far more than may have a transaction under way.
+const CALLERS: usize = 60;
+
+/// Writes all at the same moment; answers in order.
+async fn at_once<W: Write>(ledger: &TestLedger, works: Vec<W>) -> Vec<Result<W::Answer>> {
+    let mut callers = JoinSet::new();
+    for (place, work) in works.into_iter().enumerate() {
+        let store = ledger.store.clone();
+        callers.spawn(async move { (place, store.write(work).await) });
+    }
+    let mut answers = callers.join_all().await;
+    answers.sort_by_key(|(place, _)| *place);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// Lets `takers` take at the same moment; answers with what they got.
+async fn take_at_once(ledger: &TestLedger, takers: Vec<Take>) -> Result<Vec<Option<Taken>>> {
+    at_once(ledger, takers).await.into_iter().collect()
+}
+
+fn takers(count: usize) -> Vec<Take> {
+    (0..count).map(|n| next_of(&format!("agent-{n}"))).collect()
+}
+
+fn done(taken: &Taken) -> Done {
+    Done {
+        id: taken.task.id,
+        term: taken.task.term,
+        result: Some("1".into()),
+        tail: Some("last words".into()),
+    }
+}
+
+async fn takers_at_once_get_a_task_each_and_no_task_has_two_owners(ledger: TestLedger) -> Result<()> {
+    for n in 0..CALLERS - 20 {
+        ledger.add(command(&format!("task {n}"))).await?;
+    }
+    let taken = take_at_once(&ledger, takers(CALLERS)).await?;
+    let got: Vec<&Taken> = taken.iter().flatten().collect();
+    let tasks: BTreeSet<TaskId> = got.iter().map(|taken| taken.task.id).collect();
+    assert_eq!((got.len(), tasks.len()), (CALLERS - 20, CALLERS - 20));
+    for (n, taken) in taken.iter().enumerate() {
+        let Some(taken) = taken else { continue };
+        let story = ledger.story(taken.task.id).await?;
+        assert_eq!(story.task.state, TaskState::Running);
+        assert_eq!((story.task.owner, story.task.term), (Some(format!("agent-{n}")), Term(1)));
+        assert_eq!(story.attempts.len(), 1);
+    }
+    assert_eq!(ledger.count("task.taken").await, CALLERS - 20);
+    Ok(())
+}
+
+async fn takers_at_once_take_what_comes_first(ledger: TestLedger) -> Result<()> {
+    for n in 0..CALLERS {
+        ledger.add(NewTask { priority: (n % 3) as i64, ..command(&format!("task {n}")) }).await?;
+    }
+    let taken = take_at_once(&ledger, takers(CALLERS / 3)).await?;
+    assert!(taken.iter().flatten().all(|taken| taken.task.priority == 0), "only the high ones");
+    assert_eq!(taken.iter().flatten().count(), CALLERS / 3);
+    Ok(())
+}
+
+/// Each taker may have exactly one of the tasks, whoever comes first.
+async fn takers_at_once_get_only_what_they_may_have(ledger: TestLedger) -> Result<()> {
+    let mut wishes = Vec::new();
+    for n in 0..CALLERS {
+        let name = format!("agent-{n}");
+        let (task, taker) = match n % 4 {
+            0 => (NewTask { agent: Some(name.clone()), ..command("named") }, next_of(&name)),
+            1 => {
+                let capability = Some(format!("skill-{n}"));
+                let taker =
+                    Take { capabilities: Some(capability.iter().cloned().collect()), ..next_of(&name) };
+                (NewTask { capability, ..command("skilled") }, taker)
+            }
+            2 => {
+                let task = NewTask { work: Some(Work::Prompt("words".into())), ..NewTask::new("words") };
+                let task = NewTask { capability: Some("words".into()), ..task };
+                let taker =
+                    Take { kinds: Kinds::Prompt, capabilities: Some(texts(&["words"])), ..next_of(&name) };
+                (task, taker)
+            }
+            _ => {
+                let task =
+                    NewTask { agent: Some(name.clone()), ..claiming("claims", &[&format!("port:{n}")]) };
+                (task, Take { capabilities: Some(texts(&["nothing"])), ..next_of(&name) })
+            }
+        };
+        ledger.join(&name).await?;
+        let title = task.title.clone();
+        ledger.add(task).await?;
+        // A named task may be done without the skill; an unnamed skilled one may not.
+        wishes.push((title, Take { capabilities: taker.capabilities.clone().or(Some(vec![])), ..taker }));
+    }
+    let (titles, takers): (Vec<String>, Vec<Take>) = wishes.into_iter().unzip();
+    let taken = take_at_once(&ledger, takers).await?;
+    for (n, (title, taken)) in titles.iter().zip(&taken).enumerate() {
+        let taken = taken.as_ref().unwrap_or_else(|| panic!("agent-{n} gets its task ({title})"));
+        assert_eq!(taken.task.title, *title, "agent-{n}");
+        assert!(taken.task.agent.as_ref().is_none_or(|agent| *agent == format!("agent-{n}")));
+    }
+    assert_eq!(ledger.held().await?.len(), CALLERS / 4);
+    Ok(())
+}
+
+async fn takers_at_once_keep_to_their_kind_of_work_and_their_run(ledger: TestLedger) -> Result<()> {
+    let words = || NewTask { work: Some(Work::Prompt("words".into())), ..NewTask::new("words") };
+    let tasks = |count: usize| (0..count).map(|n| if n % 2 == 0 { command("command") } else { words() });
+    let (run, _) = ledger.start(tasks(CALLERS / 2).collect()).await?;
+    for task in tasks(CALLERS / 2) {
+        ledger.add(task).await?;
+    }
+    let wishes =
+        [(Kinds::Run, None), (Kinds::Prompt, None), (Kinds::Run, Some(run)), (Kinds::Prompt, Some(run))];
+    let takers: Vec<Take> = takers(CALLERS)
+        .into_iter()
+        .zip(wishes.into_iter().cycle())
+        .map(|(take, (kinds, run))| Take { kinds, run, ..take })
+        .collect();
+    let taken = take_at_once(&ledger, takers.clone()).await?;
+    for (take, taken) in takers.iter().zip(&taken) {
+        let Some(taken) = taken else { continue };
+        assert_eq!(taken.task.run.is_some(), take.kinds == Kinds::Run);
+        assert!(take.run.is_none() || taken.task.run_id == take.run, "a task of another run");
+    }
+    assert!(taken.iter().flatten().count() >= CALLERS / 2);
+    Ok(())
+}
+
+async fn who_is_paused_takes_nothing_beside_others(ledger: TestLedger) -> Result<()> {
+    for n in 0..CALLERS {
+        ledger.add(command(&format!("task {n}"))).await?;
+        ledger.join(&format!("agent-{n}")).await?;
+    }
+    for n in (0..CALLERS).step_by(2) {
+        ledger.store.write(Tell { name: format!("agent-{n}"), word: Word::Pause }).await?;
+    }
+    let taken = take_at_once(&ledger, takers(CALLERS)).await?;
+    for (n, taken) in taken.iter().enumerate() {
+        assert_eq!(taken.is_some(), n % 2 == 1, "agent-{n}");
+    }
+    Ok(())
+}
+
+async fn who_failed_a_task_leaves_it_to_others_at_once(ledger: TestLedger) -> Result<()> {
+    for n in 0..CALLERS {
+        ledger.add(command(&format!("task {n}"))).await?;
+    }
+    let taken = take_at_once(&ledger, takers(CALLERS)).await?;
+    let failures = taken.iter().flatten().map(|taken| quorate_testkit::verbs::failure(taken, "no")).collect();
+    let failed: Result<Vec<TaskState>> = at_once(&ledger, failures).await.into_iter().collect();
+    assert_eq!(failed?.len(), CALLERS);
+    ledger.advance(2_500).await;
+    ledger.check().await?;
+    let again = take_at_once(&ledger, takers(CALLERS)).await?;
+    for (n, taken) in again.iter().enumerate() {
+        let Some(taken) = taken else { continue };
+        assert_ne!(taken.previous[0].agent, format!("agent-{n}"), "it failed here before");
+    }
+    assert!(again.iter().flatten().count() >= CALLERS / 2);
+    Ok(())
+}
+
+async fn done_at_once_counts_once_each(ledger: TestLedger) -> Result<()> {
+    for n in 0..CALLERS {
+        ledger.add(command(&format!("task {n}"))).await?;
+    }
+    let taken = take_at_once(&ledger, takers(CALLERS)).await?;
+    let taken: Vec<&Taken> = taken.iter().flatten().collect();
+    let mut words: Vec<Done> = Vec::new();
+    for taken in &taken {
+        words.push(Done { term: Term(taken.task.term.0 + 1), ..done(taken) });
+        words.push(done(taken));
+        words.push(done(taken));
+        words.push(Done { result: Some("no json".into()), ..done(taken) });
+    }
+    let answers = at_once(&ledger, words).await;
+    for four in answers.chunks(4) {
+        let [stale, first, second, invalid] = four else { panic!("four words for each task") };
+        assert_eq!(stale.as_ref().expect_err("a term from the future").kind, Kind::Stale);
+        assert_eq!(*first.as_ref().expect("done"), DoneAnswer::Completed { run: None });
+        assert_eq!(*second.as_ref().expect("said twice"), DoneAnswer::Completed { run: None });
+        assert_eq!(invalid.as_ref().expect_err("no JSON").kind, Kind::Invalid);
+    }
+    assert_eq!(ledger.count("task.completed").await, CALLERS);
+    assert_eq!(ledger.count("write.refused").await, CALLERS);
+    for taken in taken {
+        let story = ledger.story(taken.task.id).await?;
+        assert_eq!((story.task.state, story.task.result.as_deref()), (TaskState::Completed, Some("1")));
+        let attempt = &story.attempts[0];
+        assert_eq!(attempt.outcome.as_deref(), Some("completed"));
+        assert_eq!(
+            (attempt.evidence.as_deref(), attempt.tail.as_deref()),
+            (Some("said"), Some("last words"))
+        );
+    }
+    Ok(())
+}
+
+async fn done_at_once_frees_dependents_claims_and_waits_for_checks(ledger: TestLedger) -> Result<()> {
+    let mut tasks = Vec::new();
+    for n in 0..CALLERS / 2 {
+        tasks.push(match n % 3 {
+            0 => NewTask { verify: Some("true".into()), ..command("checked") },
+            1 => claiming("claims", &[&format!("port:{n}")]),
+            _ => command("plain"),
+        });
+        let last = tasks.len() - 1;
+        tasks.push(NewTask { needs_new: vec![last], capability: Some("later".into()), ..command("after") });
+    }
+    let (run, _) = ledger.start(tasks).await?;
+    let able = |take: Take| Take { capabilities: Some(vec![]), ..take };
+    let taken = take_at_once(&ledger, takers(CALLERS).into_iter().map(able).collect()).await?;
+    let taken: Vec<&Taken> = taken.iter().flatten().collect();
+    assert_eq!(taken.len(), CALLERS / 2);
+    let answers = at_once(&ledger, taken.iter().map(|taken| done(taken)).collect()).await;
+    for (taken, answer) in taken.iter().zip(answers) {
+        let is_checked = taken.task.verify.is_some();
+        let expected =
+            if is_checked { DoneAnswer::Verifying } else { DoneAnswer::Completed { run: Some(run) } };
+        assert_eq!(answer?, expected, "{}", taken.task.title);
+    }
+    assert_eq!(ledger.held().await?, Vec::<String>::new());
+    assert_eq!(ledger.count("task.ready").await, CALLERS / 3);
+    Ok(())
+}
+
+on_every_backend!(
+    takers_at_once_get_a_task_each_and_no_task_has_two_owners,
+    takers_at_once_take_what_comes_first,
+    takers_at_once_get_only_what_they_may_have,
+    takers_at_once_keep_to_their_kind_of_work_and_their_run,
+    who_is_paused_takes_nothing_beside_others,
+    who_failed_a_task_leaves_it_to_others_at_once,
+    done_at_once_counts_once_each,
+    done_at_once_frees_dependents_claims_and_waits_for_checks,
+);
