@@ -98,8 +98,13 @@ impl Write for Start {
 }
 
 /// Refuses a run that is unknown or over.
+/// Refuses an ended run. It cannot end before this transaction does; others may look at the same moment.
 pub(crate) async fn must_be_open(tx: &mut Tx, id: RunId) -> Result<()> {
-    let run = lock(tx, id).await?;
+    let sql = Sql::Each {
+        lite: concat!("select ", run_columns!(), " from runs where id = $1"),
+        pg: concat!("select ", run_columns!(), " from runs where id = $1 for share"),
+    };
+    let run = tx.one(sql, args![id], Run::from_row).await?.ok_or_else(|| unknown(id))?;
     if run.is_over() {
         return Err(Error::new(Kind::Conflict, format!("run {id} is {} already", run.state))
             .hint("leave out --in, or begin a new run with `quorate run`"));

@@ -82,6 +82,12 @@ impl From<Vec<i64>> for Arg<'_> {
     }
 }
 
+impl From<Vec<Option<i64>>> for Arg<'_> {
+    fn from(list: Vec<Option<i64>>) -> Self {
+        Arg::Ints(list)
+    }
+}
+
 impl From<Vec<Option<String>>> for Arg<'_> {
     fn from(list: Vec<Option<String>>) -> Self {
         Arg::Texts(list)
