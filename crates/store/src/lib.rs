@@ -17,6 +17,7 @@ mod migrate;
 mod pg;
 mod row;
 mod store;
+mod tls;
 mod tx;
 mod url;
 

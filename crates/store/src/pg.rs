@@ -10,6 +10,7 @@ use crate::lane::{Lanes, Merged};
 use crate::migrate::Schema;
 use crate::row::Row;
 use crate::store::{Options, Read, Write};
+use crate::tls::{self, Server};
 use crate::tx::{Conn, Later, Tx, event_args};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
@@ -18,13 +19,12 @@ use futures_util::future::{join, join_all, join3};
 use quorate_model::{Error, Event, Result};
 use std::future::Future;
 use std::pin::pin;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Config, NoTls, error::Severity, error::SqlState, types::ToSql};
+use tokio_postgres::{AsyncMessage, error::Severity, error::SqlState, types::ToSql};
 
 /// How often a transaction that met a conflict is applied again.
 const TRIES_MAX: u32 = 8;
@@ -50,7 +50,7 @@ pub(crate) struct Pg {
     writer: Arc<Writer>,
     lanes: Lanes,
     read: Pool,
-    config: Config,
+    server: Server,
     channel: Arc<str>,
     listening: OnceLock<()>,
 }
@@ -76,16 +76,14 @@ struct Teller {
 impl Pg {
     pub(crate) async fn open(text: &str, shown: String, options: Options) -> Result<Pg> {
         let shown: Arc<str> = shown.into();
-        let config = Config::from_str(text).map_err(|e| {
-            Error::invalid(format!("store url {shown}: {e}")).hint("postgres://USER@HOST:PORT/DATABASE")
-        })?;
-        let pool_to_write = pool(&config, WRITE_OPTIONS, options.connections)?;
-        let read = pool(&config, READ_OPTIONS, options.connections.div_ceil(2))?;
+        let server = Server::parse(text, &shown)?;
+        let pool_to_write = pool(&server, WRITE_OPTIONS, options.connections)?;
+        let read = pool(&server, READ_OPTIONS, options.connections.div_ceil(2))?;
         let channel: Arc<str> = prepare_schema(&pool_to_write, options.schema, &shown).await?.into();
         let teller = Arc::new(Teller::default());
         tokio::spawn(tell(read.clone(), teller.clone(), Arc::clone(&channel)));
         let writer = Arc::new(Writer { pool: pool_to_write, bell: Bell::new(), shown, teller });
-        Ok(Pg { writer, lanes: Lanes::default(), read, config, channel, listening: OnceLock::new() })
+        Ok(Pg { writer, lanes: Lanes::default(), read, server, channel, listening: OnceLock::new() })
     }
 
     pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
@@ -106,7 +104,7 @@ impl Pg {
     pub(crate) fn changes(&self) -> Changes {
         self.listening.get_or_init(|| {
             let bell = self.writer.bell.clone();
-            tokio::spawn(listen(self.config.clone(), Arc::clone(&self.channel), bell));
+            tokio::spawn(listen(self.server.clone(), Arc::clone(&self.channel), bell));
         });
         self.writer.bell.changes()
     }
@@ -204,8 +202,8 @@ fn pause(tries: u32) -> Duration {
     Duration::from_millis(u64::from(1_u32 << tries.min(6)) + spread as u64)
 }
 
-fn pool(config: &Config, options: &str, size: usize) -> Result<Pool> {
-    let mut config = config.clone();
+fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
+    let Server { mut config, tls } = server.clone();
     let own = config.get_options().map(str::to_owned).unwrap_or_default();
     config.options(format!("{options} {own}").trim());
     if config.get_application_name().is_none() {
@@ -215,7 +213,7 @@ fn pool(config: &Config, options: &str, size: usize) -> Result<Pool> {
         config.connect_timeout(CONNECT_WAIT);
     }
     let manager =
-        Manager::from_config(config, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(CONNECT_WAIT), recycle: None };
     Pool::builder(manager)
         .max_size(size.max(1))
@@ -512,9 +510,9 @@ async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
 }
 
 /// Rings the bell on every notification; connects again for ever, since it is only a hint.
-async fn listen(config: Config, channel: Arc<str>, bell: Bell) {
+async fn listen(server: Server, channel: Arc<str>, bell: Bell) {
     loop {
-        if let Ok((client, mut connection)) = config.connect(NoTls).await {
+        if let Ok((client, mut connection)) = server.config.connect(server.tls.clone()).await {
             let listen = format!("listen \"{channel}\"");
             let pump = async {
                 while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -560,7 +558,7 @@ fn text(e: &tokio_postgres::Error) -> String {
 fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
     let Some(code) = e.code() else {
         return Error::unavailable(format!("cannot reach the ledger {shown}: {}", text(e)))
-            .hint("is the server running? `quorate doctor` looks");
+            .hint(tls::hint(e).unwrap_or("is the server running? `quorate doctor` looks"));
     };
     let class = &code.code()[..2];
     let message = format!("the ledger {shown}: {}", text(e));

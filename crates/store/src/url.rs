@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum Url {
     /// An embedded SQLite file.
     Lite(PathBuf),
-    /// A PostgreSQL server; the text as given.
+    /// A PostgreSQL server; the text as given, but for paths of certificates, which are made absolute.
     Pg(String),
 }
 
@@ -25,7 +25,7 @@ impl Url {
             return Ok(Url::Lite(base.join(path)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Url::Pg(text.to_owned()));
+            return Ok(Url::Pg(crate::tls::absolute(text, base)));
         }
         Err(unknown(text))
     }

@@ -13,5 +13,6 @@ mod outage;
 mod project;
 mod runs;
 mod tasks;
+mod tls;
 mod words;
 mod work;

@@ -5,13 +5,13 @@ use quorate_testkit::cluster::{Cluster, Durability, Installation, Until, is_root
 use std::process::Command;
 
 /// A server that the test may stop and start; other tests' server is left alone.
-struct Server {
+pub struct Server {
     installation: Installation,
     cluster: Cluster,
 }
 
 impl Server {
-    fn start() -> Server {
+    pub fn start() -> Server {
         let installation =
             Installation::find().expect("PostgreSQL is installed: `cargo xtask test` sees to it");
         let cluster =
@@ -19,8 +19,17 @@ impl Server {
         Server { installation, cluster }
     }
 
-    fn pg_ctl(&self, words: &[&str]) {
-        let data = self.cluster.folder().join("data");
+    /// The folder with the server's files.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.cluster.folder().join("data")
+    }
+
+    pub fn psql(&self, sql: &str) {
+        self.installation.psql(self.cluster.url(), sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+
+    pub fn pg_ctl(&self, words: &[&str]) {
+        let data = self.data();
         let program = self.installation.bin().join("pg_ctl");
         let mut command = match is_root() {
             true => {
