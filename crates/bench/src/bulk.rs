@@ -5,7 +5,7 @@
 use crate::database::{Database, Filled};
 use crate::operation::Rows;
 use crate::samples::Samples;
-use crate::table::Figure;
+use crate::table::{Figure, Limit};
 use quorate_model::Result;
 use quorate_service::health::Check;
 use quorate_service::run::Start;
@@ -22,13 +22,10 @@ const TIMES_PREPARED: usize = 3;
 /// Measures all of them.
 pub(crate) async fn measure(database: &Database) -> Result<Vec<Figure>> {
     let name = database.name();
-    let figure = |what: &str, samples: &Samples, below: Option<f64>, note: &str| Figure {
-        database: name,
-        name: what.to_owned(),
-        value: Some(samples.p50_ms()),
-        unit: "ms",
-        below,
-        note: format!("max {:.1}{note}", samples.max_ms()),
+    let figure = |what: &str, samples: &Samples, below: Option<f64>, note: &str| {
+        let note = format!("max {:.1}{note}", samples.max_ms());
+        let figure = Figure::new(name, what, samples.p50_ms(), "ms").note(note);
+        below.map_or(figure.clone(), |below| figure.limit(Limit::Below(below)))
     };
     let start = start(database).await?;
     let (quiet, lapsed) = health(database).await?;

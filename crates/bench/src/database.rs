@@ -114,11 +114,28 @@ impl Database {
     pub(crate) async fn ours(&self, operation: Operation, callers: i64, timing: Timing) -> Result<Samples> {
         let prepared = self.calls_per_second(callers) * seconds(timing);
         let filled = self.fill(operation.rows(prepared, callers)).await?;
-        load::run(
-            Ours::callers(&filled.store, operation, callers, share(operation, callers, prepared)),
-            timing,
-        )
-        .await
+        let share = share(operation, callers, prepared);
+        load::run(Ours::callers(&filled.store, operation, callers, share), timing).await
+    }
+
+    /// Measures an operation in a ledger that is filled already and has enough to do.
+    pub(crate) async fn ours_in(
+        &self,
+        filled: &Filled,
+        operation: Operation,
+        callers: i64,
+        timing: Timing,
+    ) -> Result<Samples> {
+        load::run(Ours::callers(&filled.store, operation, callers, 0), timing).await
+    }
+
+    /// Returns how many tasks of a filled ledger are in a state.
+    pub(crate) async fn left(&self, filled: &Filled, state: &str) -> Result<i64> {
+        match (self, &filled.url) {
+            (Database::Pg(pg), _) => seed::left_pg(&pg.ours_client, state).await,
+            (Database::Lite { .. }, Url::Lite(path)) => seed::left_lite(path, state),
+            (Database::Lite { .. }, Url::Pg(_)) => unreachable!("filled by this module"),
+        }
     }
 
     /// Measures the same rows through the database alone.
@@ -173,7 +190,7 @@ impl Pg {
 fn share(operation: Operation, callers: i64, prepared: i64) -> i64 {
     match operation.rows(prepared, callers) {
         Rows::Ready(count) | Rows::Held(count) => count,
-        Rows::Team | Rows::Crowd => 0,
+        Rows::Team | Rows::Crowd | Rows::LargeCrowd(_) | Rows::History { .. } => 0,
     }
 }
 

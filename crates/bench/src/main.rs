@@ -16,12 +16,14 @@ mod process;
 mod raw_lite;
 mod raw_pg;
 mod samples;
+mod scale;
 mod seed;
 mod table;
 
 use crate::database::Database;
 use crate::load::Timing;
 use crate::operation::Operation;
+use crate::scale::{Scenario, Size};
 use crate::table::{Figure, HEAD, Line, Verdict};
 use quorate_model::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -30,12 +32,14 @@ use std::time::Duration;
 
 const HELP: &str = "\
 usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--match WORD] [--dir DIR]
-                     [--postgres URL] [--quorate FILE]
+                     [--postgres URL] [--quorate FILE] [--scale [--huge]]
 
   --quick           0.5 s per measurement instead of 2.5 s
   --json            one JSON document on standard output instead of the table
   --only WHAT       one database, or the program's own figures
-  --match WORD      only operations whose name has this word
+  --match WORD      only operations (with --scale: measurements) whose name has this word
+  --scale           long queues and histories, many agents, followers and processes instead
+  --huge            with ten million tasks of history too: needs 20 GB and half an hour
   --dir DIR         where ledgers are made and the disk is probed (a real disk; else the temporary folder)
   --postgres URL    a durable server of your own making; its schemas bench_ours and bench_raw are dropped
   --quorate FILE    the binary that is measured (else the one beside this program)
@@ -52,6 +56,8 @@ const CALLERS_THROUGHPUT: [i64; 4] = [1, 8, 16, 50];
 struct Options {
     quick: bool,
     json: bool,
+    scale: bool,
+    huge: bool,
     only: Option<String>,
     matching: Option<String>,
     folder: Option<PathBuf>,
@@ -61,6 +67,11 @@ struct Options {
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, file, place, seconds] = words.as_slice()
+        && word == "--share"
+    {
+        return one_of_many(Path::new(file), place, seconds);
+    }
     let Some(options) = read(&words) else {
         eprint!("{HELP}");
         return ExitCode::from(2);
@@ -76,6 +87,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// What this program does when it is started by itself, to be one of many processes.
+fn one_of_many(file: &Path, place: &str, seconds: &str) -> ExitCode {
+    let (place, seconds) = (place.parse().unwrap_or(0), seconds.parse().unwrap_or(1));
+    match runtime().and_then(|runtime| runtime.block_on(scale::share_work(file, place, seconds))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quorate-bench: {}", error.message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn read(words: &[String]) -> Option<Options> {
     let mut options = Options::default();
     let mut words = words.iter();
@@ -83,6 +106,8 @@ fn read(words: &[String]) -> Option<Options> {
         match word.as_str() {
             "--quick" => options.quick = true,
             "--json" => options.json = true,
+            "--scale" => options.scale = true,
+            "--huge" => options.huge = true,
             "--only" => options.only = Some(words.next().filter(|what| is_part(what))?.clone()),
             "--match" => options.matching = Some(words.next()?.clone()),
             "--dir" => options.folder = Some(words.next()?.into()),
@@ -194,6 +219,10 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
     if let Some(url) = &options.postgres {
         databases.push(Database::postgres(url).await?);
     }
+    if options.scale {
+        at_scale(options, &databases, &mut report).await?;
+        return Ok(report.finish());
+    }
     for database in databases.iter().filter(|database| options.wants(database.name())) {
         report.say(&format!("\n{HEAD}"));
         latencies(options, database, &folder, &mut report).await?;
@@ -206,6 +235,18 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
         processes(options, &databases, &mut report).await?;
     }
     Ok(report.finish())
+}
+
+async fn at_scale(options: &Options, databases: &[Database], report: &mut Report) -> Result<()> {
+    let size = Size { quick: options.quick, huge: options.huge, timing: options.timing() };
+    let wanted =
+        |scenario: &Scenario| options.matching.as_deref().is_none_or(|word| scenario.name().contains(word));
+    for scenario in Scenario::ALL.into_iter().filter(wanted) {
+        for database in databases.iter().filter(|database| options.wants(database.name())) {
+            report.figures(scenario.measure(database, size).await?);
+        }
+    }
+    Ok(())
 }
 
 async fn latencies(options: &Options, database: &Database, folder: &Path, report: &mut Report) -> Result<()> {

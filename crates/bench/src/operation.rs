@@ -31,6 +31,15 @@ pub(crate) enum Rows {
     Team,
     /// A thousand agents and ten thousand tasks in every state.
     Crowd,
+    /// Ten thousand agents at four nodes, each with a task, and so many tasks in every state.
+    LargeCrowd(i64),
+    /// The team, tasks that were completed, and tasks that are ready.
+    History {
+        /// Completed.
+        done: i64,
+        /// Ready.
+        ready: i64,
+    },
 }
 
 /// Tasks that each caller holds while it reports progress and renews.

@@ -32,6 +32,11 @@ impl Ours {
         (0..callers).map(caller).collect()
     }
 
+    /// Makes the caller at a place of its own, among callers of other processes.
+    pub(crate) fn at(store: &Store, operation: Operation, place: i64) -> Ours {
+        Ours { store: store.clone(), operation, place, first: 1, count: 0, made: 0 }
+    }
+
     async fn claim(&self) -> Result<Option<(TaskId, Term)>> {
         let take = Take {
             agent: format!("agent-{}", self.place),

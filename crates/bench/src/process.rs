@@ -6,7 +6,7 @@
 use crate::database::Database;
 use crate::operation::Rows;
 use crate::samples::Samples;
-use crate::table::Figure;
+use crate::table::{Figure, Limit};
 use quorate_model::{Error, Result};
 use quorate_service::task::{Add, NewTask, Work};
 use quorate_store::{Store, Url};
@@ -40,14 +40,8 @@ pub(crate) fn size(binary: &Path) -> Result<Vec<Figure>> {
         _ => (binary, "release profile, not stripped: no `strip` here"),
     };
     let bytes = std::fs::metadata(path).map_err(|e| failed("cannot look at the binary", &e))?.len();
-    Ok(vec![Figure {
-        database: "",
-        name: "binary, stripped".into(),
-        value: Some(bytes as f64 / 1e6),
-        unit: "MB",
-        below: Some(30.0),
-        note: note.into(),
-    }])
+    let size = Figure::new("", "binary, stripped", bytes as f64 / 1e6, "MB");
+    Ok(vec![size.limit(Limit::Below(30.0)).note(note)])
 }
 
 /// Measures the binary on a database.
@@ -203,20 +197,17 @@ fn figure(database: &'static str, name: &str, nanos: Vec<u64>, below: Option<f64
     let times = nanos.len();
     let samples = Samples::new(nanos, Duration::from_secs(1));
     let note = format!("max {:.1}, median of {times}", samples.max_ms());
-    Figure { database, name: name.into(), value: Some(samples.p50_ms()), unit: "ms", below, note }
+    let figure = Figure::new(database, name, samples.p50_ms(), "ms").note(note);
+    below.map_or(figure.clone(), |below| figure.limit(Limit::Below(below)))
 }
 
 fn look_at_idle(database: &'static str, node: &Node) -> Result<Vec<Figure>> {
     let before = ticks(node)?;
     std::thread::sleep(IDLE);
     let share = (ticks(node)? - before) / TICKS / IDLE.as_secs_f64() * 100.0;
-    let figure = |name: &str, value, unit, below| Figure {
-        database,
-        name: name.into(),
-        value: Some(value),
-        unit,
-        below: Some(below),
-        note: format!("node with 4 agents, {} s", IDLE.as_secs()),
+    let figure = |name: &str, value, unit, below| {
+        let note = format!("node with 4 agents, {} s", IDLE.as_secs());
+        Figure::new(database, name, value, unit).limit(Limit::Below(below)).note(note)
     };
     Ok(vec![
         figure("idle node, of one core", share, "%", 0.5),

@@ -15,19 +15,24 @@ const TEAM: &str = include_str!("../sql/seed/team.sql");
 const READY: &str = include_str!("../sql/seed/ready.sql");
 const HELD: &str = include_str!("../sql/seed/held.sql");
 const CROWD: &str = include_str!("../sql/seed/crowd.sql");
+const LARGE_CROWD: &str = include_str!("../sql/seed/large_crowd.sql");
+const HISTORY: &str = include_str!("../sql/seed/history.sql");
 /// Lets every lease lapse.
 pub(crate) const LAPSE: &str = include_str!("../sql/seed/lapse.sql");
 /// Counts the tasks in state `$1`.
 const LEFT: &str = include_str!("../sql/seed/left.sql");
 
-/// Returns the texts for some rows, and how many rows the last one is asked for.
-fn texts(rows: Rows) -> (&'static str, i64) {
-    match rows {
-        Rows::Ready(count) => (READY, count),
-        Rows::Held(count) => (HELD, count),
-        Rows::Crowd => (CROWD, 0),
-        Rows::Team => ("", 0),
-    }
+/// Returns the texts for some rows, and how many rows each one is asked for.
+fn texts(rows: Rows) -> Vec<(&'static str, i64)> {
+    let rows = match rows {
+        Rows::Ready(count) => vec![(READY, count)],
+        Rows::Held(count) => vec![(HELD, count)],
+        Rows::Crowd => vec![(CROWD, 0)],
+        Rows::LargeCrowd(count) => vec![(LARGE_CROWD, count)],
+        Rows::History { done, ready } => vec![(HISTORY, done), (READY, ready)],
+        Rows::Team => vec![],
+    };
+    [(TEAM, 0)].into_iter().chain(rows).collect()
 }
 
 fn statements(text: &str) -> impl Iterator<Item = &str> {
@@ -48,15 +53,16 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
 
 /// Fills a ledger's file in one transaction.
 pub(crate) fn fill_lite(conn: &Connection, rows: Rows) -> Result<()> {
-    let (text, count) = texts(rows);
     let fill = || {
         conn.execute_batch("begin immediate")?;
-        for sql in statements(TEAM).chain(statements(text)) {
-            let mut statement = conn.prepare(sql)?;
-            if statement.parameter_count() > 0 {
-                statement.raw_bind_parameter(1, count)?;
+        for (text, count) in texts(rows) {
+            for sql in statements(text) {
+                let mut statement = conn.prepare(sql)?;
+                if statement.parameter_count() > 0 {
+                    statement.raw_bind_parameter(1, count)?;
+                }
+                statement.raw_execute()?;
             }
-            statement.raw_execute()?;
         }
         conn.execute_batch("commit; pragma wal_checkpoint(truncate); analyze;")
     };
@@ -81,16 +87,17 @@ pub(crate) async fn connect(url: &str) -> Result<Client> {
 
 /// Empties all tables that measurements fill, then fills them.
 pub(crate) async fn fill_pg(client: &Client, rows: Rows) -> Result<()> {
-    let (text, count) = texts(rows);
     let empty = "truncate tasks, attempts, events, agents, nodes, runs, claims, task_needs restart identity";
     client.batch_execute(empty).await.map_err(|e| pg_failed(&e))?;
-    for sql in statements(TEAM).chain(statements(text)) {
-        let statement = client.prepare(sql).await.map_err(|e| pg_failed(&e))?;
-        let done = match statement.params().len() {
-            0 => client.execute(&statement, &[]).await,
-            _ => client.execute(&statement, &[&count]).await,
-        };
-        done.map_err(|e| pg_failed(&e))?;
+    for (text, count) in texts(rows) {
+        for sql in statements(text) {
+            let statement = client.prepare(sql).await.map_err(|e| pg_failed(&e))?;
+            let done = match statement.params().len() {
+                0 => client.execute(&statement, &[]).await,
+                _ => client.execute(&statement, &[&count]).await,
+            };
+            done.map_err(|e| pg_failed(&e))?;
+        }
     }
     client
         .batch_execute("vacuum (analyze) tasks, attempts, events, agents, nodes")
@@ -102,6 +109,12 @@ pub(crate) async fn fill_pg(client: &Client, rows: Rows) -> Result<()> {
 pub(crate) async fn left_pg(client: &Client, state: &str) -> Result<i64> {
     let row = client.query_one(LEFT.trim(), &[&state]).await.map_err(|e| pg_failed(&e))?;
     row.try_get(0).map_err(|e| pg_failed(&e))
+}
+
+/// Returns how many tasks of a ledger's file are in a state.
+pub(crate) fn left_lite(path: &Path, state: &str) -> Result<i64> {
+    let conn = open(path)?;
+    conn.query_row(LEFT.trim(), [state], |row| row.get(0)).map_err(|e| lite_failed(&e))
 }
 
 /// Translates an error of the client.

@@ -143,24 +143,67 @@ fn figures(samples: &Samples) -> Value {
             "per_second": samples.per_second() })
 }
 
+/// What is asked of a figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Limit {
+    /// It is to be below this.
+    Below(f64),
+    /// It is to be this or less.
+    AtMost(f64),
+    /// It is to be this or more.
+    AtLeast(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Limit::Below(limit) => value < limit,
+            Limit::AtMost(limit) => value <= limit,
+            Limit::AtLeast(limit) => value >= limit,
+        }
+    }
+
+    fn said(self) -> String {
+        match self {
+            Limit::Below(limit) => format!("< {limit}"),
+            Limit::AtMost(limit) => format!("<= {limit}"),
+            Limit::AtLeast(limit) => format!(">= {limit}"),
+        }
+    }
+}
+
 /// A single figure.
 #[derive(Debug, Clone)]
 pub(crate) struct Figure {
-    /// Which database, or none.
-    pub database: &'static str,
-    /// What was measured.
-    pub name: String,
-    /// In `unit`; `None` when it could not be measured, for the reason in `note`.
-    pub value: Option<f64>,
-    /// ms, %, MB.
-    pub unit: &'static str,
-    /// It is to be below this.
-    pub below: Option<f64>,
-    /// What else is to be known.
-    pub note: String,
+    database: &'static str,
+    name: String,
+    value: f64,
+    unit: &'static str,
+    limit: Option<Limit>,
+    note: String,
 }
 
 impl Figure {
+    /// Makes the figure of something measured on a database, or of the program (""), in a unit.
+    pub(crate) fn new(
+        database: &'static str,
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+    ) -> Figure {
+        Figure { database, name: name.into(), value, unit, limit: None, note: String::new() }
+    }
+
+    /// Says what is asked of it.
+    pub(crate) fn limit(self, limit: Limit) -> Figure {
+        Figure { limit: Some(limit), ..self }
+    }
+
+    /// Says what else is to be known.
+    pub(crate) fn note(self, note: impl Into<String>) -> Figure {
+        Figure { note: note.into(), ..self }
+    }
+
     /// Returns what was measured in a few words.
     pub(crate) fn called(&self) -> String {
         format!("{} {}", self.database, self.name).trim_start().to_owned()
@@ -168,19 +211,15 @@ impl Figure {
 
     /// Returns the verdict on it.
     pub(crate) fn verdict(&self) -> Verdict {
-        match (self.value, self.below) {
-            (Some(value), Some(below)) => Verdict::on(value < below),
-            _ => Verdict::None,
-        }
+        self.limit.map_or(Verdict::None, |limit| Verdict::on(limit.holds(self.value)))
     }
 
     /// Returns the figure as a line of text.
     pub(crate) fn text(&self) -> String {
-        let value = self.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-        let asked = self.below.map_or(String::new(), |below| format!("< {below}"));
-        let (database, name, unit, note) = (self.database, &self.name, self.unit, &self.note);
-        let word = self.verdict().word();
-        format!("{database:<9}{name:<52}{value:>9} {unit:<3} {asked:<8}{word:<5} {note}")
+        let asked = self.limit.map_or(String::new(), Limit::said);
+        let (database, name, value) = (self.database, &self.name, self.value);
+        let (unit, note, word) = (self.unit, &self.note, self.verdict().word());
+        format!("{database:<9}{name:<58}{value:>11.2} {unit:<3} {asked:<9}{word:<5} {note}")
             .trim_end()
             .to_owned()
     }
@@ -188,7 +227,7 @@ impl Figure {
     /// Returns the figure as JSON.
     pub(crate) fn json(&self) -> Value {
         json!({ "database": self.database, "name": self.name, "value": self.value, "unit": self.unit,
-                "below": self.below, "note": self.note, "verdict": self.verdict().word() })
+                "asked": self.limit.map(Limit::said), "note": self.note, "verdict": self.verdict().word() })
     }
 }
 
@@ -228,16 +267,16 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_was_not_measured_has_no_verdict() {
-        let figure = Figure {
-            database: "",
-            name: "start".into(),
-            value: None,
-            unit: "ms",
-            below: Some(1.0),
-            note: "later".into(),
-        };
+    fn a_figure_is_held_against_its_limit() {
+        let figure = Figure::new("sqlite", "start", 50.0, "ms");
+        for (limit, expected) in [
+            (Limit::Below(50.0), Verdict::Miss),
+            (Limit::AtMost(50.0), Verdict::Pass),
+            (Limit::AtLeast(50.0), Verdict::Pass),
+            (Limit::AtLeast(50.1), Verdict::Miss),
+        ] {
+            assert_eq!(figure.clone().limit(limit).verdict(), expected, "{limit:?}");
+        }
         assert_eq!(figure.verdict(), Verdict::None);
-        assert!(figure.text().ends_with("later"));
     }
 }

@@ -1,0 +1,104 @@
+//! What the ledger does at scale: long queues, long histories, many agents, many followers, many processes.
+//!
+//! Here live the names of these measurements and their order. Each makes its own rows, takes seconds to minutes and
+//! answers with figures; what can be done by the database alone is measured in the same minute.
+
+mod crowd;
+mod follow;
+mod growth;
+mod held;
+mod queue;
+mod share;
+
+pub(crate) use share::work as share_work;
+
+use crate::database::Database;
+use crate::load::Timing;
+use crate::table::Figure;
+use quorate_model::Result;
+
+/// A measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scenario {
+    /// A full queue is worked off by ten slots.
+    Drain,
+    /// Tasks are added a thousand at a time.
+    Bulk,
+    /// An idle agent hears of a task.
+    Wake,
+    /// Tasks are taken beside a long history and out of a long queue.
+    Growth,
+    /// Somebody holds a snapshot open.
+    Held,
+    /// The leases of ten thousand agents are kept.
+    Leases,
+    /// Their health is checked.
+    Health,
+    /// A hundred follow the log.
+    Follow,
+    /// Sixteen processes write to one file.
+    Share,
+}
+
+impl Scenario {
+    /// All, in order.
+    pub(crate) const ALL: [Scenario; 9] = [
+        Scenario::Drain,
+        Scenario::Bulk,
+        Scenario::Wake,
+        Scenario::Growth,
+        Scenario::Held,
+        Scenario::Leases,
+        Scenario::Health,
+        Scenario::Follow,
+        Scenario::Share,
+    ];
+
+    /// Returns its name, by which it is asked for.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Scenario::Drain => "drain",
+            Scenario::Bulk => "bulk",
+            Scenario::Wake => "wake",
+            Scenario::Growth => "growth",
+            Scenario::Held => "held",
+            Scenario::Leases => "leases",
+            Scenario::Health => "health",
+            Scenario::Follow => "follow",
+            Scenario::Share => "share",
+        }
+    }
+
+    /// Measures it; what makes no sense on a database answers with nothing.
+    pub(crate) async fn measure(self, database: &Database, size: Size) -> Result<Vec<Figure>> {
+        match self {
+            Scenario::Drain => queue::drain(database, size).await,
+            Scenario::Bulk => queue::bulk(database, size).await,
+            Scenario::Wake => queue::wake(database, size).await,
+            Scenario::Growth => growth::measure(database, size).await,
+            Scenario::Held => held::measure(database, size).await,
+            Scenario::Leases => crowd::leases(database, size).await,
+            Scenario::Health => crowd::health(database).await,
+            Scenario::Follow => follow::measure(database, size).await,
+            Scenario::Share => share::measure(database, size).await,
+        }
+    }
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// A tenth of everything, to see that it works.
+    pub quick: bool,
+    /// Ten million tasks of history too.
+    pub huge: bool,
+    /// How long single operations are measured.
+    pub timing: Timing,
+}
+
+impl Size {
+    /// Returns `count`, or a tenth of it.
+    fn of<T: std::ops::Div<Output = T> + From<u8>>(self, count: T) -> T {
+        if self.quick { count / T::from(10) } else { count }
+    }
+}

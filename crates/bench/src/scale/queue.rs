@@ -1,0 +1,125 @@
+//! Queues: working off a full one, filling one, and the way from an enqueued task to an idle agent.
+
+use super::Size;
+use crate::database::Database;
+use crate::load::{Call, Caller};
+use crate::operation::{Operation, Rows};
+use crate::ours::Ours;
+use crate::samples::Samples;
+use crate::table::{Figure, Limit};
+use quorate_model::Result;
+use quorate_service::SCHEMA;
+use quorate_service::task::{Add, Done, Kinds, NewTask, Take, Work};
+use quorate_store::{Options, Store};
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+/// Tasks of a full queue.
+const QUEUE: i64 = 50_000;
+/// Who work it off.
+const SLOTS: i64 = 10;
+/// Tasks added with one call, and calls.
+const AT_ONCE: usize = 1_000;
+const CALLS: u32 = 50;
+/// Tasks that an idle agent hears of.
+const WOKEN: u32 = 300;
+/// The pause before each.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Ten slots work off a full queue of no-ops, each task taken and completed by itself.
+pub(super) async fn drain(database: &Database, size: Size) -> Result<Vec<Figure>> {
+    let count = size.of(QUEUE);
+    let before = database.raw(Operation::Cycle, SLOTS, size.timing).await?;
+    let filled = database.fill(Rows::Ready(count)).await?;
+    let at = Instant::now();
+    let mut slots = JoinSet::new();
+    for mut slot in Ours::callers(&filled.store, Operation::Cycle, SLOTS, count) {
+        slots.spawn(async move {
+            while slot.call().await? == Call::Done {}
+            Ok(())
+        });
+    }
+    slots.join_all().await.into_iter().collect::<Result<()>>()?;
+    let rate = count as f64 / at.elapsed().as_secs_f64();
+    let after = database.raw(Operation::Cycle, SLOTS, size.timing).await?;
+    let raw = before.with(&after).per_second();
+    let name = database.name();
+    Ok(vec![
+        Figure::new(name, format!("drain of {count} tasks by {SLOTS} slots"), rate, "/s")
+            .note(format!("the database alone, one at a time: {raw:.0}/s")),
+        Figure::new(name, "drain, share of the database alone", 100.0 * rate / raw, "%")
+            .limit(Limit::AtLeast(80.0)),
+    ])
+}
+
+fn task() -> NewTask {
+    NewTask { work: Some(Work::Run("true".to_owned())), ..NewTask::new("Measure one thing") }
+}
+
+/// Tasks are added a thousand with each call.
+pub(super) async fn bulk(database: &Database, size: Size) -> Result<Vec<Figure>> {
+    let filled = database.fill(Rows::Team).await?;
+    let calls = size.of(CALLS);
+    let at = Instant::now();
+    for _ in 0..calls {
+        let tasks = (0..AT_ONCE).map(|_| task()).collect();
+        filled.store.write(Add { run: None, tasks, by: None }).await?;
+    }
+    let rate = f64::from(calls) * AT_ONCE as f64 / at.elapsed().as_secs_f64();
+    let name = format!("tasks added, {AT_ONCE} a call");
+    Ok(vec![Figure::new(database.name(), name, rate, "/s").limit(Limit::AtLeast(50_000.0))])
+}
+
+/// One adds a task now and then, another waits for it, each with a door of its own, as in two processes.
+pub(super) async fn wake(database: &Database, size: Size) -> Result<Vec<Figure>> {
+    let filled = database.fill(Rows::Team).await?;
+    let waiting = Store::open(&filled.url, Options::new(&SCHEMA)).await?;
+    let (told, mut heard) = tokio::sync::mpsc::channel(16);
+    let waiter = tokio::spawn(async move {
+        let mut changes = waiting.changes();
+        loop {
+            match waiting.write(next()).await? {
+                Some(taken) => {
+                    if told.send(Instant::now()).await.is_err() {
+                        return Ok(());
+                    }
+                    let done = Done { id: taken.task.id, term: taken.task.term, result: None, tail: None };
+                    waiting.write(done).await?;
+                }
+                None if told.is_closed() => return Ok::<(), quorate_model::Error>(()),
+                None => changes.wait(Duration::from_secs(1)).await,
+            }
+        }
+    });
+    let mut nanos = Vec::new();
+    for _ in 0..size.of(WOKEN) {
+        tokio::time::sleep(PAUSE).await;
+        let at = Instant::now();
+        filled.store.write(Add { run: None, tasks: vec![task()], by: None }).await?;
+        let Some(taken) = heard.recv().await else { break };
+        nanos.push(u64::try_from((taken - at).as_nanos()).unwrap_or(u64::MAX));
+    }
+    drop(heard);
+    waiter.await.map_err(|e| quorate_model::Error::failed(format!("the waiter: {e}")))??;
+    let samples = Samples::new(nanos, Duration::from_secs(1));
+    let note = format!("max {:.1}", samples.max_ms());
+    let name = database.name();
+    Ok(vec![
+        Figure::new(name, "wake: call to add -> taken elsewhere, p50", samples.p50_ms(), "ms")
+            .limit(Limit::AtMost(3.0))
+            .note(note),
+        Figure::new(name, "wake, p99", samples.p99_ms(), "ms").limit(Limit::AtMost(10.0)),
+    ])
+}
+
+fn next() -> Take {
+    Take {
+        agent: "agent-0".to_owned(),
+        capabilities: None,
+        kinds: Kinds::Any,
+        run: None,
+        lease_ms: 60_000,
+        node: Some("1".to_owned()),
+        resume: false,
+    }
+}

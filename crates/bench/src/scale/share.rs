@@ -1,0 +1,82 @@
+//! Many processes that write to one SQLite file: nobody may starve.
+
+use super::Size;
+use crate::database::Database;
+use crate::disk;
+use crate::load::{Call, Caller};
+use crate::operation::{Operation, Rows};
+use crate::ours::Ours;
+use crate::samples::Samples;
+use crate::table::{Figure, Limit};
+use quorate_model::{Error, Result};
+use quorate_service::SCHEMA;
+use quorate_store::{Options, Store, Url};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Processes at once.
+const PROCESSES: usize = 16;
+/// How long they write, in seconds.
+const LASTS: u64 = 10;
+/// Ready tasks: more than they can take.
+const READY: i64 = 200_000;
+
+/// Lets sixteen processes take and complete, each as fast as it is answered.
+pub(super) async fn measure(database: &Database, size: Size) -> Result<Vec<Figure>> {
+    let Database::Lite { folder } = database else { return Ok(Vec::new()) };
+    let probe = |folder: &Path| {
+        disk::probe(folder, size.timing.probe)
+            .map_err(|e| Error::failed(format!("cannot probe the disk: {e}")))
+    };
+    let filled = database.fill(Rows::Ready(READY)).await?;
+    let Url::Lite(file) = &filled.url else { return Ok(Vec::new()) };
+    let seconds = size.of(LASTS).max(2);
+    let before = probe(folder)?;
+    let me = std::env::current_exe().map_err(|e| Error::failed(format!("cannot find this program: {e}")))?;
+    let mut children = Vec::new();
+    for n in 0..PROCESSES {
+        let mut command = Command::new(&me);
+        command.arg("--share").arg(file).args([n.to_string(), seconds.to_string()]).stdout(Stdio::piped());
+        children.push(command.spawn().map_err(|e| Error::failed(format!("cannot start: {e}")))?);
+    }
+    let mut nanos = Vec::new();
+    for child in children {
+        let output = child.wait_with_output().map_err(|e| Error::failed(format!("cannot wait: {e}")))?;
+        if !output.status.success() {
+            return Err(Error::failed(format!("a process of sixteen ended with {}", output.status)));
+        }
+        nanos.extend(
+            String::from_utf8_lossy(&output.stdout).lines().filter_map(|line| line.parse::<u64>().ok()),
+        );
+    }
+    let fsync = before.p50_ms().max(probe(folder)?.p50_ms());
+    let samples = Samples::new(nanos, Duration::from_secs(seconds));
+    let most = (20.0 * fsync).max(50.0);
+    Ok(vec![
+        Figure::new("sqlite", "16 processes on one file, call to commit, p99", samples.p99_ms(), "ms")
+            .limit(Limit::Below(most))
+            .note(format!(
+                "{:.0} calls/s, p50 {:.1}, fdatasync {fsync:.2}",
+                samples.per_second(),
+                samples.p50_ms()
+            )),
+        Figure::new("sqlite", "the same, longest", samples.max_ms(), "ms").limit(Limit::Below(5.0 * most)),
+    ])
+}
+
+/// One of the processes: prints the nanoseconds of each call.
+pub(crate) async fn work(file: &Path, place: i64, seconds: u64) -> Result<()> {
+    let store = Store::open(&Url::Lite(file.to_owned()), Options::new(&SCHEMA)).await?;
+    let mut caller = Ours::at(&store, Operation::Claim, place);
+    let (end, mut lines) = (Instant::now() + Duration::from_secs(seconds), String::new());
+    loop {
+        let at = Instant::now();
+        if at >= end || caller.call().await? == Call::Dry {
+            break;
+        }
+        lines.push_str(&format!("{}\n", at.elapsed().as_nanos()));
+    }
+    print!("{lines}");
+    Ok(())
+}
