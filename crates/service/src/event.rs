@@ -63,6 +63,20 @@ pub struct Filter {
     pub since: Option<i64>,
 }
 
+impl Filter {
+    /// Returns whether an event is wanted.
+    pub fn matches(&self, event: &Logged) -> bool {
+        let has =
+            |wanted: &Option<String>, found: Option<&String>| wanted.is_none() || wanted.as_ref() == found;
+        has(&self.agent, event.agent.as_ref())
+            && has(&self.resource, event.resource.as_ref())
+            && has(&self.kind, Some(&event.kind))
+            && (self.task.is_none() || self.task == event.task)
+            && (self.run.is_none() || self.run == event.run)
+            && self.since.is_none_or(|since| event.at >= since)
+    }
+}
+
 /// Asks for the events after a place, in order, at most [`PAGE_MAX`].
 #[derive(Debug, Clone)]
 pub struct After {

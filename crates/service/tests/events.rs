@@ -32,8 +32,13 @@ fn after(seq: Option<Seq>, limit: i64) -> After {
 
 async fn filtered(ledger: &TestLedger, filter: Filter) -> Result<Vec<String>> {
     ledger.events().await;
+    let all = ledger.store.read(After { seq: None, filter: Filter::default(), limit: PAGE_MAX }).await?;
+    let matching: Vec<String> =
+        all.events.into_iter().filter(|event| filter.matches(event)).map(|event| event.message).collect();
     let page = ledger.store.read(After { seq: None, filter, limit: PAGE_MAX }).await?;
-    Ok(page.events.into_iter().map(|event| event.message).collect())
+    let found: Vec<String> = page.events.into_iter().map(|event| event.message).collect();
+    assert_eq!(found, matching, "a filter means the same in the ledger and beside it");
+    Ok(found)
 }
 
 async fn every_filter_narrows(ledger: TestLedger) -> Result<()> {

@@ -7,8 +7,9 @@ use crate::operation::Rows;
 use crate::samples::Samples;
 use crate::table::{Figure, Limit};
 use quorate_model::{Error, Result, Seq};
+use quorate_runtime::{Follower, Tail};
 use quorate_service::SCHEMA;
-use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
+use quorate_service::event::{Filter, Latest};
 use quorate_service::task::{Add, NewTask};
 use quorate_store::{Options, Store};
 use std::time::{Duration, Instant};
@@ -21,8 +22,6 @@ const EVENTS: usize = 5_000;
 const AT_ONCE: usize = 25;
 /// How long, in seconds.
 const LASTS: u64 = 10;
-/// How long a follower waits without a hint.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the followers have to see the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,12 +30,13 @@ pub(super) async fn measure(database: &Database, size: Size) -> Result<Vec<Figur
     let filled = database.fill(Rows::Team).await?;
     // One process follows, another writes.
     let door = Store::open(&filled.url, Options::new(&SCHEMA)).await?;
+    let tail = Tail::begin(door.clone()).await?;
     let begin = door.read(Latest).await?;
     let seconds = size.of(LASTS).max(2);
     let count = EVENTS * usize::try_from(seconds).unwrap_or(1);
     let mut followers = JoinSet::new();
     for _ in 0..FOLLOWERS {
-        followers.spawn(follow(door.clone(), begin, count));
+        followers.spawn(follow(tail.follow(Some(begin), Filter::default()), count));
     }
     let (writer, at) = (filled.store.clone(), Instant::now());
     for n in 0..count / AT_ONCE {
@@ -62,24 +62,19 @@ pub(super) async fn measure(database: &Database, size: Size) -> Result<Vec<Figur
 }
 
 /// Reads on until so many events were seen; answers with how old each was.
-async fn follow(store: Store, mut seen: Seq, count: usize) -> Result<Vec<u64>> {
-    let mut changes = store.changes();
-    let (mut nanos, begun) = (Vec::with_capacity(count), Instant::now());
+async fn follow(mut follower: Follower, count: usize) -> Result<Vec<u64>> {
+    let (mut nanos, mut last) = (Vec::with_capacity(count), Seq(-1));
+    let end = Instant::now() + PATIENCE;
     while nanos.len() < count {
-        let page = store.read(After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX }).await?;
+        let Ok(events) = tokio::time::timeout(end - Instant::now(), follower.next()).await else { break };
         let now = clock::now_ms();
-        for event in &page.events {
-            if event.seq <= seen {
+        for event in events? {
+            if event.seq <= last {
                 return Err(Error::failed(format!("a follower saw event {} twice", event.seq)));
             }
             nanos.push(u64::try_from(now - event.at).unwrap_or(0) * 1_000_000);
-            seen = event.seq;
+            last = event.seq;
         }
-        seen = seen.max(page.seen);
-        if begun.elapsed() > PATIENCE {
-            break;
-        }
-        changes.wait(LOOK_EVERY).await;
     }
     Ok(nanos)
 }

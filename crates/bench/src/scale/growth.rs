@@ -25,11 +25,11 @@ pub(super) async fn measure(database: &Database, size: Size) -> Result<Vec<Figur
     let mut figures = Vec::new();
     let mut smallest = None;
     for done in histories {
-        let what = format!("claim beside {done} completed tasks, p50");
+        let what = format!("claim beside {done} completed tasks");
         figures.extend(one(database, size, Rows::History { done, ready: READY }, what, &mut smallest).await?);
     }
     let ready = size.of(LONG);
-    let what = format!("claim out of {ready} ready tasks, p50");
+    let what = format!("claim out of {ready} ready tasks");
     figures.extend(one(database, size, Rows::Ready(ready), what, &mut smallest).await?);
     Ok(figures)
 }
@@ -51,11 +51,11 @@ async fn one(
     let ratio = median / *smallest.get_or_insert(median);
     let name = database.name();
     Ok(vec![
-        Figure::new(name, what, median, "ms").note(format!(
+        Figure::new(name, format!("{what}, p50"), median, "ms").note(format!(
             "of {TIMES}: {:.3} to {:.3}",
             medians[0],
             medians[TIMES - 1]
         )),
-        Figure::new(name, "the same, beside the smallest ledger", ratio, "x").limit(Limit::AtMost(1.3)),
+        Figure::new(name, format!("{what}, beside the smallest"), ratio, "x").limit(Limit::AtMost(1.3)),
     ])
 }

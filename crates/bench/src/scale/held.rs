@@ -58,10 +58,11 @@ pub(super) async fn measure(database: &Database, size: Size) -> Result<Vec<Figur
     let name = database.name();
     let held = size.of(HELD);
     Ok(vec![
-        Figure::new(name, format!("add+claim+complete, {CALLERS} callers"), free, "/s"),
+        Figure::new(name, format!("held: add+claim+complete, {CALLERS} callers, free"), free, "/s"),
         Figure::new(name, format!("the same after a snapshot was held {held} s"), last, "/s"),
-        Figure::new(name, "share of the free speed", 100.0 * last / free, "%").limit(Limit::AtLeast(75.0)),
-        Figure::new(name, "tasks left behind", left as f64, "").limit(Limit::AtMost(0.0)),
+        Figure::new(name, "held: share of the free speed", 100.0 * last / free, "%")
+            .limit(Limit::AtLeast(75.0)),
+        Figure::new(name, "held: tasks left behind", left as f64, "").limit(Limit::AtMost(0.0)),
     ])
 }
 
