@@ -9,6 +9,8 @@ mod bench;
 #[path = "../../crates/testkit/src/cluster.rs"]
 mod cluster;
 mod deny;
+mod fire;
+mod fuzz;
 mod licence;
 mod pg;
 mod setup;
@@ -38,6 +40,13 @@ usage: cargo xtask COMMAND
   pg stop URL|FOLDER        ends one that was started with --background
   bench [--quick] [--only sqlite|postgres|process] [--json]
                             what each operation takes, beside the database alone; minutes (--quick: one)
+  fire storm [--release] [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full]
+             [--tasks N] [--quorate PATH]
+                            kills and stops what works at a plan, then checks everything; --short: a minute
+  fire mutants [--release] [NAME] [--seed N]
+                            takes one guard away after another: the storm must go red
+  fuzz [TARGET…] [--seconds N]
+                            looks for inputs that break the readers; plan, config, json, output, resource
 ";
 
 fn main() -> ExitCode {
@@ -53,6 +62,8 @@ fn main() -> ExitCode {
         ["deny"] => deny::command(),
         ["pg", rest @ ..] => pg::command(rest),
         ["bench", rest @ ..] => bench::command(rest),
+        ["fire", rest @ ..] => fire::command(rest),
+        ["fuzz", rest @ ..] => fuzz::command(rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");
             Ok(())

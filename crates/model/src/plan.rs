@@ -131,9 +131,10 @@ impl Plan {
             return Err(Error::invalid("the goal holds a NUL character"));
         }
         let key = Some(slug(goal)).filter(|key| !key.is_empty()).unwrap_or_else(|| "goal".to_string());
+        let title = Some(made_up_title(goal)).filter(|title| !title.is_empty());
         let task = PlanTask {
+            title: title.unwrap_or_else(|| key.clone()),
             key,
-            title: made_up_title(goal),
             prompt: Some(goal.to_string()),
             ..PlanTask::default()
         };
@@ -322,7 +323,13 @@ fn link(source: &Source<'_>, drafts: Vec<Draft>) -> Vec<PlanTask> {
         refuse_cycle(source, &drafts, &keys, &needs, &cycle);
     }
     let tasks = drafts.into_iter().zip(keys).zip(needs);
-    tasks.map(|((draft, key), needs)| PlanTask { key, needs, ..draft.task }).collect()
+    tasks.map(|((draft, key), needs)| linked(draft.task, key, needs)).collect()
+}
+
+/// Gives a task its key and needs. Work of which no title could be made is called by its key.
+fn linked(task: PlanTask, key: String, needs: Vec<usize>) -> PlanTask {
+    let title = if task.title.is_empty() { key.clone() } else { task.title };
+    PlanTask { key, title, needs, ..task }
 }
 
 /// Returns the key of each task. Keys that are given win over keys that are made up from titles.
@@ -437,14 +444,19 @@ fn cycle_words(keys: &[String], cycle: &[usize]) -> String {
     words.join(" → ")
 }
 
-/// Returns the first line, cut when long.
+/// Returns the first line that has something to read, cut when long; empty if there is none.
 fn made_up_title(text: &str) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    let line = text.lines().map(printable).find(|line| !line.is_empty()).unwrap_or_default();
     match line.char_indices().nth(TITLE_CUT) {
         Some((cut, _)) => format!("{}…", line[..cut].trim_end()),
         None => line,
     }
+}
+
+/// Returns the line without control characters, and without white space at its ends.
+fn printable(line: &str) -> String {
+    let line: String = line.chars().filter(|c| !c.is_control() || *c == '\t').collect();
+    line.trim().replace('\t', " ")
 }
 
 fn extension(file_name: &str) -> String {
@@ -452,9 +464,10 @@ fn extension(file_name: &str) -> String {
     name.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase()).unwrap_or_default()
 }
 
+/// Returns the file's name without its folders and extension; of `.md` nothing else would be left.
 fn stem(file_name: &str) -> &str {
     let name = file_name.rsplit('/').next().unwrap_or(file_name);
-    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+    name.rsplit_once('.').map(|(stem, _)| stem).filter(|stem| !stem.trim().is_empty()).unwrap_or(name)
 }
 
 fn unknown_format(file_name: &str) -> Diagnostic {

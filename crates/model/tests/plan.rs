@@ -319,6 +319,22 @@ fn boxes_that_are_none_are_told_apart_from_mistakes() {
 }
 
 #[test]
+fn what_has_nothing_to_read_is_named_by_what_there_is() {
+    for (file, text) in [
+        ("p.md", "# \u{1}\n- [ ] \u{1}\n"),
+        ("p.toml", "[[task]]\nprompt = \"\\u0001\"\n[[task]]\nkey = 'task-1'\nrun = \"\\u0001\"\n"),
+        ("p.json", "{\"tasks\": [{\"prompt\": \"\\u0001\\n\"}]}"),
+    ] {
+        let plan = plan(file, text);
+        assert_eq!(plan.goal, "p", "{text}");
+        assert!(plan.tasks.iter().all(|task| !task.title.is_empty()), "{plan:?}");
+    }
+    assert_eq!(plan(".md", "- [ ] one\n").goal, ".md");
+    assert_eq!(plan("p.md", "- [ ] \u{1}\n  two\tthree\n").tasks[0].title, "two three");
+    assert_eq!(Plan::from_goal("\u{1}").expect("a goal").tasks[0].title, "goal");
+}
+
+#[test]
 fn a_goal_is_a_plan_of_one_task() {
     let found = Plan::from_goal("  Make it fast\nand right ").expect("a goal");
     assert_eq!(found.goal, "Make it fast\nand right");

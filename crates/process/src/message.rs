@@ -37,7 +37,9 @@ impl Message {
             Message::Progress { percent, message } => {
                 Message::Progress { percent, message: message.map(|text| short(&mask.text(&text))) }
             }
-            Message::Result(value) => Message::Result(mask.value(value)),
+            // What stands in a secret's place may be longer than the secret.
+            Message::Result(value) => result(mask.value(value))
+                .unwrap_or_else(|reason| Message::BadResult(format!("masked, {reason}"))),
             Message::Bad(reason) => Message::Bad(mask.text(&reason).into_owned()),
             Message::BadResult(reason) => Message::BadResult(mask.text(&reason).into_owned()),
         }
@@ -79,9 +81,12 @@ fn means_to_be(line: &str) -> bool {
 fn read(mut fields: Map<String, Value>) -> Result<Message, String> {
     match fields.get("quorate") {
         Some(Value::String(kind)) if kind == "progress" => progress(&fields),
-        Some(Value::String(kind)) if kind == "result" => result(fields.remove("value")),
+        Some(Value::String(kind)) if kind == "result" => {
+            result(fields.remove("value").ok_or("a result without `value`")?)
+        }
         Some(Value::String(kind)) => {
-            let kind = &kind[..floor(kind, 64)];
+            // No database keeps a NUL, and no other control character helps whoever reads this.
+            let kind = kind[..floor(kind, 64)].replace(char::is_control, "\u{fffd}");
             Err(format!("unknown message `{kind}`; expected `progress` or `result`"))
         }
         _ => Err("the value of `quorate` is not a string; expected `progress` or `result`".to_owned()),
@@ -102,8 +107,7 @@ fn progress(fields: &Map<String, Value>) -> Result<Message, String> {
     Ok(Message::Progress { percent, message })
 }
 
-fn result(value: Option<Value>) -> Result<Message, String> {
-    let value = value.ok_or("a result without `value`")?;
+fn result(value: Value) -> Result<Message, String> {
     let length = value.to_string().len();
     if length > MAX_RESULT {
         return Err(format!("the result has {length} bytes; at most {MAX_RESULT} are kept"));
@@ -181,6 +185,22 @@ mod tests {
     }
 
     #[test]
+    fn a_reason_holds_no_character_that_a_database_refuses() {
+        check_bad(r#"{"quorate":"a\u0000\n","x":"result"}"#, "unknown message `a\u{fffd}\u{fffd}`");
+    }
+
+    #[test]
+    fn a_result_that_its_masks_make_too_large_is_said_to_be() {
+        let text = "://a:b@".repeat(MAX_RESULT / 7 - 10);
+        let whole = format!(r#"{{"quorate":"result","value":"{text}"}}"#);
+        let message = parse(&whole, true).map(|message| message.masked(&Mask::default()));
+        assert!(
+            matches!(&message, Some(Message::BadResult(reason)) if reason.contains("masked")),
+            "{message:.200?}"
+        );
+    }
+
+    #[test]
     fn a_progress_text_is_masked_before_it_is_cut() {
         let mask = Mask::from_env([("KEY", "hunter22")]);
         let text = format!("{}hunter22", "x".repeat(MAX_TEXT - 4));
@@ -189,3 +209,8 @@ mod tests {
         assert_eq!(Some(message), progress(None, Some(&expected)));
     }
 }
+
+/// What must hold for any output: the same properties that `cargo xtask fuzz output` tries.
+#[cfg(test)]
+#[path = "../../../fuzz/src/output.rs"]
+mod any_output;

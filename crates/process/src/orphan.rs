@@ -5,12 +5,14 @@
 //! and must compare boot and host first: a process of another boot or machine is none of ours.
 //!
 //! The child itself dies with its supervisor (see `spawn`), but not what it had started; so the tree is looked
-//! for even if the child is gone, by its marker.
+//! for even if the child is gone, by its marker. And what nobody stored is found by the supervisor that it names.
 
 use crate::cgroup::{self, Group};
-use crate::procfs::ProcessId;
+use crate::procfs::{self, ProcessId};
 use crate::stop;
 use crate::tree::Tree;
+use quorate_model::Result;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +35,66 @@ pub async fn end(child: ProcessId, marker: &[(String, String)], grace: Duration)
     ended
 }
 
+/// Names, in a child's environment, the process that supervises it.
+pub const SUPERVISOR: &str = "QUORATE_SUPERVISOR";
+
+/// Returns how this process names itself to its children: the space of process numbers it lives in, its number there,
+/// and its start.
+pub fn supervisor() -> Result<String> {
+    let own = procfs::own_process()?;
+    Ok(format!("{} {} {}", procfs::pid_space()?, own.pid, own.start_time))
+}
+
+/// Ends everything on this machine whose supervisor is gone; answers with how many processes that were.
+///
+/// `marker` narrows it to what was started with these variables. A supervisor in another space of process numbers (a
+/// container) is none of ours to judge.
+pub async fn end_strays(marker: &[(String, String)], grace: Duration) -> Result<usize> {
+    let space = procfs::pid_space()?;
+    let wanted = marker.to_vec();
+    let search = tokio::task::spawn_blocking(move || dead_supervisors(&space, &wanted)).await;
+    let mut ended = 0;
+    for name in search.map_err(|e| quorate_model::Error::failed(format!("the search for strays: {e}")))? {
+        let mut marker = marker.to_vec();
+        marker.push((SUPERVISOR.to_owned(), name));
+        ended += end(NOBODY, &marker, grace).await.ended;
+    }
+    Ok(ended)
+}
+
+/// No process has this number, and all are younger: what belongs to it is known by its marker alone.
+const NOBODY: ProcessId = ProcessId { pid: i32::MAX, start_time: 0 };
+
+/// Lists the supervisors that marked processes name and that do not run.
+fn dead_supervisors(space: &str, marker: &[(String, String)]) -> BTreeSet<String> {
+    let running = procfs::snapshot().into_iter().filter(|process| !process.zombie);
+    let named = running.filter_map(|process| procfs::variable(process.pid, marker, SUPERVISOR));
+    named.filter(|name| read_supervisor(name, space).is_some_and(|process| !process.is_alive())).collect()
+}
+
+/// Reads a name back; `None` if it is of another space.
+fn read_supervisor(name: &str, space: &str) -> Option<ProcessId> {
+    let (pid, start_time) = name.strip_prefix(space)?.strip_prefix(' ')?.split_once(' ')?;
+    Some(ProcessId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? })
+}
+
 /// Returns true while this very process runs.
 pub fn is_alive(child: ProcessId) -> bool {
     child.is_alive()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_supervisor_of_another_space_is_not_judged() {
+        let name = supervisor().unwrap();
+        let own = procfs::own_process().unwrap();
+        assert_eq!(read_supervisor(&name, &procfs::pid_space().unwrap()), Some(own));
+        assert_eq!(read_supervisor(&name, "pid:[1]"), None);
+        for name in ["", "pid:[1]", "pid:[1] 7", "pid:[1] x 9", "pid:[1]7 9"] {
+            assert_eq!(read_supervisor(name, "pid:[1]"), None, "{name}");
+        }
+    }
 }

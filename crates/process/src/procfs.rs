@@ -58,6 +58,19 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat(pid).map(|s| s.start_time)
 }
 
+/// Returns this process.
+pub(crate) fn own_process() -> Result<ProcessId> {
+    let own = i32::try_from(std::process::id()).ok().and_then(stat);
+    own.map(|own| own.id()).ok_or_else(|| Error::failed("cannot read /proc/self/stat"))
+}
+
+/// Returns the name of the space in which this process's number means something (pid_namespaces(7)).
+pub(crate) fn pid_space() -> Result<String> {
+    let space = fs::read_link("/proc/self/ns/pid");
+    let space = space.map_err(|e| Error::failed(format!("cannot read /proc/self/ns/pid: {e}")))?;
+    Ok(space.to_string_lossy().into_owned())
+}
+
 /// Returns the id of this boot of the machine. A [`ProcessId`] of another boot means nothing.
 pub fn boot_id() -> Result<String> {
     kernel_text("/proc/sys/kernel/random/boot_id")
@@ -86,10 +99,23 @@ pub(crate) fn snapshot() -> Vec<Stat> {
 
 /// Returns true if the process was started with every variable of `marker`. An empty marker marks nobody.
 pub(crate) fn is_marked(pid: i32, marker: &[(String, String)]) -> bool {
+    environ(pid).is_some_and(|environ| has_marker(&environ, marker))
+}
+
+/// Returns the variable `name` of a process that was started with every variable of `marker`.
+pub(crate) fn variable(pid: i32, marker: &[(String, String)], name: &str) -> Option<String> {
+    let environ = environ(pid).filter(|environ| has_marker(environ, marker))?;
+    let value =
+        environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
+    Some(String::from_utf8_lossy(value).into_owned())
+}
+
+/// What a process was started with; `None` if that may not be read.
+fn environ(pid: i32) -> Option<Vec<u8>> {
     let mut environ = Vec::new();
-    fs::File::open(format!("/proc/{pid}/environ"))
-        .and_then(|f| f.take(MAX_ENVIRON).read_to_end(&mut environ))
-        .is_ok_and(|_| has_marker(&environ, marker))
+    let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(MAX_ENVIRON).read_to_end(&mut environ).ok()?;
+    Some(environ)
 }
 
 /// Returns the CPU time of a process and its living descendants, in milliseconds.

@@ -16,6 +16,7 @@ use crate::exit::ExitKind;
 use crate::keep::{Keeper, SharedTail};
 use crate::limits;
 use crate::log::Log;
+use crate::orphan;
 use crate::output::{Pump, Source};
 use crate::procfs::{self, ProcessId};
 use crate::tree::Tree;
@@ -222,6 +223,7 @@ fn prepare(command: &Command, door: Option<File>) -> process::Command {
         .envs(inherited())
         .envs(command.env.iter().cloned())
         .envs(command.marker.iter().cloned())
+        .envs(orphan::supervisor().ok().map(|name| (orphan::SUPERVISOR, name)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

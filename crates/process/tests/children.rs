@@ -140,7 +140,8 @@ async fn the_environment_is_clean() {
     command.env = vec![("GIVEN".into(), "yes".into()), ("LANG".into(), "C".into())];
     run(command).await;
     let log = folder.log();
-    let given = ["GIVEN", "QUORATE_TASK_ID", "QUORATE_STORE", "PWD", "OLDPWD", "SHLVL", "_"];
+    let given =
+        ["GIVEN", "QUORATE_TASK_ID", "QUORATE_STORE", "QUORATE_SUPERVISOR", "PWD", "OLDPWD", "SHLVL", "_"];
     let names: BTreeSet<&str> = log.lines().filter_map(|l| Some(l.split_once('=')?.0)).collect();
     let strange: Vec<_> = names
         .iter()

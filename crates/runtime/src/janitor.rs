@@ -1,9 +1,11 @@
-//! Keeping history bounded: what is older than `[retention]` says is removed, a little at a time.
+//! Keeping things bounded: what is older than `[retention]` says is removed, a little at a time, and processes that
+//! nobody supervises any more are ended.
 //!
-//! Here lives the loop: once soon after the start and then every hour. The ledger's history is removed by one node at
-//! a time; kept output is a matter of each host.
+//! Here lives the loop: history once soon after the start and then every hour, processes every minute. The ledger's
+//! history is removed by one node at a time; kept output and processes are a matter of each host.
 
 use crate::node::Shared;
+use crate::orphans::end_strays;
 use crate::stop::{Level, Stop};
 use quorate_model::Result;
 use quorate_model::config::millis;
@@ -13,31 +15,36 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long after the start the first round is made: a short run is not held up by it.
-const FIRST: Duration = Duration::from_secs(60);
-/// How often a round is made.
-const EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often processes are looked at. Soon after the start, so that a short run is not held up by it, begins a round
+/// through history; the next after so many looks.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+const ROUND_EVERY: u32 = 60;
+
 /// Between two parts of a round, so that others get their turn.
 const BREATH: Duration = Duration::from_millis(50);
 
 /// Removes old history until told to stop.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
-    let mut pause = FIRST;
+    let mut looks = 0;
     while stop.level() == Level::Go {
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
             () = stop.reached(Level::Finish) => return,
         }
-        if let Err(error) = round(&shared, &stop).await {
+        // What cannot be looked at now is looked at in a minute.
+        let _ = end_strays(&shared.url.full(), millis(shared.config.health.grace_ms)).await;
+        if looks % ROUND_EVERY == 0
+            && let Err(error) = round(&shared, &stop).await
+        {
             shared.say(format!("old history stays for now: {error}"));
         }
-        pause = EVERY;
+        looks = looks.wrapping_add(1);
     }
 }
 
 async fn round(shared: &Shared, stop: &Stop) -> Result<()> {
     remove_old_files(&shared.state.join("logs"), millis(shared.config.retention.logs_ms));
-    let lease_ms = i64::try_from(EVERY.as_millis()).unwrap_or(i64::MAX);
+    let lease_ms = i64::try_from((LOOK_EVERY * ROUND_EVERY).as_millis()).unwrap_or(i64::MAX);
     let lead = Lead { duty: "retention", node: shared.node_id, lease_ms };
     if shared.store.write(lead).await?.is_none() {
         return Ok(());

@@ -49,9 +49,20 @@ pub async fn end_orphans(store: &Store, store_url: &str, grace: Duration) -> Res
         }
     }
     for orphan in store.read(Orphans { host }).await? {
-        end(store, store_url, &orphan, grace).await?;
+        // Who was only stopped (Ctrl-Z, a sleep) ends its children itself when it wakes.
+        if !orphan.supervisor.as_ref().is_some_and(|(pid, started)| is_process(*pid, started)) {
+            end(store, store_url, &orphan, grace).await?;
+        }
     }
-    Ok(())
+    end_strays(store_url, grace).await
+}
+
+/// Ends what dead nodes of this host left behind and nobody has noted: checks, and children of a moment.
+///
+/// # Errors
+/// `Failed` when `/proc` cannot be read.
+pub(crate) async fn end_strays(store_url: &str, grace: Duration) -> Result<()> {
+    orphan::end_strays(&[("QUORATE_STORE".to_owned(), store_url.to_owned())], grace).await.map(drop)
 }
 
 /// Ends all that is left of one child, by its marker and by its noted process in one search, since neither finds all.
@@ -75,7 +86,11 @@ fn noted_process(noted: &Noted) -> Option<ProcessId> {
 
 /// Returns whether the very process of a node of this host still runs.
 pub fn is_running(node: &Node) -> bool {
-    process(node.pid, &node.pid_started).is_some_and(ProcessId::is_alive)
+    is_process(node.pid, &node.pid_started)
+}
+
+fn is_process(pid: i64, started: &str) -> bool {
+    process(pid, started).is_some_and(ProcessId::is_alive)
 }
 
 fn process(pid: i64, started: &str) -> Option<ProcessId> {

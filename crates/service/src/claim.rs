@@ -151,12 +151,18 @@ impl Refused {
 /// transaction, so that nothing is granted beside it.
 pub(crate) struct Ground {
     live: Vec<(Claim, Resource)>,
+    /// Those of them that were left to a supervisor: they belong to a holding that is over.
+    left: BTreeSet<i64>,
     waiting: Vec<Waiter>,
+    /// Since when the first of the impatient tasks was passed over: who queued before then goes before them all.
+    impatient_since: i64,
 }
 
 /// Someone who came first and waits: an agent in the queue, or a task that has lost its patience.
 struct Waiter {
     place: Place,
+    /// Since when it waits, milliseconds since 1970 (UTC).
+    since: i64,
     who: String,
     resources: Vec<Resource>,
     mode: Mode,
@@ -166,15 +172,24 @@ impl Ground {
     /// Takes the claims lock and looks.
     pub(crate) async fn look(tx: &mut Tx) -> Result<Ground> {
         lock_claims(tx).await?;
-        let sql = concat!("select ", columns!(), " from claims c where ", live!(), " order by c.id");
-        let live = tx.all(sql, &[], Claim::from_row).await?;
-        let live = live.into_iter().map(|claim| Ok((Resource::from_stored(&claim.resource)?, claim)));
-        let live = live
-            .map(|pair: Result<_>| pair.map(|(resource, claim)| (claim, resource)))
-            .collect::<Result<_>>()?;
-        let mut waiting = queue(tx).await?;
-        waiting.extend(impatient(tx).await?);
-        Ok(Ground { live, waiting })
+        let sql = concat!(
+            "select ",
+            columns!(),
+            ", case when c.left_term is null then 0 else 1 end as is_left from claims c where ",
+            live!(),
+            " order by c.id"
+        );
+        let found = tx.all(sql, &[], |row| Ok((Claim::from_row(row)?, row.flag("is_left")?))).await?;
+        let left = found.iter().filter(|(_, is_left)| *is_left).map(|(claim, _)| claim.term.0).collect();
+        let live = found.into_iter().map(|(claim, _)| {
+            let resource = Resource::from_stored(&claim.resource)?;
+            Ok((claim, resource))
+        });
+        let live = live.collect::<Result<_>>()?;
+        let tasks = impatient(tx).await?;
+        let impatient_since = tasks.iter().map(|task| task.since).min().unwrap_or(i64::MAX);
+        let waiting = queue(tx).await?.into_iter().chain(tasks).collect();
+        Ok(Ground { live, left, waiting, impatient_since })
     }
 
     /// Returns who stands in the way of a wish, if anyone does. An agent never conflicts with itself.
@@ -193,11 +208,28 @@ impl Ground {
     fn behind_another(&self, wish: &Wish<'_>, wanted: &[Resource]) -> Option<Refused> {
         self.waiting
             .iter()
-            .filter(|waiter| waiter.is_before(wish) && !self.waits_for(waiter, wish.agent))
+            .filter(|waiter| self.is_before(waiter, wish) && !self.waits_for(waiter, wish.agent))
             .find_map(|waiter| {
                 let resource = wanted.iter().find(|r| waiter.wants(r, wish.mode))?;
                 Some(Refused::Behind { wanted: resource.to_string(), who: waiter.who.clone() })
             })
+    }
+
+    /// Returns whether the waiter goes first. One order holds for all, or two would keep each other out: who queued
+    /// before any impatient task was passed over, the impatient tasks, the rest of the queue, everyone else.
+    fn is_before(&self, waiter: &Waiter, wish: &Wish<'_>) -> bool {
+        let is_early = |waiter: &Waiter| waiter.since <= self.impatient_since;
+        let itself = || self.waiting.iter().find(|other| other.place == wish.place);
+        match (waiter.place, wish.place) {
+            (Place::Queue(_), _) if waiter.who == wish.agent => false,
+            (Place::Queue(mine), Place::Queue(other)) => mine < other,
+            (Place::Task { priority, id }, Place::Task { priority: other, id: other_id }) => {
+                (priority, id) < (other, other_id)
+            }
+            (Place::Queue(_), Place::Task { .. }) => itself().is_none() || is_early(waiter),
+            (Place::Task { .. }, Place::Queue(_)) => itself().is_none_or(|own| !is_early(own)),
+            (_, Place::Last) | (Place::Last, _) => true,
+        }
     }
 
     /// Returns whether the waiter waits for something that `agent` holds: to be kept out by him would be a circle.
@@ -207,7 +239,8 @@ impl Ground {
 
     /// Keeps later wishes out on behalf of a task that was passed over.
     pub(crate) fn add_impatient(&mut self, task: &Task) -> Result<()> {
-        self.waiting.push(impatient_task(task.id, task.priority, &task.claims)?);
+        // Only takes of tasks look at it, and among tasks order counts, not time.
+        self.waiting.push(impatient_task(task.id, task.priority, 0, &task.claims)?);
         Ok(())
     }
 
@@ -222,6 +255,7 @@ impl Ground {
                     && c.resource == resource.as_str()
                     && c.mode == wish.mode
                     && c.task == wish.task
+                    && !self.left.contains(&c.term.0)
             });
             taken.push(match own {
                 Some(claim) => renew(tx, claim, wish.ttl_ms).await?,
@@ -233,17 +267,6 @@ impl Ground {
 }
 
 impl Waiter {
-    fn is_before(&self, wish: &Wish<'_>) -> bool {
-        match (self.place, wish.place) {
-            (Place::Queue(_), _) if self.who == wish.agent => false,
-            (Place::Queue(mine), Place::Queue(other)) => mine < other,
-            (Place::Task { priority, id }, Place::Task { priority: other, id: other_id }) => {
-                (priority, id) < (other, other_id)
-            }
-            _ => true,
-        }
-    }
-
     fn wants(&self, resource: &Resource, mode: Mode) -> bool {
         self.resources.iter().any(|own| conflict(own, self.mode, resource, mode))
     }
@@ -262,11 +285,12 @@ fn read_names(names: &[String]) -> Result<Vec<Resource>> {
 }
 
 async fn queue(tx: &mut Tx) -> Result<Vec<Waiter>> {
-    let sql = "select id, resources, agent, mode from claim_waits
+    let sql = "select id, resources, agent, mode, since from claim_waits
                 where deadline > now_ms() and seen_at > now_ms() - $1 order by id";
     tx.all(sql, args![WAITER_GONE_MS], |row| {
         Ok(Waiter {
             place: Place::Queue(row.int("id")?),
+            since: row.int("since")?,
             who: row.text("agent")?,
             resources: read_names(&task::list(row.opt_text("resources")?))?,
             mode: mode(&row.text("mode")?),
@@ -276,18 +300,25 @@ async fn queue(tx: &mut Tx) -> Result<Vec<Waiter>> {
 }
 
 async fn impatient(tx: &mut Tx) -> Result<Vec<Waiter>> {
-    let sql = "select id, priority, claims from tasks
+    let sql = "select id, priority, claims, claims_since from tasks
                 where state = 'ready' and claims_since <= now_ms() - $1 and claims_seen > now_ms() - $2
                 order by priority, id limit $3";
     tx.all(sql, args![PATIENCE_MS, WAITER_GONE_MS, IMPATIENT_MAX], |row| {
-        impatient_task(TaskId(row.int("id")?), row.int("priority")?, &task::list(row.opt_text("claims")?))
+        let claims = task::list(row.opt_text("claims")?);
+        impatient_task(TaskId(row.int("id")?), row.int("priority")?, row.int("claims_since")?, &claims)
     })
     .await
 }
 
-fn impatient_task(id: TaskId, priority: i64, claims: &[String]) -> Result<Waiter> {
+fn impatient_task(id: TaskId, priority: i64, since: i64, claims: &[String]) -> Result<Waiter> {
     let place = Place::Task { priority, id };
-    Ok(Waiter { place, who: format!("task {id}"), resources: read_names(claims)?, mode: Mode::Exclusive })
+    Ok(Waiter {
+        place,
+        since,
+        who: format!("task {id}"),
+        resources: read_names(claims)?,
+        mode: Mode::Exclusive,
+    })
 }
 
 /// Two grants must not look at the same moment: each would miss the other's rows.
@@ -319,17 +350,18 @@ async fn renew(tx: &mut Tx, claim: &Claim, ttl_ms: i64) -> Result<Claim> {
 /// Gives up the claims of a holding that was taken away by someone else than its owner.
 ///
 /// A supervised child may still run for its grace, so what it holds stays held until its supervisor says that it is
-/// gone ([`node::Gone`](crate::node::Gone)), or until the lease would have ended.
+/// gone ([`node::Gone`](crate::node::Gone)), or until the lease would have ended. What had expired is given up:
+/// another may hold it by now.
 pub(crate) async fn take_from(tx: &mut Tx, task: &Task) -> Result<()> {
     let Some(until) = task.lease_until.filter(|_| task.node.is_some()) else {
         return release_of_task(tx, task).await;
     };
     tx.later(
         "update claims set left_term = $2, ttl_ms = coalesce(ttl_ms, 0), expires_at = $3
-          where task_id = $1 and left_term is null",
+          where task_id = $1 and left_term is null and (ttl_ms is null or expires_at > now_ms())",
         args![task.id, task.term, until],
     );
-    Ok(())
+    release_of_task(tx, task).await
 }
 
 /// Gives up what was left to a supervisor whose child is gone now.
@@ -652,6 +684,15 @@ fn refused_release(resource: &str, agent: &str, why: &str) -> Event {
 
 /// Ends claims whose time is over, and forgets who no longer waits. Part of the health check.
 pub(crate) async fn expire(tx: &mut Tx, limit: i64) -> Result<usize> {
+    // Mostly there is nothing, and then nobody is to be waited for.
+    let sql = concat!(
+        "select count(*) as n from (select 1 from claims c where c.expires_at <= now_ms() and not ",
+        live!(),
+        " union all select 1 from claim_waits where deadline < now_ms() or seen_at < now_ms() - $1) x"
+    );
+    if tx.one(sql, args![WAITER_GONE_MS], |row| row.int("n")).await? == Some(0) {
+        return Ok(0);
+    }
     // A grant beside it may be renewing a claim that was alive when it looked.
     lock_claims(tx).await?;
     let sql = concat!(

@@ -185,7 +185,7 @@ async fn child_of(tx: &mut Tx, task: &Task) -> Result<Orphan> {
     let sql =
         "select number, pid, pid_started from attempts where task_id = $1 and term = $2 and pid is not null";
     let noted = tx.one(sql, args![task.id, task.term], noted).await?;
-    Ok(Orphan { task: task.id, term: task.term, noted })
+    Ok(Orphan { task: task.id, term: task.term, noted, supervisor: None })
 }
 
 async fn held_by(tx: &mut Tx, node: &str) -> Result<Vec<Task>> {
@@ -214,6 +214,8 @@ pub struct Orphan {
     pub term: Term,
     /// Its process. `None` when it was started a moment before anyone could note it, or not at all, and for a check.
     pub noted: Option<Noted>,
+    /// The process that supervised it and when that began, if it is known and may still live.
+    pub supervisor: Option<(i64, String)>,
 }
 
 /// What was noted of the child of an attempt.
@@ -243,8 +245,10 @@ impl Read for Orphans {
     type Answer = Vec<Orphan>;
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Orphan>> {
-        let sql = "select a.task_id, a.number, a.term, a.pid, a.pid_started
+        let sql = "select a.task_id, a.number, a.term, a.pid, a.pid_started,
+                          n.pid as node_pid, n.pid_started as node_started
                      from attempts a left join tasks t on t.id = a.task_id
+                          left join nodes n on cast(n.id as text) = a.node and n.host = a.host
                     where a.host = $1 and a.pid is not null
                       and (a.outcome in ('lost', 'released', 'cancelled', 'parked')
                            or (a.ended_at is null
@@ -252,7 +256,8 @@ impl Read for Orphans {
                     order by a.started_at desc limit 10000";
         tx.all(sql, args![&self.host], |row| {
             let (task, term) = (TaskId(row.int("task_id")?), Term(row.int("term")?));
-            Ok(Orphan { task, term, noted: Some(noted(row)?) })
+            let supervisor = row.opt_int("node_pid")?.zip(row.opt_text("node_started")?);
+            Ok(Orphan { task, term, noted: Some(noted(row)?), supervisor })
         })
         .await
     }

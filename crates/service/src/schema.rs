@@ -26,6 +26,6 @@ pub static SCHEMA: Schema = Schema {
         "update nodes set lease_until = lease_until + $1 where stopped_at is null",
         "update leaders set lease_until = lease_until + $1",
         "update claims set expires_at = expires_at + $1",
-        "update claim_waits set deadline = deadline + $1, seen_at = seen_at + $1",
+        "update claim_waits set since = since + $1, deadline = deadline + $1, seen_at = seen_at + $1",
     ],
 };

@@ -259,7 +259,7 @@ fn noted() -> Noted {
 }
 
 fn orphan(task: &Task, noted: Option<Noted>) -> Orphan {
-    Orphan { task: task.id, term: task.term, noted }
+    Orphan { task: task.id, term: task.term, noted, supervisor: None }
 }
 
 async fn a_lost_child_is_listed_on_its_host_until_it_is_known_to_be_gone(ledger: TestLedger) -> Result<()> {
@@ -306,7 +306,7 @@ async fn what_a_dead_node_held_lapses_at_once(ledger: TestLedger) -> Result<()> 
         assert!(ledger.store.write(take).await?.is_some());
     }
     let orphans = ledger.store.write(Bury { id: dead }).await?;
-    assert_eq!(orphans, [Orphan { task: TaskId(1), term: Term(1), noted: None }]);
+    assert_eq!(orphans, [Orphan { task: TaskId(1), term: Term(1), noted: None, supervisor: None }]);
     assert_eq!(ledger.count("task.lease_expired").await, 1);
     assert_eq!(ledger.check().await?.stale, 1);
     let previous = ledger.must_take("gamma").await?.previous;

@@ -11,7 +11,9 @@ use quorate_testkit::cluster::{Cluster, Durability, Installation, Until};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, command, want};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 fn line(agent: &str, message: String) -> Line {
     Line {
@@ -283,7 +285,7 @@ fn an_open_transaction_holds_followers_back_but_no_writer_and_nothing_is_lost() 
         held.await.expect("no panic")?;
         let got = follow(url.clone(), Options::new(&SCHEMA), 2).await?;
         let names: Vec<&str> = got.iter().map(|event| event.message.as_str()).collect();
-        assert_eq!(names, ["slow", "fast"]);
+        assert_eq!(names, ["fast", "slow"], "as they ended");
         Ok::<(), Error>(())
     })
     .expect("no error");
@@ -314,6 +316,82 @@ fn a_dump_restored_elsewhere_goes_on_with_higher_places() {
         let got = follow(url.clone(), Options::new(&SCHEMA), 2).await?;
         let names: Vec<&str> = got.iter().map(|event| event.message.as_str()).collect();
         assert_eq!(names, ["before", "after"]);
+        Ok::<(), Error>(())
+    })
+    .expect("no error");
+}
+
+/// Has a number of its own early, then waits, and tells of it last.
+struct Waits {
+    begun: Arc<Notify>,
+    go_on: Arc<Notify>,
+}
+
+impl Write for Waits {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        tx.run("insert into meta (key, value) values ('waits', '1')", &[]).await?;
+        self.begun.notify_one();
+        self.go_on.notified().await;
+        tx.record(Event::new(EventKind::LogLine, "second"));
+        Ok(())
+    }
+}
+
+#[test]
+fn what_a_transaction_has_waited_for_stands_before_it() {
+    let schema = quorate_testkit::postgres::Schema::create();
+    let url = Url::Pg(schema.url().to_owned());
+    block_on(async {
+        let store = Store::open(&url, Options::new(&SCHEMA)).await?;
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let waits = Waits { begun: begun.clone(), go_on: go_on.clone() };
+        let waiting = tokio::spawn({
+            let store = store.clone();
+            async move { store.write(waits).await }
+        });
+        begun.notified().await;
+        store.write(line("alpha", "first".into())).await?;
+        go_on.notify_one();
+        waiting.await.expect("it does not panic")?;
+        let got = follow(url.clone(), Options::new(&SCHEMA), 2).await?;
+        let messages: Vec<&str> = got.iter().map(|event| event.message.as_str()).collect();
+        assert_eq!(messages, ["first", "second"]);
+        assert!(got[0].at <= got[1].at, "times stand in the order of the log");
+        Ok::<(), Error>(())
+    })
+    .expect("no error");
+}
+
+#[test]
+fn a_process_that_is_stopped_within_a_transaction_loses_it_and_the_others_go_on() {
+    let schema = quorate_testkit::postgres::Schema::create();
+    let url = Url::Pg(schema.url().to_owned());
+    block_on(async {
+        let store = Store::open(&url, Options::new(&SCHEMA)).await?;
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let stopped = Waits { begun: begun.clone(), go_on: go_on.clone() };
+        let waiting = tokio::spawn({
+            let store = store.clone();
+            async move { store.write(stopped).await }
+        });
+        begun.notified().await;
+        // The same row: whoever comes second must wait for the first.
+        let other = Waits { begun: begun.clone(), go_on: go_on.clone() };
+        let second = tokio::spawn({
+            let store = store.clone();
+            async move { store.write(other).await }
+        });
+        tokio::time::timeout(Duration::from_secs(60), begun.notified())
+            .await
+            .expect("the row is free at last");
+        go_on.notify_one();
+        go_on.notify_waiters();
+        second.await.expect("it does not panic")?;
+        go_on.notify_one();
+        let error = waiting.await.expect("it does not panic").expect_err("its transaction was ended");
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
         Ok::<(), Error>(())
     })
     .expect("no error");

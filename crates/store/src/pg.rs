@@ -28,7 +28,7 @@ use tokio_postgres::{AsyncMessage, error::Severity, error::SqlState, types::ToSq
 
 /// How often a transaction that met a conflict is applied again.
 const TRIES_MAX: u32 = 8;
-/// Events of one transaction at most: its part of the log holds so many places.
+/// Events of one transaction at most: so many places one turn of the log has.
 const PLACES: usize = 1 << 20;
 /// Statements sent ahead in one flight at most.
 const FLIGHT_MAX: usize = 256;
@@ -39,11 +39,15 @@ const POOL_WAIT: Duration = Duration::from_secs(15);
 /// How long a connection attempt may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// Writes meet small rows by key: plans that scan are never right, and compiling them costs more than they take.
+///
+/// Nobody waits long for a lock: a lease that is taken counts from the transaction's beginning. And nobody keeps others
+/// waiting long: a process that was stopped (Ctrl-Z) within a transaction loses it.
 const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
      -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off \
-     -c idle_in_transaction_session_timeout=30s -c synchronous_commit=on";
+     -c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c synchronous_commit=on";
 /// Reads may scan, but a cursor over the log must not build a bitmap of it.
-const READ_OPTIONS: &str = "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=30s -c synchronous_commit=off";
+const READ_OPTIONS: &str =
+    "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=5s -c synchronous_commit=off";
 
 #[derive(Debug)]
 pub(crate) struct Pg {
@@ -196,6 +200,10 @@ async fn begin_on(pool: &Pool, shown: &Arc<str>, begin: &'static str) -> Result<
     Ok(Tx::new(Conn::Pg(Box::new(conn))))
 }
 
+/// After these an operation is applied again: another transaction stood in its way.
+const CONFLICTS: [SqlState; 3] =
+    [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
+
 fn pause(tries: u32) -> Duration {
     // Spread by the address of a local: two that met here must not meet again at the same moment.
     let spread = (std::ptr::from_ref(&tries) as usize >> 4) % 7;
@@ -316,7 +324,7 @@ impl PgConn {
 
     fn wrong(&mut self, e: &tokio_postgres::Error) -> Error {
         self.refused |= e.as_db_error().is_some_and(|db| db.parsed_severity() == Some(Severity::Error));
-        self.conflict |= matches!(e.code(), Some(c) if *c == SqlState::T_R_DEADLOCK_DETECTED || *c == SqlState::T_R_SERIALIZATION_FAILURE);
+        self.conflict |= e.code().is_some_and(|code| CONFLICTS.contains(code));
         wrong(e, &self.shown)
     }
 }
@@ -354,8 +362,8 @@ async fn commit(tx: &mut Tx) -> Result<()> {
             events.len()
         )));
     }
-    let parts = events.chunks(EVENTS_AT_ONCE).enumerate();
-    flight.extend(parts.map(|(n, part)| insert_events(n * EVENTS_AT_ONCE, part)));
+    let parts = events.chunks(EVENTS_AT_ONCE);
+    flight.extend(parts.map(insert_events));
     let conn = conn(tx);
     if flight.is_empty() && !conn.is_open() {
         return Ok(());
@@ -382,12 +390,9 @@ async fn send(client: &Object, begin: Option<&str>, part: &[Ready<'_>]) -> Resul
 }
 
 /// One statement for several events, or the plainer one for one.
-fn insert_events(place: usize, events: &[Event]) -> Later {
-    let place = Arg::Int(i64::try_from(place).expect("events of a transaction are counted in memory"));
+fn insert_events(events: &[Event]) -> Later {
     if let [event] = events {
-        let mut args = event_args(event);
-        args.push(place);
-        return (INSERT_EVENT, args);
+        return (INSERT_EVENT, event_args(event));
     }
     let texts = |of: fn(&Event) -> Option<String>| Arg::Texts(events.iter().map(of).collect());
     let args = vec![
@@ -398,7 +403,6 @@ fn insert_events(place: usize, events: &[Event]) -> Later {
         texts(|event| event.resource.clone()),
         texts(|event| Some(event.message.clone())),
         texts(|event| event.data.as_ref().map(ToString::to_string)),
-        place,
     ];
     (INSERT_EVENTS, args)
 }
@@ -406,18 +410,39 @@ fn insert_events(place: usize, events: &[Event]) -> Later {
 /// Events in one statement at most.
 const EVENTS_AT_ONCE: usize = 4_096;
 
-/// A place in the log: the transaction's number, then the place in it. Readers stay below the oldest open
-/// transaction, so that none appears behind them; `era` keeps the order after a dump was restored elsewhere.
-const INSERT_EVENT: &str =
+/// Where a transaction's events begin in the log: at the number of the youngest transaction that has ended, or its own
+/// if that is higher. It is looked up with the insert, after all waiting: what a transaction has waited for stands
+/// before it. Readers stay below the oldest open transaction, so that none appears behind them; `era` keeps the order
+/// after a dump was restored elsewhere. (docs/design/2026-11-21-log-cursor.md)
+macro_rules! turn {
+    () => {
+        "((greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id())::text::bigint
+           + (select era from log_era)) << 20)"
+    };
+}
+/// The time of the insert: `now_ms()` is that of the transaction's beginning, which may have waited since.
+macro_rules! at {
+    () => {
+        "now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint"
+    };
+}
+const INSERT_EVENT: &str = concat!(
     "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-     values (((pg_current_xact_id()::text::bigint + (select era from log_era)) << 20) | $8, now_ms(),
-             $1, $2, $3, $4, $5, $6, $7)";
-const INSERT_EVENTS: &str =
+     values (",
+    turn!(),
+    " + (nextval('log_order') & 1048575), ",
+    at!(),
+    ", $1, $2, $3, $4, $5, $6, $7)"
+);
+const INSERT_EVENTS: &str = concat!(
     "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-     select (((pg_current_xact_id()::text::bigint + (select era from log_era)) << 20) | $8) + place - 1, now_ms(),
-            kind, agent, task_id, run_id, resource, message, data
-       from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-            with ordinality as n (kind, agent, task_id, run_id, resource, message, data, place)";
+     select turn + (first & 1048575) + number - first, at, kind, agent, task_id, run_id, resource, message, data
+       from (select n.*, min(number) over () as first
+               from (select t.*, nextval('log_order') as number
+                       from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+                            as t (kind, agent, task_id, run_id, resource, message, data)) n) e,
+            (select ", turn!(), " as turn, ", at!(), " as at) now"
+);
 
 async fn rollback(mut tx: Tx) {
     let conn = conn(&mut tx);
@@ -450,7 +475,8 @@ async fn migrate(client: &mut Object, schema: &Schema, shown: &str) -> Result<()
     let tx = client.transaction().await.map_err(|e| wrong(&e, shown))?;
     // Two processes that meet a new database take turns; the second finds the work done.
     tx.batch_execute(
-        "select pg_advisory_xact_lock(hashtext('quorate.schema'));
+        "set local lock_timeout = 0;
+         select pg_advisory_xact_lock(hashtext('quorate.schema'));
          create table if not exists meta (key text primary key, value text not null)",
     )
     .await
@@ -479,7 +505,7 @@ async fn settle_era(client: &tokio_postgres::Client, shown: &str) -> Result<()> 
         .execute(
             "update log_era set era = (select max(seq) >> 20 from events) + 1
               where (select max(seq) >> 20 from events)
-                    >= era + pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
+                    > era + pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
             &[],
         )
         .await
@@ -564,6 +590,10 @@ fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
     let message = format!("the ledger {shown}: {}", text(e));
     match class {
         "22" if code == &SqlState::CHARACTER_NOT_IN_REPERTOIRE => crate::arg::unstorable(),
+        "55" if code == &SqlState::LOCK_NOT_AVAILABLE => {
+            Error::unavailable(format!("{message}, {TRIES_MAX} times"))
+                .hint("`quorate doctor` names the process that holds a lock for long")
+        }
         "08" | "57" | "53" => {
             Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks")
         }

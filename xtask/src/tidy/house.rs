@@ -5,7 +5,7 @@ use super::{File, Finding};
 use std::collections::BTreeSet;
 
 /// The arrows: each room and the rooms it may depend on. Cargo forbids circles; this forbids the rest.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("quorate-model", &[]),
     ("quorate-store", &["quorate-model"]),
     ("quorate-service", &["quorate-model", "quorate-store"]),
@@ -16,7 +16,12 @@ const ARROWS: [(&str, &[&str]); 10] = [
         &["quorate-model", "quorate-store", "quorate-service", "quorate-process", "quorate-drivers"],
     ),
     ("quorate-testkit", &ROOMS),
-    ("quorate-bench", &["quorate-model", "quorate-store", "quorate-service", "quorate-testkit"]),
+    (
+        "quorate-bench",
+        &["quorate-model", "quorate-store", "quorate-service", "quorate-runtime", "quorate-testkit"],
+    ),
+    ("quorate-fire", &["quorate-model", "quorate-testkit"]),
+    ("quorate-fuzz", &["quorate-model"]),
     ("quorate", &ROOMS),
     ("xtask", &[]),
 ];

@@ -1,5 +1,6 @@
 //! A folder with a ledger, and the binary that is run in it.
 
+use nix::sys::signal::Signal;
 pub use quorate_testkit::ledger::Backend;
 use quorate_testkit::postgres::Schema;
 use serde_json::Value;
@@ -163,11 +164,14 @@ impl Running {
         self.0.as_mut().expect("it was not waited for")
     }
 
+    pub fn signal(&mut self, signal: Signal) {
+        let pid = i32::try_from(self.child().id()).expect("a process id");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).expect("it lives");
+    }
+
     /// Sends Ctrl-C.
     pub fn interrupt(&mut self) {
-        let pid = i32::try_from(self.child().id()).expect("a process id");
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGINT)
-            .expect("it lives");
+        self.signal(Signal::SIGINT);
     }
 
     /// Waits for its end.

@@ -1,6 +1,7 @@
 //! Runs and nodes as a person has them: in the foreground, interrupted, killed, resumed, detached.
 
 use crate::door::{Door, on_both, texts, word};
+use nix::sys::signal::Signal;
 
 const FAST: &str =
     "[health]\ninterval = \"1s\"\nlease = \"2s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n";
@@ -90,6 +91,59 @@ fn a_killed_run_is_resumed(door: Door) {
         assert!(!is_running(pids.lines().next().expect("a process")), "nothing of the first attempt is left");
     }
     assert_eq!(door.events("task.lease_expired", 1).len(), 1);
+}
+
+/// Writes a plan whose task leaves a process behind, and waits for its number.
+fn a_process_of(door: &Door, file: &str) -> String {
+    door.eventually("it runs", |door| {
+        let text = std::fs::read_to_string(door.path().join(file)).ok()?;
+        text.ends_with('\n').then(|| text.trim().to_owned())
+    })
+}
+
+fn what_a_check_of_a_killed_node_left_is_ended_although_another_node_has_settled_it(door: Door) {
+    door.write("quorate.toml", FAST);
+    let check = "if mkdir first; then sleep 600 & echo $! > left; sleep 600; fi";
+    door.write(
+        "plan.toml",
+        format!("goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"true\"\nverify = \"{check}\"\n"),
+    );
+    door.ok(&["run", "plan.toml", "--detach"]);
+    let mut killed = door.start(&["up"]);
+    let left = a_process_of(&door, "left");
+    let _other = door.start(&["up"]);
+    door.eventually("another node works", |door| (door.events("node.started", 2).len() == 2).then_some(()));
+    killed.child().kill().expect("killed with SIGKILL");
+    killed.child().wait().expect("it has ended");
+    door.eventually("the other has settled the check", |door| {
+        (word(&door.json(&["task", "show", "1"])["state"]) == "completed").then_some(())
+    });
+    let _next = door.start(&["up"]);
+    door.eventually("nothing is left of the check", |_| (!is_running(&left)).then_some(()));
+}
+
+fn a_node_that_is_only_stopped_keeps_its_children_until_it_wakes(door: Door) {
+    door.write("quorate.toml", FAST);
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"if mkdir first; then echo $$ > child; exec sleep 600; fi\"\n",
+    );
+    door.ok(&["run", "plan.toml", "--detach"]);
+    let mut stopped = door.start(&["up"]);
+    let child = a_process_of(&door, "child");
+    stopped.signal(Signal::SIGSTOP);
+    let _other = door.start(&["up"]);
+    door.eventually("the task is done by the other node", |door| {
+        (word(&door.json(&["task", "show", "1"])["state"]) == "completed").then_some(())
+    });
+    // A third start looks for orphans too, now that the lease has lapsed.
+    let _third = door.start(&["up"]);
+    door.eventually("the third works", |door| (door.events("node.started", 3).len() == 3).then_some(()));
+    assert!(is_running(&child), "its supervisor is there and will end it");
+    stopped.signal(Signal::SIGCONT);
+    door.eventually("the stopped node ends its child", |_| (!is_running(&child)).then_some(()));
+    let shown = door.json(&["task", "show", "1"]);
+    assert_eq!((word(&shown["state"]), shown["attempts"].as_array().map(Vec::len)), ("completed", Some(2)));
 }
 
 fn resume_tries_the_only_attempt_of_a_killed_run_anew(door: Door) {
@@ -197,6 +251,8 @@ on_both!(
     a_plan_that_nobody_could_do_is_refused,
     a_killed_run_is_resumed,
     resume_tries_the_only_attempt_of_a_killed_run_anew,
+    what_a_check_of_a_killed_node_left_is_ended_although_another_node_has_settled_it,
+    a_node_that_is_only_stopped_keeps_its_children_until_it_wakes,
     the_output_of_an_agent_is_found_although_another_took_its_task_over,
     ctrl_c_finishes_what_runs_and_says_what_is_left,
     ctrl_c_twice_stops_at_once_and_hands_the_task_back,

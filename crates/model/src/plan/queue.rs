@@ -5,7 +5,7 @@
 //! prompt, nested boxes included. `agent: NAME` on a line of its own, or a heading `## NAME` of one word, says whose
 //! the items below are; any other heading of that level goes back to the agent named before the first heading.
 
-use super::{Draft, PlanTask, TASKS_MAX, made_up_title};
+use super::{Draft, PlanTask, TASKS_MAX, made_up_title, printable};
 use crate::diagnostic::quote;
 use crate::document::Source;
 use crate::name::check_name;
@@ -121,7 +121,7 @@ impl<'s, 'a> Reader<'s, 'a> {
         }
         self.end_item();
         match level {
-            1 if self.goal.is_none() => self.goal = Some(text.chars().filter(|c| !c.is_control()).collect()),
+            1 if self.goal.is_none() => self.goal = Some(printable(text)).filter(|goal| !goal.is_empty()),
             2 => self.section(start, line, text),
             _ => {}
         }

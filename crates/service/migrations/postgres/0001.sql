@@ -7,6 +7,7 @@ create function server_started_ms() returns bigint language sql stable
 -- Places in the log: see docs/schema.md. A reader stays below the oldest open transaction.
 create table log_era (era bigint not null);
 insert into log_era (era) values (0);
+create sequence log_order;                             -- who came first of those with the same turn
 create function log_head() returns bigint language sql stable
     as $$ select (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + (select era from log_era)) << 20 $$;
 
@@ -226,9 +227,10 @@ select a.name, a.driver, a.node, a.host, a.pid, to_timestamp(a.heartbeat_at / 10
 create function log_event(kind text, agent text, task_id bigint, run_id bigint, resource text, message text, data json)
     returns void language sql as $$
     insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-    select coalesce((select max(seq) + 1 from events where seq >= base and seq < base + 1048576), base),
-           now_ms(), $1, $2, $3, $4, $5, $6, $7::text
-      from (select (pg_current_xact_id()::text::bigint + (select era from log_era)) << 20 as base) as here
+    select ((greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id())::text::bigint
+             + (select era from log_era)) << 20) + (nextval('log_order') & 1048575),
+           now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint,
+           $1, $2, $3, $4, $5, $6, $7::text
 $$;
 
 create function claim_task(agent text, lease_ms bigint default 900000) returns setof tasks language plpgsql as $$

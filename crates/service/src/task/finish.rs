@@ -187,7 +187,11 @@ impl Done {
             args![task.id, &self.result],
         );
         // Until the check is settled the work is not over: what is still held is now held as long as the task is.
-        tx.later("update claims set ttl_ms = null where task_id = $1 and (ttl_ms is null or expires_at > now_ms())", args![task.id]);
+        tx.later(
+            "update claims set ttl_ms = null
+              where task_id = $1 and left_term is null and (ttl_ms is null or expires_at > now_ms())",
+            args![task.id],
+        );
         tx.later(
             "update attempts set evidence = 'said', tail = $3 where task_id = $1 and number = $2",
             args![task.id, task.attempt, &self.tail],

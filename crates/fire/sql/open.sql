@@ -1,0 +1,1 @@
+select count(*) from tasks where state not in ('completed', 'failed', 'cancelled')

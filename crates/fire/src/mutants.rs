@@ -1,0 +1,269 @@
+//! The test of the test: take one guard away, and the storm must see it.
+//!
+//! Here live the mutations, as data, and their running: the tracked tree is copied, one guard is taken away, the
+//! program is built there, and a storm with it must go red by the check that stands for what the guard promises.
+
+use crate::arena::Backend;
+use crate::storm;
+use crate::{Outcome, Request};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One guard taken away.
+#[derive(Debug, Clone, Copy)]
+pub struct Mutation {
+    /// Its name, also of the folder it is built in.
+    pub name: &'static str,
+    /// What is changed.
+    pub edits: &'static [Edit],
+    /// Where it is tried.
+    pub backend: Backend,
+    /// The checks of which at least one must go red.
+    pub reds: &'static [&'static str],
+}
+
+/// A text that stands once in a file, and what it becomes.
+#[derive(Debug, Clone, Copy)]
+pub struct Edit {
+    /// The file, from the root of the repository.
+    pub file: &'static str,
+    /// The text.
+    pub find: &'static str,
+    /// What it becomes.
+    pub put: &'static str,
+}
+
+/// All mutations.
+pub const MUTATIONS: [Mutation; 10] = [
+    Mutation {
+        name: "term-check-on-finish",
+        edits: &[Edit {
+            file: "crates/service/src/task/finish.rs",
+            find: "where id = $1 and term = $2 and state = 'running' and verify is null",
+            put: "where id = $1 and term >= $2 and state = 'running' and verify is null",
+        }],
+        backend: Backend::Lite,
+        reds: &["the_result_is_that_of_the_accepted_attempt"],
+    },
+    Mutation {
+        name: "term-check-on-merged-finish",
+        edits: &[Edit {
+            file: "crates/service/src/task/finish.rs",
+            find: "where id = n.task and term = n.held and state = 'running'",
+            put: "where id = n.task and term >= n.held and state = 'running'",
+        }],
+        backend: Backend::Pg,
+        reds: &["a_task_is_completed_once"],
+    },
+    Mutation {
+        name: "term-check-on-fail",
+        edits: &[Edit {
+            file: "crates/service/src/task/finish.rs",
+            find: "if task.state != TaskState::Running || task.term != self.term {",
+            put: "if task.state != TaskState::Running {",
+        }],
+        backend: Backend::Lite,
+        reds: &["only_a_hurt_attempt_fails"],
+    },
+    Mutation {
+        name: "skip-locked",
+        edits: &[Edit {
+            file: "crates/service/src/task/take.rs",
+            find: "pg: pick!(pg, \"order by priority, id limit 1 for update skip locked\"),",
+            put: "pg: pick!(pg, \"order by priority, id limit 1 for update\"),",
+        }],
+        backend: Backend::Pg,
+        reds: &["takers_pass_over_a_locked_task"],
+    },
+    Mutation {
+        name: "skip-locked-when-merged",
+        edits: &[Edit {
+            file: "crates/service/src/task/take/together.rs",
+            find: "order by priority, id limit $1 for update skip locked\"",
+            put: "order by priority, id limit $1 for update\"",
+        }],
+        backend: Backend::Pg,
+        reds: &["takers_pass_over_a_locked_task"],
+    },
+    Mutation {
+        name: "renewal",
+        edits: &[Edit {
+            file: "crates/runtime/src/renewer.rs",
+            find: "renew(shared, store, options).await;",
+            put: "let _ = (renew, options);",
+        }],
+        backend: Backend::Pg,
+        reds: &["nothing_healthy_lost_its_lease"],
+    },
+    Mutation {
+        name: "reaper",
+        edits: &[Edit {
+            file: "crates/service/src/health.rs",
+            find: "done.lapsed = lapse(tx).await?;",
+            put: "done.lapsed = 0;",
+        }],
+        backend: Backend::Lite,
+        reds: &["every_task_has_ended"],
+    },
+    Mutation {
+        name: "claims",
+        edits: &[Edit {
+            file: "crates/service/src/claim.rs",
+            find: "self.held_by_another(wish, &wanted).or_else(|| self.behind_another(wish, &wanted))",
+            put: "self.behind_another(wish, &wanted)",
+        }],
+        backend: Backend::Lite,
+        reds: &["claims_do_not_overlap"],
+    },
+    Mutation {
+        name: "orphans",
+        edits: &[Edit {
+            file: "crates/runtime/src/node.rs",
+            find: "orphans::end_orphans(&store, &options.url.full(), grace).await?;",
+            put: "let _ = grace;",
+        }],
+        backend: Backend::Lite,
+        reds: &["no_orphan_is_left"],
+    },
+    Mutation {
+        name: "log-cursor",
+        edits: &[Edit {
+            file: "crates/service/src/event.rs",
+            find: "as seq from events where seq < log_head()",
+            put: "as seq from events",
+        }],
+        backend: Backend::Pg,
+        reds: &["the_follower_saw_the_log"],
+    },
+];
+
+/// Seeds that a mutation may take to be seen: what it breaks happens often, not always.
+const SEEDS_MAX: u64 = 3;
+
+/// Builds and tries the mutations that were asked for; answers whether all were seen.
+pub fn run(root: &Path, request: &Request) -> Outcome<bool> {
+    let mut unseen = Vec::new();
+    for mutation in MUTATIONS.iter().filter(|mutation| mutation.name.contains(&request.name)) {
+        println!("mutant {}: building", mutation.name);
+        let program = build(root, mutation)?;
+        match see(mutation, &program, request)? {
+            Some(seed) => println!(
+                "mutant {}: seen, {} went red by seed {seed}",
+                mutation.name,
+                mutation.reds.join(" or ")
+            ),
+            None => {
+                println!("mutant {}: NOT SEEN within {SEEDS_MAX} seeds", mutation.name);
+                unseen.push(mutation.name);
+            }
+        }
+    }
+    if !unseen.is_empty() {
+        println!("not seen: {}", unseen.join(", "));
+    }
+    Ok(unseen.is_empty())
+}
+
+/// Runs storms until one goes red as it should; answers with its seed.
+fn see(mutation: &Mutation, program: &Path, request: &Request) -> Outcome<Option<u64>> {
+    let first = request.seed.unwrap_or(1);
+    for seed in first..first + SEEDS_MAX {
+        let options = request.options(seed, mutation.backend, program.to_owned());
+        let verdict = storm::run(&options)?;
+        print!("{verdict}");
+        verdict.forget();
+        if mutation.reds.iter().any(|red| verdict.went_red_by(red)) {
+            return Ok(Some(seed));
+        }
+    }
+    Ok(None)
+}
+
+/// Copies the tree with one guard taken away, and builds the program there.
+fn build(root: &Path, mutation: &Mutation) -> Outcome<PathBuf> {
+    let base = root.join("target/fire");
+    let tree = base.join(mutation.name);
+    copy_tracked(root, &tree)?;
+    for edit in mutation.edits {
+        let path = tree.join(edit.file);
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        fs::write(&path, apply(&text, edit)?).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    let target = base.join("target");
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args(["build", "--quiet", "--package", "quorate"])
+        .current_dir(&tree)
+        .env("CARGO_TARGET_DIR", &target);
+    match cargo.status() {
+        Ok(status) if status.success() => {}
+        other => return Err(format!("the mutant {} could not be built: {other:?}", mutation.name)),
+    }
+    // The next mutant is built into the same folder.
+    let program = tree.join("quorate");
+    fs::copy(target.join("debug/quorate"), &program).map_err(|e| format!("{}: {e}", program.display()))?;
+    Ok(program)
+}
+
+fn apply(text: &str, edit: &Edit) -> Outcome<String> {
+    match text.matches(edit.find).count() {
+        1 => Ok(text.replacen(edit.find, edit.put, 1)),
+        count => Err(format!("`{}` stands {count} times in {}, not once", edit.find, edit.file)),
+    }
+}
+
+/// Copies what git tracks, as it stands in the working tree.
+fn copy_tracked(root: &Path, to: &Path) -> Outcome {
+    let mut git = Command::new("git");
+    git.args(["-c", "safe.directory=*", "ls-files", "-z"]).current_dir(root);
+    let output = git.output().map_err(|e| format!("cannot run git: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let _ = fs::remove_dir_all(to);
+    for name in String::from_utf8_lossy(&output.stdout).split('\0').filter(|name| !name.is_empty()) {
+        let (from, to) = (root.join(name), to.join(name));
+        // A file that was deleted and is still tracked is left out.
+        if from.is_file() {
+            let folder = to.parent().unwrap_or(&to);
+            fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+            fs::copy(&from, &to).map_err(|e| format!("{}: {e}", from.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::CHECKS;
+
+    #[test]
+    fn every_text_to_be_mutated_stands_once_in_the_tree() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for mutation in &MUTATIONS {
+            for edit in mutation.edits {
+                let text = fs::read_to_string(root.join(edit.file)).expect("the file is there");
+                let mutated = apply(&text, edit).expect("it stands there once");
+                assert_ne!(mutated, text, "{}", mutation.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_mutation_names_checks_that_exist() {
+        for mutation in &MUTATIONS {
+            for red in mutation.reds {
+                assert!(CHECKS.iter().any(|(name, _)| name == red), "{red}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_stands_twice_is_refused() {
+        let edit = Edit { file: "f", find: "a", put: "b" };
+        assert_eq!(apply("xa", &edit), Ok("xb".to_owned()));
+        assert!(apply("aa", &edit).is_err() && apply("x", &edit).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+//! What is said of a storm: one line, and on red what was wrong.
+
+use crate::history::History;
+use crate::storm::Options;
+use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Findings of one check that are shown, at most.
+const SHOWN_MAX: usize = 5;
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Nodes killed.
+    pub nodes: usize,
+    /// Single agents killed.
+    pub agents: usize,
+    /// Children killed.
+    pub children: usize,
+    /// Followers killed.
+    pub followers: usize,
+    /// Members stopped past their lease.
+    pub stops: usize,
+    /// Children stopped.
+    pub stopped_children: usize,
+    /// Restarts of the server.
+    pub restarts: usize,
+    /// Holders killed and not started again.
+    pub for_good: usize,
+}
+
+impl Display for Tally {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "killed {} nodes, {} agents, {} children, {} followers, {} for good; stopped {} members, {} children; \
+             {} server restarts",
+            self.nodes,
+            self.agents,
+            self.children,
+            self.followers,
+            self.for_good,
+            self.stops,
+            self.stopped_children,
+            self.restarts
+        )
+    }
+}
+
+/// The outcome of a storm.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    line: String,
+    findings: Vec<(&'static str, Vec<String>)>,
+    kept: Option<PathBuf>,
+}
+
+impl Verdict {
+    /// Sums a storm up.
+    pub fn new(
+        options: &Options,
+        tally: Tally,
+        history: &History,
+        took: Duration,
+        findings: Vec<(&'static str, Vec<String>)>,
+        kept: Option<PathBuf>,
+    ) -> Verdict {
+        let line = format!(
+            "seed {} {}: {} tasks, {} attempts; {tally}; {} takeovers, {} refused writes, {:.1} s: {}",
+            options.seed,
+            options.backend.name(),
+            history.tasks.len(),
+            history.attempts.len(),
+            history.count("task.lease_expired"),
+            history.count("write.refused"),
+            took.as_secs_f64(),
+            if findings.is_empty() { "clean" } else { "RED" }
+        );
+        Verdict { line, findings, kept }
+    }
+
+    /// Returns whether nothing was wrong.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// Returns whether a check went red.
+    pub fn went_red_by(&self, check: &str) -> bool {
+        self.findings.iter().any(|(name, _)| *name == check)
+    }
+
+    /// Removes the folder that was kept.
+    pub fn forget(&self) {
+        // What cannot be removed stays for the person who looks into the temporary folder.
+        let _ = self.kept.as_ref().map(std::fs::remove_dir_all);
+    }
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.line)?;
+        for (name, findings) in &self.findings {
+            writeln!(f, "  red: {name}")?;
+            for finding in findings.iter().take(SHOWN_MAX) {
+                writeln!(f, "    {finding}")?;
+            }
+            if findings.len() > SHOWN_MAX {
+                writeln!(f, "    and {} more", findings.len() - SHOWN_MAX)?;
+            }
+        }
+        match &self.kept {
+            Some(folder) => writeln!(f, "  kept: {}", folder.display()),
+            None => Ok(()),
+        }
+    }
+}

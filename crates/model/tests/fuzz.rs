@@ -1,0 +1,80 @@
+//! What must hold for any input (`fuzz/src`), asked of the seeds and of every input that once failed.
+//!
+//! `cargo xtask fuzz` looks for new ones; what it finds is mended and put into `fuzz/fixtures`.
+
+use proptest::prelude::*;
+use std::fs;
+use std::path::Path;
+
+#[path = "../../../fuzz/src/config.rs"]
+mod config;
+#[path = "../../../fuzz/src/finding.rs"]
+mod finding;
+#[path = "../../../fuzz/src/json.rs"]
+mod json;
+#[path = "../../../fuzz/src/plan.rs"]
+mod plan;
+#[path = "../../../fuzz/src/resource.rs"]
+mod resource;
+
+/// Checks all inputs of a target; which of them is wrong stands above the panic.
+#[expect(clippy::print_stderr, reason = "a panic alone does not name the input")]
+fn replay(target: &str, check: fn(&[u8])) {
+    let mut count = 0;
+    for kind in ["corpus-seed", "fixtures"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz").join(kind).join(target);
+        // Nothing of this target may have failed yet.
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.expect("an entry of the folder").path();
+            eprintln!("{}", path.display());
+            check(&fs::read(&path).expect("an input"));
+            count += 1;
+        }
+    }
+    assert!(count > 0, "no input of {target} was found");
+}
+
+#[test]
+fn plans_are_sound_or_refused_with_their_place() {
+    replay("plan", plan::check);
+}
+
+#[test]
+fn configurations_are_within_their_limits_or_refused_with_their_place() {
+    replay("config", config::check);
+}
+
+#[test]
+fn both_readers_of_json_agree() {
+    replay("json", json::check);
+}
+
+#[test]
+fn names_overlap_as_the_model_says() {
+    replay("resource", resource::check);
+}
+
+#[test]
+fn the_model_of_overlap_reads_what_the_product_reads() {
+    for (a, b, expected) in [
+        ("a/**", "a/z", (true, true)),
+        ("{a,b}/*", "b/[ab]", (true, true)),
+        ("a?", "a/b", (false, true)),
+        ("a", "b::z", (false, true)),
+        ("a", "a/b::z", (true, true)),
+        ("a::b", "a::b::z", (true, true)),
+        ("a/b/a/b", "**/z/z/z", (false, false)),
+    ] {
+        assert_eq!(resource::answer(a, b), Some(expected), "{a} and {b}");
+    }
+    assert_eq!(resource::answer("x", "a"), None, "what the model has no words for");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_two_names_overlap_as_the_model_says(a in "[abz/*?{},.:]{1,6}|([ab*?/]|\\[!?[abz]\\]){1,4}", b in "[ab/*?{},]{1,6}") {
+        resource::check_model(&a, &b);
+    }
+}

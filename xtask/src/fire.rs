@@ -1,0 +1,52 @@
+//! `cargo xtask fire`: tests that break things.
+//!
+//! Here lives the building of what they need. What is broken, and what must hold then, lives in `crates/fire`.
+
+use crate::{Outcome, root};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Builds the program and its tormentor, and passes `words` on.
+pub fn command(words: &[&str]) -> Outcome {
+    let (is_release, words) = split(words);
+    build(is_release)?;
+    let profile = if is_release { "release" } else { "debug" };
+    let mut fire = Command::new(target().join(profile).join("fire"));
+    fire.args(&words);
+    if words.first() == Some(&"mutants") {
+        fire.arg("--root").arg(root());
+    }
+    let status = fire.status().map_err(|e| format!("cannot run fire: {e}"))?;
+    if status.success() { Ok(()) } else { Err("fire did not end well".to_string()) }
+}
+
+/// Takes `--release` out of the words.
+fn split<'a>(words: &[&'a str]) -> (bool, Vec<&'a str>) {
+    let rest: Vec<&str> = words.iter().copied().filter(|word| *word != "--release").collect();
+    (rest.len() < words.len(), rest)
+}
+
+fn build(is_release: bool) -> Outcome {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--package", "quorate", "--package", "quorate-fire"]).current_dir(root());
+    cargo.args(is_release.then_some("--release"));
+    match cargo.status() {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err("quorate and quorate-fire could not be built".to_string()),
+    }
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn release_is_for_the_build_and_the_rest_for_the_test() {
+        assert_eq!(split(&["storm", "--release", "--short"]), (true, vec!["storm", "--short"]));
+        assert_eq!(split(&["mutants"]), (false, vec!["mutants"]));
+    }
+}
