@@ -174,6 +174,50 @@ async fn who_failed_a_task_leaves_it_to_others_at_once(ledger: TestLedger) -> Re
     Ok(())
 }
 
+/// PostgreSQL writes the plain take and the plain end with one statement each: the log must not show it.
+async fn the_log_says_the_same_of_the_plain_way_and_of_any_other(ledger: TestLedger) -> Result<()> {
+    let keyed = |key: &str| NewTask { key: Some(key.into()), ..command("x") };
+    ledger.start(vec![keyed("plain"), NewTask { needs_new: vec![0], ..keyed("other") }]).await?;
+    let mut said = Vec::new();
+    for _ in 0..2 {
+        let taken = ledger.must_take("alpha").await?;
+        assert_eq!((taken.task.state, taken.task.term, taken.task.attempt), (TaskState::Running, Term(1), 1));
+        ledger.store.write(done(&taken)).await?;
+        let story = ledger.story(taken.task.id).await?;
+        let attempt = &story.attempts[0];
+        said.push(format!(
+            "{} {:?} {:?} {:?} {:?} {:?}",
+            story.task.state,
+            story.task.result,
+            attempt.outcome,
+            attempt.evidence,
+            attempt.tail,
+            attempt.agent
+        ));
+    }
+    assert_eq!(said[0], said[1]);
+    let lines: Vec<String> = ledger
+        .events()
+        .await
+        .into_iter()
+        .filter(|event| event.kind == "task.taken" || event.kind == "task.completed")
+        .map(|event| {
+            format!("{:?} {:?} {} {}", event.run, event.agent, event.message, event.data.unwrap_or_default())
+        })
+        .collect();
+    let of = |id: u8, key: &str| {
+        let who = "Some(RunId(1)) Some(\"alpha\") task";
+        [
+            format!(
+                "{who} {id} ({key}) taken by alpha, attempt 1 {{\"attempt\":1,\"lease_ms\":60000,\"term\":1}}"
+            ),
+            format!("{who} {id} ({key}) completed {{\"attempt\":1,\"evidence\":\"said\",\"term\":1}}"),
+        ]
+    };
+    assert_eq!(lines, [of(1, "plain"), of(2, "other")].concat());
+    Ok(())
+}
+
 async fn done_at_once_counts_once_each(ledger: TestLedger) -> Result<()> {
     for n in 0..CALLERS {
         ledger.add(command(&format!("task {n}"))).await?;
@@ -245,6 +289,7 @@ on_every_backend!(
     takers_at_once_keep_to_their_kind_of_work_and_their_run,
     who_is_paused_takes_nothing_beside_others,
     who_failed_a_task_leaves_it_to_others_at_once,
+    the_log_says_the_same_of_the_plain_way_and_of_any_other,
     done_at_once_counts_once_each,
     done_at_once_frees_dependents_claims_and_waits_for_checks,
 );

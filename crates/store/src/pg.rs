@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, error::Severity, error::SqlState, types::ToSql};
 
+const BEGIN: &str = "begin";
 /// How often a transaction that met a conflict is applied again.
 const TRIES_MAX: u32 = 8;
 /// Events of one transaction at most: so many places one turn of the log has.
@@ -161,7 +162,7 @@ impl Writer {
     async fn finish<T>(&self, tx: &mut Tx, applied: Result<T>) -> Result<T> {
         let answer = applied?;
         // What leaves no event (a renewed lease, a take of nothing) wakes nobody.
-        let is_news = !tx.events.is_empty();
+        let is_news = !tx.events.is_empty() || tx.has_news;
         commit(tx).await?;
         if is_news {
             self.tell_all();
@@ -170,7 +171,7 @@ impl Writer {
     }
 
     async fn begin(&self) -> Result<Tx> {
-        begin_on(&self.pool, &self.shown, "begin").await
+        begin_on(&self.pool, &self.shown, BEGIN).await
     }
 
     /// Writes the event that an error carries, in a transaction of its own: the refused one is rolled back.
@@ -275,13 +276,17 @@ impl PgConn {
         decode: fn(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         let statement = self.prepare(sql).await?;
+        if before.is_empty() && self.begin == Some(BEGIN) {
+            let rows = self.client.query(&statement, &params(args)).await.map_err(|e| self.wrong(&e))?;
+            return rows.iter().map(|row| decode(&Row::pg(row))).collect();
+        }
         let rest = self.send_most(before).await?;
         let (begin, params) = (self.begin.take(), params(args));
         let query = self.client.query(&statement, &params);
         let flight = join3(send(&self.client, begin, &rest), query, self.client.batch_execute("commit"));
         let (sent, rows, ended) = flight.await;
         let rows = sent.and(rows).and_then(|rows| ended.map(|()| rows)).map_err(|e| self.wrong(&e))?;
-        self.begin = Some("begin");
+        self.begin = Some(BEGIN);
         rows.iter().map(|row| decode(&Row::pg(row))).collect()
     }
 
@@ -372,7 +377,7 @@ async fn commit(tx: &mut Tx) -> Result<()> {
     let begin = conn.begin.take();
     let (sent, ended) = join(send(&conn.client, begin, &rest), conn.client.batch_execute("commit")).await;
     sent.and(ended).map_err(|e| conn.wrong(&e))?;
-    conn.begin = Some("begin");
+    conn.begin = Some(BEGIN);
     Ok(())
 }
 
@@ -447,7 +452,7 @@ const INSERT_EVENTS: &str = concat!(
 async fn rollback(mut tx: Tx) {
     let conn = conn(&mut tx);
     if conn.is_open() && conn.client.batch_execute("rollback").await.is_ok() {
-        conn.begin = Some("begin");
+        conn.begin = Some(BEGIN);
     }
 }
 

@@ -66,6 +66,8 @@ pub struct Tx {
     pub(crate) conn: Conn,
     pub(crate) events: Vec<Event>,
     pub(crate) later: Vec<Later>,
+    /// Whether a statement has written an event by itself.
+    pub(crate) has_news: bool,
 }
 
 /// A statement whose answer is not needed, and its arguments.
@@ -73,7 +75,7 @@ pub(crate) type Later = (&'static str, Vec<Arg<'static>>);
 
 impl Tx {
     pub(crate) fn new(conn: Conn) -> Tx {
-        Tx { conn, events: Vec::new(), later: Vec::new() }
+        Tx { conn, events: Vec::new(), later: Vec::new(), has_news: false }
     }
 
     /// Returns which database it is.
@@ -110,8 +112,9 @@ impl Tx {
     }
 
     /// Runs the last statement of an operation that records nothing and returns its rows; the commit rides with it.
+    /// A statement that is the only one is a transaction by itself.
     ///
-    /// What it did stands: an operation must not fail after it.
+    /// What it did stands: an operation must not fail after it. If it did nothing, the operation may begin anew.
     pub async fn last<T: Send>(
         &mut self,
         sql: impl Into<Sql> + Send,
@@ -148,6 +151,11 @@ impl Tx {
     /// Records an event, which is written by the commit and not at all if the operation fails.
     pub fn record(&mut self, event: Event) {
         self.events.push(event);
+    }
+
+    /// Says that a statement has written an event by itself, so that others are told.
+    pub fn tell(&mut self) {
+        self.has_news = true;
     }
 
     /// Returns the ledger's time in milliseconds since 1970 (UTC), the same during the whole transaction.

@@ -8,6 +8,11 @@ create function server_started_ms() returns bigint language sql stable
 create table log_era (era bigint not null);
 insert into log_era (era) values (0);
 create sequence log_order;                             -- who came first of those with the same turn
+-- Looks anew each time it is called, so it may be asked within the statement that had to wait.
+create function log_place() returns bigint language sql volatile as $$
+    select ((greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id())::text::bigint
+             + (select era from log_era)) << 20) + (nextval('log_order') & 1048575)
+$$;
 create function log_head() returns bigint language sql stable
     as $$ select (pg_snapshot_xmin(pg_current_snapshot())::text::bigint + (select era from log_era)) << 20 $$;
 
@@ -227,9 +232,7 @@ select a.name, a.driver, a.node, a.host, a.pid, to_timestamp(a.heartbeat_at / 10
 create function log_event(kind text, agent text, task_id bigint, run_id bigint, resource text, message text, data json)
     returns void language sql as $$
     insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-    select ((greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id())::text::bigint
-             + (select era from log_era)) << 20) + (nextval('log_order') & 1048575),
-           now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint,
+    select log_place(), now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint,
            $1, $2, $3, $4, $5, $6, $7::text
 $$;
 

@@ -10,7 +10,7 @@ use super::add::json_list;
 use super::{Task, columns};
 use crate::claim::{Ground, PATIENCE_MS, Place, Refused, Wish};
 use quorate_model::resource::Mode;
-use quorate_model::{EventKind, Result, RunId, TaskId, Term};
+use quorate_model::{EventKind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Dialect, Row, Sql, Tx, Write, args};
 
 /// Tasks looked at together once the first was passed over.
@@ -111,6 +111,13 @@ impl Write for Take {
         {
             return Ok(Some(taken(tx, task).await?));
         }
+        match self.at_once(tx).await? {
+            AtOnce::Taken(task) => {
+                return Ok(Some(Taken { task, needs: Vec::new(), previous: Vec::new() }));
+            }
+            AtOnce::Nothing => return Ok(None),
+            AtOnce::NotPlain => {}
+        }
         let Some(first) = self.first(tx).await? else { return Ok(None) };
         if first.0.claims.is_empty() {
             return Ok(Some(self.begin(tx, first).await?));
@@ -140,22 +147,8 @@ impl Write for Take {
     }
 }
 
-macro_rules! pick {
-    (lite, $and:literal) => {
-        concat!(
-            "select ", columns!(), ", claims_since, now_ms() as now from tasks
-              where state = 'ready'
-                and (agent is null or agent = $1)
-                and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
-                and ($3 = 'any' or ($3 = 'run') = (run is not null))
-                and ($4 is null or run_id = $4)
-                and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
-                and not exists (select 1 from agents a
-                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed')) ",
-            $and
-        )
-    };
-    (pg, $and:literal) => {
+macro_rules! pick_pg {
+    ($and:literal) => {
         concat!(
             "select ", columns!(), ", claims_since, now_ms() as now from tasks
               where state = 'ready'
@@ -170,25 +163,39 @@ macro_rules! pick {
         )
     };
 }
+macro_rules! pick_lite {
+    ($and:literal) => {
+        concat!(
+            "select ", columns!(), ", claims_since, now_ms() as now from tasks
+              where state = 'ready'
+                and (agent is null or agent = $1)
+                and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
+                and ($3 = 'any' or ($3 = 'run') = (run is not null))
+                and ($4 is null or run_id = $4)
+                and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
+                and not exists (select 1 from agents a
+                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed')) ",
+            $and
+        )
+    };
+}
 
 const FIRST: Sql = Sql::Each {
-    lite: pick!(lite, "order by priority, id limit 1"),
-    pg: pick!(pg, "order by priority, id limit 1 for update skip locked"),
+    lite: pick_lite!("order by priority, id limit 1"),
+    pg: pick_pg!("order by priority, id limit 1 for update skip locked"),
 };
 // Not locked: tasks whose claims are held for this agent may be free for another that looks at the same moment.
 const AFTER: Sql = Sql::Each {
-    lite: pick!(
-        lite,
+    lite: pick_lite!(
         "and (priority, id) > ($5, $6) and (claims is null or claims not in (select value from json_each($7)))
          order by priority, id limit $8"
     ),
-    pg: pick!(
-        pg,
+    pg: pick_pg!(
         "and (priority, id) > ($5, $6) and (claims is null or claims <> all($7::text[]))
          order by priority, id limit $8"
     ),
 };
-const ANY: &str = pick!(pg, "limit 1");
+const ANY: &str = pick_pg!("limit 1");
 /// How often a taker looks again when all that it may have are held by transactions of others: for 0.1 s in all.
 const LOOKS_MAX: u32 = 6;
 const STILL_READY: Sql = Sql::Each {
@@ -203,7 +210,55 @@ fn picked(row: &Row<'_>) -> Result<Pick> {
     Ok((Task::from_row(row)?, row.opt_int("claims_since")?, row.int("now")?))
 }
 
+/// The plain case as one statement, so that it is one flight to PostgreSQL: the first in order, if nobody needed to
+/// come before, nobody tried it before and it claims nothing. What it writes is what `begin` writes.
+const TAKE_ONE: &str = concat!(
+    "with t as (",
+    pick_pg!("order by priority, id limit 1 for update skip locked"),
+    "), u as (
+         update tasks set state = 'running', term = t.term + 1, attempt = 1, owner = $1, node = $5, lease_ms = $6,
+                lease_until = now_ms() + $6, started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0,
+                message = null, reason = null, holds = 0, claims_since = null
+           from t where tasks.id = t.id and t.claims is null and t.needs = 0 and t.attempt = 0
+      returning tasks.id, tasks.key, tasks.run_id, tasks.term),
+     a as (
+         insert into attempts (task_id, number, term, agent, node, started_at)
+         select id, 1, term, $1, $5, now_ms() from u),
+     e as (
+         insert into events (seq, at, kind, agent, task_id, run_id, message, data)
+         select log_place(), now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint,
+                'task.taken', $1, id, run_id,
+                'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || $1 || ', attempt 1',
+                '{\"attempt\":1,\"lease_ms\":' || $6 || ',\"term\":' || term || '}' from u)
+     select t.*, (select count(*) from u) as taken from t"
+);
+
+/// What came of the plain case.
+enum AtOnce {
+    Taken(Task),
+    Nothing,
+    NotPlain,
+}
+
 impl Take {
+    async fn at_once(&self, tx: &mut Tx) -> Result<AtOnce> {
+        if tx.dialect() == Dialect::Lite {
+            return Ok(AtOnce::NotPlain);
+        }
+        let capabilities = self.capabilities.as_deref();
+        let args = args![&self.agent, capabilities, self.kinds.as_str(), self.run, &self.node, self.lease_ms];
+        let found = tx.last(TAKE_ONE, args, |row| Ok((picked(row)?, row.flag("taken")?))).await?;
+        match found.into_iter().next() {
+            Some((pick, true)) => {
+                tx.tell();
+                Ok(AtOnce::Taken(Task { state: TaskState::Running, ..self.marked(&pick) }))
+            }
+            Some((_, false)) => Ok(AtOnce::NotPlain),
+            None if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() => Ok(AtOnce::Nothing),
+            None => Ok(AtOnce::NotPlain),
+        }
+    }
+
     /// Picks the first in order. One that another transaction holds at this moment is passed over, but not forgotten:
     /// that transaction may leave it as it was, and then nobody would be told of it.
     async fn first(&self, tx: &mut Tx) -> Result<Option<Pick>> {
@@ -331,7 +386,7 @@ impl Take {
 
 /// Adds what the owner is shown: results of needs, and why earlier attempts ended.
 async fn taken(tx: &mut Tx, mut task: Task) -> Result<Taken> {
-    task.state = quorate_model::TaskState::Running;
+    task.state = TaskState::Running;
     let needs = if task.needs > 0 { need_results(tx, task.id).await? } else { Vec::new() };
     let previous = if task.attempt > 1 { past_attempts(tx, &task).await? } else { Vec::new() };
     Ok(Taken { task, needs, previous })
