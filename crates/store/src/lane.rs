@@ -10,10 +10,20 @@ use quorate_model::{Error, Result};
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Transactions of one lane under way at once: one is worked on while another one's commit reaches the disk.
-const UNDER_WAY_MAX: usize = 2;
+/// Transactions of one lane under way at once where a commit is quick: the work counts, and it is least in groups.
+const UNDER_WAY_QUICK: usize = 1;
+/// The same where a commit waits long for its disk: there the waiting counts, and that is done side by side. Two lanes of
+/// four use the eight connections of a node.
+const UNDER_WAY_SLOW: usize = 4;
+/// A commit is slow from here on: between what a local disk and a network's needs.
+const SLOW: Duration = Duration::from_millis(2);
+/// What an operation in a group needs of the server, which is no waiting.
+const WORK: Duration = Duration::from_micros(60);
+/// The latest transactions, the quickest of which shows what the disk needs.
+const LATEST: usize = 16;
 /// Operations in one transaction at most, so that the first does not wait for all.
 const GROUP_MAX: usize = 64;
 /// Operations that may wait in a lane; what comes above that goes by itself, as far as there are connections.
@@ -39,6 +49,27 @@ pub(crate) struct Lane<W: Write> {
 struct State<W: Write> {
     under_way: usize,
     waiting: VecDeque<Waiting<W>>,
+    pace: Pace,
+}
+
+/// How long the latest transactions took, but for their work.
+#[derive(Debug, Default)]
+struct Pace {
+    latest: [Duration; LATEST],
+    next: usize,
+}
+
+impl Pace {
+    fn note(&mut self, took: Duration, size: usize) {
+        let work = WORK * u32::try_from(size).unwrap_or(u32::MAX);
+        self.latest[self.next] = took.saturating_sub(work);
+        self.next = (self.next + 1) % LATEST;
+    }
+
+    /// Returns how many transactions are to be under way.
+    fn under_way_max(&self) -> usize {
+        if self.latest.iter().all(|took| *took >= SLOW) { UNDER_WAY_SLOW } else { UNDER_WAY_QUICK }
+    }
 }
 
 struct Waiting<W: Write> {
@@ -69,7 +100,7 @@ enum Entered<W: Write> {
 
 impl<W: Write> Lane<W> {
     fn new() -> Lane<W> {
-        Lane { state: Mutex::new(State { under_way: 0, waiting: VecDeque::new() }) }
+        Lane { state: Mutex::new(State { under_way: 0, waiting: VecDeque::new(), pace: Pace::default() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State<W>> {
@@ -80,7 +111,7 @@ impl<W: Write> Lane<W> {
     pub(crate) async fn write(self: Arc<Self>, writer: &Arc<Writer>, work: W) -> Result<W::Answer> {
         match self.enter(work) {
             Entered::Go(work) => {
-                let _turn = Turn { lane: Arc::clone(&self), writer: Arc::clone(writer) };
+                let _turn = Turn::begin(Arc::clone(&self), Arc::clone(writer), 1);
                 writer.write(&work).await
             }
             Entered::Wait(answer) => match answer.await {
@@ -93,7 +124,7 @@ impl<W: Write> Lane<W> {
 
     fn enter(&self, work: W) -> Entered<W> {
         let mut state = self.state();
-        if state.under_way < UNDER_WAY_MAX || state.waiting.len() >= WAITING_MAX {
+        if state.under_way < state.pace.under_way_max() || state.waiting.len() >= WAITING_MAX {
             state.under_way += 1;
             return Entered::Go(work);
         }
@@ -103,10 +134,11 @@ impl<W: Write> Lane<W> {
     }
 
     /// Gives a turn back, or says who goes next in it.
-    fn leave(&self) -> Vec<Waiting<W>> {
+    fn leave(&self, took: Duration, size: usize) -> Vec<Waiting<W>> {
         let mut state = self.state();
+        state.pace.note(took, size);
         let count = state.waiting.len().min(GROUP_MAX);
-        if count == 0 || state.under_way > UNDER_WAY_MAX {
+        if count == 0 || state.under_way > state.pace.under_way_max() {
             state.under_way -= 1;
             return Vec::new();
         }
@@ -118,15 +150,17 @@ impl<W: Write> Lane<W> {
 struct Turn<W: Write> {
     lane: Arc<Lane<W>>,
     writer: Arc<Writer>,
+    begun: Instant,
+    size: usize,
 }
 
 impl<W: Write> Drop for Turn<W> {
     fn drop(&mut self) {
-        let group = self.lane.leave();
+        let group = self.lane.leave(self.begun.elapsed(), self.size);
         if group.is_empty() {
             return;
         }
-        let turn = Turn { lane: Arc::clone(&self.lane), writer: Arc::clone(&self.writer) };
+        let turn = Turn::begin(Arc::clone(&self.lane), Arc::clone(&self.writer), group.len());
         // Outside a runtime nobody can wait for an answer any more.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(turn.serve(group));
@@ -135,6 +169,10 @@ impl<W: Write> Drop for Turn<W> {
 }
 
 impl<W: Write> Turn<W> {
+    fn begin(lane: Arc<Lane<W>>, writer: Arc<Writer>, size: usize) -> Turn<W> {
+        Turn { lane, writer, begun: Instant::now(), size }
+    }
+
     async fn serve(self, mut group: Vec<Waiting<W>>) {
         group.retain(|waiting| !waiting.reply.is_closed());
         if group.len() == 1 {
@@ -153,5 +191,27 @@ impl<W: Write> Turn<W> {
             // A caller that went away needs no answer.
             let _ = reply.send(answer.map_or(Answered::Alone(work), Answered::Answer));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_disk_that_is_slow_every_time_has_many_waiting_for_it() {
+        let ms = Duration::from_millis;
+        let mut pace = Pace::default();
+        assert_eq!(pace.under_way_max(), UNDER_WAY_QUICK, "nothing is known");
+        for _ in 0..LATEST {
+            pace.note(ms(5), 1);
+        }
+        assert_eq!(pace.under_way_max(), UNDER_WAY_SLOW);
+        pace.note(ms(1), 1);
+        assert_eq!(pace.under_way_max(), UNDER_WAY_QUICK, "the rest waited for the processor");
+        for _ in 0..LATEST {
+            pace.note(ms(4), GROUP_MAX);
+        }
+        assert_eq!(pace.under_way_max(), UNDER_WAY_QUICK, "a large group has much to do");
     }
 }
