@@ -40,6 +40,8 @@ usage: cargo xtask COMMAND
   pg stop URL|FOLDER        ends one that was started with --background
   bench [--quick] [--only sqlite|postgres|process] [--json]
                             what each operation takes, beside the database alone; minutes (--quick: one)
+  bench --scale [--huge] [--match WORD]
+                            long queues and histories, many agents, followers and processes
   fire storm [--release] [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full]
              [--tasks N] [--quorate PATH]
                             kills and stops what works at a plan, then checks everything; --short: a minute

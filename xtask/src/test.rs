@@ -5,7 +5,7 @@
 
 use crate::cluster::{Cluster, Durability, Until};
 use crate::step::{Report, Runner};
-use crate::{Outcome, root, say, setup, tidy};
+use crate::{Outcome, fire, root, say, setup, tidy};
 use std::process::Command;
 
 /// Runs all steps; with `locked`, Cargo.lock must be up to date.
@@ -30,6 +30,7 @@ pub fn everything(locked: bool) -> Outcome {
         let mut tests = build("test --workspace --no-fail-fast");
         report.command("tests", Runner::Libtest, with(&mut tests, &cluster));
     }
+    report.check("a storm on each database", || fire::command(&["storm", "--short"]));
     let mut doc = build("doc --workspace --no-deps");
     report.command("documentation without warnings", Runner::None, doc.env("RUSTDOCFLAGS", "-D warnings"));
     report.finish()

@@ -35,15 +35,25 @@ pub struct Edit {
 }
 
 /// All mutations.
-pub const MUTATIONS: [Mutation; 10] = [
+pub const MUTATIONS: [Mutation; 11] = [
     Mutation {
         name: "term-check-on-finish",
         edits: &[Edit {
             file: "crates/service/src/task/finish.rs",
-            find: "where id = $1 and term = $2 and state = 'running' and verify is null",
-            put: "where id = $1 and term >= $2 and state = 'running' and verify is null",
+            find: "where id = $1 and term = $2 and state = 'running' and verify is null returning ",
+            put: "where id = $1 and term >= $2 and state = 'running' and verify is null returning ",
         }],
         backend: Backend::Lite,
+        reds: &["the_result_is_that_of_the_accepted_attempt"],
+    },
+    Mutation {
+        name: "term-check-on-plain-finish",
+        edits: &[Edit {
+            file: "crates/service/src/task/finish.rs",
+            find: "where id = $1 and term = $2 and state = 'running' and verify is null and holds = 0",
+            put: "where id = $1 and term >= $2 and state = 'running' and verify is null and holds = 0",
+        }],
+        backend: Backend::Pg,
         reds: &["the_result_is_that_of_the_accepted_attempt"],
     },
     Mutation {
@@ -68,11 +78,18 @@ pub const MUTATIONS: [Mutation; 10] = [
     },
     Mutation {
         name: "skip-locked",
-        edits: &[Edit {
-            file: "crates/service/src/task/take.rs",
-            find: "pg: pick!(pg, \"order by priority, id limit 1 for update skip locked\"),",
-            put: "pg: pick!(pg, \"order by priority, id limit 1 for update\"),",
-        }],
+        edits: &[
+            Edit {
+                file: "crates/service/src/task/take.rs",
+                find: "pg: pick_pg!(\"order by priority, id limit 1 for update skip locked\"),",
+                put: "pg: pick_pg!(\"order by priority, id limit 1 for update\"),",
+            },
+            Edit {
+                file: "crates/service/src/task/take.rs",
+                find: "\"with t as (\",\n    pick_pg!(\"order by priority, id limit 1 for update skip locked\"),",
+                put: "\"with t as (\",\n    pick_pg!(\"order by priority, id limit 1 for update\"),",
+            },
+        ],
         backend: Backend::Pg,
         reds: &["takers_pass_over_a_locked_task"],
     },
