@@ -113,7 +113,7 @@ impl Write for Take {
         }
         match self.at_once(tx).await? {
             AtOnce::Taken(task) => {
-                return Ok(Some(Taken { task, needs: Vec::new(), previous: Vec::new() }));
+                return Ok(Some(Taken { task: *task, needs: Vec::new(), previous: Vec::new() }));
             }
             AtOnce::Nothing => return Ok(None),
             AtOnce::NotPlain => {}
@@ -235,7 +235,7 @@ const TAKE_ONE: &str = concat!(
 
 /// What came of the plain case.
 enum AtOnce {
-    Taken(Task),
+    Taken(Box<Task>),
     Nothing,
     NotPlain,
 }
@@ -251,7 +251,7 @@ impl Take {
         match found.into_iter().next() {
             Some((pick, true)) => {
                 tx.tell();
-                Ok(AtOnce::Taken(Task { state: TaskState::Running, ..self.marked(&pick) }))
+                Ok(AtOnce::Taken(Box::new(Task { state: TaskState::Running, ..self.marked(&pick) })))
             }
             Some((_, false)) => Ok(AtOnce::NotPlain),
             None if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() => Ok(AtOnce::Nothing),
