@@ -33,6 +33,9 @@ const KILL_AT: i64 = 40;
 const PLAN: &str = include_str!("demo/plan.toml");
 const CONFIG: &str = include_str!("demo/quorate.toml");
 
+/// Where the words of a line begin: behind time and name.
+const INDENT: usize = 16;
+
 /// Shows the promises.
 pub(crate) async fn demo(args: &args::Demo, json: bool) -> Result<u8> {
     let folder = make_folder(args.keep.as_deref())?;
@@ -128,7 +131,7 @@ impl Stage {
 
     fn say(&self, text: &str) {
         if !self.json {
-            print::text(text);
+            print::text(&print::folded(text, 0));
         }
     }
 
@@ -197,8 +200,12 @@ impl Stage {
 
     fn line(&self, who: &str, what: &str) {
         let at = self.began.elapsed().as_secs_f64();
-        let who = paint_if(print::is_coloured(), colour(who), &format!("{who:<6}"));
-        self.say(&format!("{at:>5.1} s  {who} {}", print::one_line(what)));
+        let words = print::folded(&format!("{at:>5.1} s  {who:<6} {}", print::one_line(what)), INDENT);
+        // The name is coloured last: colours have no width.
+        let painted = paint_if(print::is_coloured(), colour(who), &format!("{who:<6}"));
+        if !self.json {
+            print::text(&words.replacen(&format!("{who:<6}"), &painted, 1));
+        }
     }
 
     fn tell(&self, event: &Logged) {
@@ -247,7 +254,7 @@ impl Stage {
         print::text(&format!("\n{}", crate::report::shown(story)));
         print::text("## The seven promises, and the events that prove them\n");
         for (number, proof) in proofs.iter().enumerate() {
-            print::text(&proof.in_words(number + 1));
+            print::text(&print::folded(&proof.in_words(number + 1), 3));
         }
         let folder = self.folder.display();
         print::text(&format!(

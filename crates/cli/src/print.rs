@@ -72,6 +72,13 @@ pub(crate) fn width() -> Option<usize> {
     is_terminal().then(|| size().filter(|width| *width > 0).unwrap_or(WIDTH_DEFAULT))
 }
 
+/// Breaks lines that are too long for the terminal between words; what goes on is indented by so many columns.
+pub(crate) fn folded(text: &str, indent: usize) -> String {
+    let Some(width) = width() else { return text.to_owned() };
+    let lines: Vec<String> = text.split('\n').map(|line| table::fold(line, width, indent)).collect();
+    lines.join("\n")
+}
+
 /// Tells whether the reader of standard output has gone away.
 pub(crate) fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)

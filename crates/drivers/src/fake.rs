@@ -126,7 +126,7 @@ fn perform(step: &Step, task: &serde_json::Value, out: &mut dyn Write) -> Result
 fn recall(task: &serde_json::Value, out: &mut dyn Write) -> Result<()> {
     let last = task["previous_attempts"].as_array().and_then(|list| list.last()).cloned().unwrap_or_default();
     let words = |key: &str| last[key].as_str().unwrap_or_default().to_owned();
-    let said = format!("was told: attempt {} by {} was {}", last["attempt"], words("agent"), words("reason"));
+    let said = format!("was told of attempt {} by {}: {}", last["attempt"], words("agent"), words("reason"));
     line(out, &serde_json::json!({ "quorate": "progress", "percent": 0, "message": said }).to_string())
 }
 

@@ -144,6 +144,25 @@ pub(crate) fn cut(text: &str, width: usize) -> String {
     kept
 }
 
+/// Breaks a line between words so that no part is wider than `width`; a word that is wider stays whole. Parts after the
+/// first are indented.
+pub(crate) fn fold(line: &str, width: usize, indent: usize) -> String {
+    let mut out = String::new();
+    let mut column = 0;
+    for word in line.split_inclusive(' ') {
+        let wide = word.trim_end().width();
+        if column > indent && column + wide > width {
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        }
+        out.push_str(word);
+        column += word.width();
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +173,17 @@ mod tests {
         table.row([cell(12), state("running"), cell("整理整理整理整理整理整理整理整理整理整理整理")]);
         table.row([cell(3)]);
         table
+    }
+
+    #[test]
+    fn a_long_line_is_broken_between_words() {
+        let check = |line: &str, expected: &str| assert_eq!(fold(line, 12, 3), expected, "{line}");
+        check("one two", "one two");
+        check("one two three four", "one two\n   three\n   four");
+        check("one twothreefour five", "one\n   twothreefour\n   five");
+        check("  0.1 s  a b", "  0.1 s  a b");
+        check("äöü äöü äöü äöü", "äöü äöü äöü\n   äöü");
+        check("", "");
     }
 
     #[test]
