@@ -2,7 +2,7 @@
 
 use super::Size;
 use crate::database::Database;
-use crate::load::{Call, Caller};
+use crate::load::{Call, Caller, Timing};
 use crate::operation::{Operation, Rows};
 use crate::ours::Ours;
 use crate::samples::Samples;
@@ -29,7 +29,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Ten slots work off a full queue of no-ops, each task taken and completed by itself.
 pub(super) async fn drain(database: &Database, size: Size) -> Result<Vec<Figure>> {
     let count = size.of(QUEUE);
-    let before = database.raw(Operation::Cycle, SLOTS, size.timing).await?;
+    // As long as the drain itself: a disk that is written to for long is not that of the first seconds.
+    let timing = Timing { cell: size.timing.cell * 4, ..size.timing };
+    let before = database.raw(Operation::Cycle, SLOTS, timing).await?;
     let filled = database.fill(Rows::Ready(count)).await?;
     let at = Instant::now();
     let mut slots = JoinSet::new();
@@ -41,7 +43,7 @@ pub(super) async fn drain(database: &Database, size: Size) -> Result<Vec<Figure>
     }
     slots.join_all().await.into_iter().collect::<Result<()>>()?;
     let rate = count as f64 / at.elapsed().as_secs_f64();
-    let after = database.raw(Operation::Cycle, SLOTS, size.timing).await?;
+    let after = database.raw(Operation::Cycle, SLOTS, timing).await?;
     let raw = before.with(&after).per_second();
     let name = database.name();
     Ok(vec![
