@@ -7,7 +7,7 @@ use crate::Outcome;
 use crate::ledger::Ledger;
 use crate::plan::{CHECK, WORK, plan};
 use crate::seed::Chance;
-use crate::server::Server;
+use quorate_testkit::server::Server;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use tempfile::TempDir;

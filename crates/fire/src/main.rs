@@ -17,7 +17,6 @@ mod party;
 mod plan;
 mod procfs;
 mod seed;
-mod server;
 mod storm;
 mod verdict;
 

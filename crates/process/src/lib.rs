@@ -49,6 +49,6 @@ pub use lines::MAX_LINE;
 pub use log::MAX_LOG;
 pub use mask::Mask;
 pub use message::{MAX_RESULT, Message};
-pub use procfs::{ProcessId, boot_id, host, start_time};
+pub use procfs::{ProcessId, boot_id, host, own_process, start_time};
 pub use spawn::Child;
 pub use supervise::supervise;

@@ -62,8 +62,9 @@ pub async fn end_strays(marker: &[(String, String)], grace: Duration) -> Result<
     Ok(ended)
 }
 
-/// No process has this number, and all are younger: what belongs to it is known by its marker alone.
-const NOBODY: ProcessId = ProcessId { pid: i32::MAX, start_time: 0 };
+/// Stands for a child that was never noted, or in another boot: no process has this number, and all are younger. What
+/// belongs to it is known by its marker alone.
+pub const NOBODY: ProcessId = ProcessId { pid: i32::MAX, start_time: 0 };
 
 /// Lists the supervisors that marked processes name and that do not run.
 fn dead_supervisors(space: &str, marker: &[(String, String)]) -> BTreeSet<String> {

@@ -59,7 +59,10 @@ pub fn start_time(pid: i32) -> Option<u64> {
 }
 
 /// Returns this process.
-pub(crate) fn own_process() -> Result<ProcessId> {
+///
+/// # Errors
+/// `Failed` when `/proc` cannot be read.
+pub fn own_process() -> Result<ProcessId> {
     let own = i32::try_from(std::process::id()).ok().and_then(stat);
     own.map(|own| own.id()).ok_or_else(|| Error::failed("cannot read /proc/self/stat"))
 }

@@ -3,8 +3,8 @@
 //! Here lives the part of a start that cleans up after a crash on this host. A node is dead only if its very process
 //! (number and start, in this boot) is gone.
 
-use quorate_model::{Error, Result};
-use quorate_process::{ProcessId, boot_id, host, orphan, start_time};
+use quorate_model::Result;
+use quorate_process::{ProcessId, boot_id, host, orphan};
 use quorate_service::node::{Bury, Gone, List, Node, Noted, Orphan, Orphans};
 use quorate_store::Store;
 use std::time::Duration;
@@ -22,10 +22,8 @@ fn read_start(text: &str) -> Option<u64> {
 
 /// The process of this program, as it is stored.
 pub(crate) fn own_process() -> Result<(i64, String)> {
-    let pid =
-        i32::try_from(std::process::id()).map_err(|_| Error::failed("the process number is out of range"))?;
-    let start = start_time(pid).ok_or_else(|| Error::failed("cannot read /proc/self/stat"))?;
-    Ok((pid.into(), stored_start(start)?))
+    let own = quorate_process::own_process()?;
+    Ok((own.pid.into(), stored_start(own.start_time)?))
 }
 
 /// Lists the nodes of this host that run.
@@ -72,7 +70,7 @@ pub(crate) async fn end_strays(store_url: &str, grace: Duration) -> Result<()> {
 /// session. When the child is gone, a marked one in that session proves that the session is still the child's; so who
 /// has the marker must not be ended in an earlier search.
 async fn end(store: &Store, store_url: &str, orphan: &Orphan, grace: Duration) -> Result<()> {
-    let child = orphan.noted.as_ref().and_then(noted_process).unwrap_or(UNNOTED);
+    let child = orphan.noted.as_ref().and_then(noted_process).unwrap_or(orphan::NOBODY);
     orphan::end(child, &marker(orphan, store_url), grace).await;
     if let Some(Noted { attempt, .. }) = orphan.noted {
         store.write(Gone { task: orphan.task, attempt, term: orphan.term }).await?;
@@ -96,10 +94,6 @@ fn is_process(pid: i64, started: &str) -> bool {
 fn process(pid: i64, started: &str) -> Option<ProcessId> {
     Some(ProcessId { pid: i32::try_from(pid).ok()?, start_time: read_start(started)? })
 }
-
-/// Stands for a child that was never noted, or in another boot: no process has this number, and all are younger. Its
-/// descendants are known by their marker alone.
-const UNNOTED: ProcessId = ProcessId { pid: i32::MAX, start_time: 0 };
 
 fn marker(orphan: &Orphan, store_url: &str) -> [(String, String); 3] {
     [

@@ -258,13 +258,7 @@ impl PgConn {
         args: &[Arg<'_>],
         decode: fn(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let statement = self.prepare(sql).await?;
-        let rest = self.send_most(before).await?;
-        let (begin, params) = (self.begin.take(), params(args));
-        let query = self.client.query(&statement, &params);
-        let (sent, rows) = join(send(&self.client, begin, &rest), query).await;
-        let rows = sent.and(rows).map_err(|e| self.wrong(&e))?;
-        rows.iter().map(|row| decode(&Row::pg(row))).collect()
+        self.query(before, sql, args, decode, Ending::Open).await
     }
 
     /// Like [`all`](PgConn::all), with `commit` in the same flight.
@@ -275,18 +269,32 @@ impl PgConn {
         args: &[Arg<'_>],
         decode: fn(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let statement = self.prepare(sql).await?;
         if before.is_empty() && self.begin == Some(BEGIN) {
+            let statement = self.prepare(sql).await?;
             let rows = self.client.query(&statement, &params(args)).await.map_err(|e| self.wrong(&e))?;
             return rows.iter().map(|row| decode(&Row::pg(row))).collect();
         }
+        self.query(before, sql, args, decode, Ending::Commit).await
+    }
+
+    async fn query<T>(
+        &mut self,
+        before: &[Later],
+        sql: &str,
+        args: &[Arg<'_>],
+        decode: fn(&Row<'_>) -> Result<T>,
+        ending: Ending,
+    ) -> Result<Vec<T>> {
+        let statement = self.prepare(sql).await?;
         let rest = self.send_most(before).await?;
         let (begin, params) = (self.begin.take(), params(args));
         let query = self.client.query(&statement, &params);
-        let flight = join3(send(&self.client, begin, &rest), query, self.client.batch_execute("commit"));
-        let (sent, rows, ended) = flight.await;
+        let (sent, rows, ended) =
+            join3(send(&self.client, begin, &rest), query, end(&self.client, ending)).await;
         let rows = sent.and(rows).and_then(|rows| ended.map(|()| rows)).map_err(|e| self.wrong(&e))?;
-        self.begin = Some(BEGIN);
+        if ending == Ending::Commit {
+            self.begin = Some(BEGIN);
+        }
         rows.iter().map(|row| decode(&Row::pg(row))).collect()
     }
 
@@ -381,6 +389,20 @@ async fn commit(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
+/// What follows a statement in the same flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Open,
+    Commit,
+}
+
+async fn end(client: &Object, ending: Ending) -> Result<(), tokio_postgres::Error> {
+    match ending {
+        Ending::Open => Ok(()),
+        Ending::Commit => client.batch_execute("commit").await,
+    }
+}
+
 /// A statement that is prepared, with its arguments.
 type Ready<'a> = (tokio_postgres::Statement, &'a [Arg<'static>]);
 
@@ -425,19 +447,11 @@ macro_rules! turn {
            + (select era from log_era)) << 20)"
     };
 }
-/// The time of the insert: `now_ms()` is that of the transaction's beginning, which may have waited since.
-macro_rules! at {
-    () => {
-        "now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint"
-    };
-}
 const INSERT_EVENT: &str = concat!(
     "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
      values (",
     turn!(),
-    " + (nextval('log_order') & 1048575), ",
-    at!(),
-    ", $1, $2, $3, $4, $5, $6, $7)"
+    " + (nextval('log_order') & 1048575), log_time(), $1, $2, $3, $4, $5, $6, $7)"
 );
 const INSERT_EVENTS: &str = concat!(
     "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
@@ -446,7 +460,7 @@ const INSERT_EVENTS: &str = concat!(
                from (select t.*, nextval('log_order') as number
                        from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
                             as t (kind, agent, task_id, run_id, resource, message, data)) n) e,
-            (select ", turn!(), " as turn, ", at!(), " as at) now"
+            (select ", turn!(), " as turn, log_time() as at) now"
 );
 
 async fn rollback(mut tx: Tx) {

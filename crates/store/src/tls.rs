@@ -154,9 +154,10 @@ fn take_out(text: &str) -> Result<(String, Wish)> {
 
 fn client(wish: &Wish, proof: Proof) -> Result<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
     let verifier: Arc<dyn ServerCertVerifier> = match proof {
-        Proof::Nothing => Arc::new(Anyone(provider.signature_verification_algorithms)),
-        Proof::Authority => Arc::new(AnyName(by_authority(wish, &provider)?)),
+        Proof::Nothing => Arc::new(Lenient { authority: None, algorithms }),
+        Proof::Authority => Arc::new(Lenient { authority: Some(by_authority(wish, &provider)?), algorithms }),
         Proof::AuthorityAndName => by_authority(wish, &provider)?,
     };
     let builder = ClientConfig::builder_with_provider(provider)
@@ -244,50 +245,15 @@ fn is_about_the_name(e: &CertificateError) -> bool {
     matches!(e, CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. })
 }
 
-/// Believes any certificate: encryption against who listens, none against who pretends. Asked for by `sslmode`.
+/// Asks for less than authority and name, as `sslmode` says: for the authority's signature, or for nothing. The latter
+/// is encryption against who listens, none against who pretends.
 #[derive(Debug)]
-struct Anyone(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
+struct Lenient {
+    authority: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-/// Asks for the authority's signature, but not for the name.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -296,7 +262,8 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> std::result::Result<ServerCertVerified, TlsError> {
-        match self.0.verify_server_cert(certificate, between, name, ocsp, now) {
+        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
+        match authority.verify_server_cert(certificate, between, name, ocsp, now) {
             // The chain is checked before the name.
             Err(TlsError::InvalidCertificate(e)) if is_about_the_name(&e) => {
                 Ok(ServerCertVerified::assertion())
@@ -311,7 +278,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls12_signature(message, certificate, signed)
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -320,11 +287,11 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> std::result::Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls13_signature(message, certificate, signed)
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 

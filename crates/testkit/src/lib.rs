@@ -4,4 +4,5 @@ pub mod cluster;
 pub mod ledger;
 pub mod oracle;
 pub mod postgres;
+pub mod server;
 pub mod verbs;

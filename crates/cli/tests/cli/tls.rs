@@ -1,7 +1,7 @@
 //! A ledger over an encrypted connection: a server of the test's own with certificates of an authority of its own.
 
 use crate::door::Door;
-use crate::outage::Server;
+use quorate_testkit::server::Server;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
@@ -45,7 +45,7 @@ struct Encrypted {
 
 impl Encrypted {
     fn start() -> Encrypted {
-        let (server, authority) = (Server::start(), Authority::new("ours"));
+        let (server, authority) = (Server::start().expect("a server"), Authority::new("ours"));
         let (certificate, key) = authority.certify(NAME);
         write_private(&server, "server.crt", &certificate);
         write_private(&server, "server.key", &key);
@@ -60,9 +60,9 @@ impl Encrypted {
             "alter role postgres password 'se/cret'",
             "create role agent superuser login",
         ] {
-            server.psql(sql);
+            server.psql(sql).unwrap_or_else(|why| panic!("{sql}: {why}"));
         }
-        server.pg_ctl(&["-m", "fast", "restart"]);
+        server.pg_ctl(&["-m", "fast", "restart"]).expect("the server obeys");
         Encrypted { server, authority, port }
     }
 
@@ -142,6 +142,6 @@ fn a_certificate_is_a_way_to_say_who_one_is() {
 #[test]
 fn a_server_without_encryption_is_not_spoken_to_where_encryption_is_demanded() {
     let there = Encrypted::start();
-    there.server.pg_ctl(&["-o", "-c ssl=off", "restart"]);
+    there.server.pg_ctl(&["-o", "-c ssl=off", "restart"]).expect("the server obeys");
     refused(&there.door(USER, NAME, "sslmode=require"), "TLS", "ssl = on");
 }

@@ -8,6 +8,10 @@ create function server_started_ms() returns bigint language sql stable
 create table log_era (era bigint not null);
 insert into log_era (era) values (0);
 create sequence log_order;                             -- who came first of those with the same turn
+-- The time of the statement that writes: now_ms() is that of the transaction's beginning, which may have waited since.
+create function log_time() returns bigint language sql volatile as $$
+    select now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint
+$$;
 -- Looks anew each time it is called, so it may be asked within the statement that had to wait.
 create function log_place() returns bigint language sql volatile as $$
     select ((greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id())::text::bigint
@@ -232,7 +236,7 @@ select a.name, a.driver, a.node, a.host, a.pid, to_timestamp(a.heartbeat_at / 10
 create function log_event(kind text, agent text, task_id bigint, run_id bigint, resource text, message text, data json)
     returns void language sql as $$
     insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-    select log_place(), now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint,
+    select log_place(), log_time(),
            $1, $2, $3, $4, $5, $6, $7::text
 $$;
 

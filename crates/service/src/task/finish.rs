@@ -167,7 +167,7 @@ const DONE_ONE: &str = "with u as (
      g as (update agents set respawns = 0, last_crash = null from u where name = u.owner and respawns > 0),
      e as (
          insert into events (seq, at, kind, agent, task_id, run_id, message, data)
-         select log_place(), now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint,
+         select log_place(), log_time(),
                 'task.completed', owner, id, run_id, 'task ' || id || coalesce(' (' || key || ')', '') || ' completed',
                 '{\"attempt\":' || attempt || ',\"evidence\":\"said\",\"term\":' || term || '}' from u)
      select run_id from u";

@@ -226,7 +226,7 @@ const TAKE_ONE: &str = concat!(
          select id, 1, term, $1, $5, now_ms() from u),
      e as (
          insert into events (seq, at, kind, agent, task_id, run_id, message, data)
-         select log_place(), now_ms() + (extract(epoch from clock_timestamp() - transaction_timestamp()) * 1000)::bigint,
+         select log_place(), log_time(),
                 'task.taken', $1, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || $1 || ', attempt 1',
                 '{\"attempt\":1,\"lease_ms\":' || $6 || ',\"term\":' || term || '}' from u)

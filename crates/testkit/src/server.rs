@@ -1,0 +1,75 @@
+//! A PostgreSQL of one test's own, which may be ended at any moment and started again.
+//!
+//! Here live its start, its words with `pg_ctl`, and its restart as after a crash. How a server is made lives in
+//! `cluster`; one that many tests share lives in `postgres`.
+
+use crate::cluster::{Cluster, Durability, Installation, Until, is_root};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A private server, with the durability of a real one; it ends with the value, and with this process.
+#[derive(Debug)]
+pub struct Server {
+    installation: Installation,
+    cluster: Cluster,
+}
+
+impl Server {
+    /// Makes and starts one.
+    ///
+    /// # Errors
+    /// What is missing, or what PostgreSQL said.
+    pub fn start() -> Result<Server, String> {
+        let installation = Installation::find().ok_or("PostgreSQL was not found: run `cargo xtask setup`")?;
+        let cluster = Cluster::start(&installation, Durability::Full, Until::ProcessEnds, None)?;
+        Ok(Server { installation, cluster })
+    }
+
+    /// Returns its address.
+    pub fn url(&self) -> &str {
+        self.cluster.url()
+    }
+
+    /// Returns the folder with its files.
+    pub fn data(&self) -> PathBuf {
+        self.cluster.folder().join("data")
+    }
+
+    /// Runs `sql` by way of `psql` and returns what it prints.
+    ///
+    /// # Errors
+    /// What `psql` said.
+    pub fn psql(&self, sql: &str) -> Result<String, String> {
+        self.installation.psql(self.url(), sql)
+    }
+
+    /// Ends the server without ceremony and starts it again; it recovers as after a crash.
+    ///
+    /// # Errors
+    /// As [`pg_ctl`](Server::pg_ctl).
+    pub fn restart(&self) -> Result<(), String> {
+        self.pg_ctl(&["-m", "immediate", "stop"])?;
+        self.pg_ctl(&["start"])
+    }
+
+    /// Tells the server something with `pg_ctl`, and waits until it is done.
+    ///
+    /// # Errors
+    /// That it did not end well.
+    pub fn pg_ctl(&self, words: &[&str]) -> Result<(), String> {
+        let program = self.installation.bin().join("pg_ctl");
+        let mut command = match is_root() {
+            true => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+                command
+            }
+            false => Command::new(program),
+        };
+        let log = self.cluster.folder().join("server.log");
+        command.arg("-D").arg(self.data()).args(["-w", "-l"]).arg(log);
+        command.args(words).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status().map_err(|e| format!("cannot run pg_ctl: {e}"))?;
+        if status.success() { Ok(()) } else { Err(format!("pg_ctl {words:?}: {status}")) }
+    }
+}
