@@ -78,28 +78,28 @@ pub const MUTATIONS: [Mutation; 11] = [
     },
     Mutation {
         name: "skip-locked",
-        edits: &[
-            Edit {
-                file: "crates/service/src/task/take.rs",
-                find: "pg: pick_pg!(\"order by priority, id limit 1 for update skip locked\"),",
-                put: "pg: pick_pg!(\"order by priority, id limit 1 for update\"),",
-            },
-            Edit {
-                file: "crates/service/src/task/take.rs",
-                find: "\"with t as (\",\n    pick_pg!(\"order by priority, id limit 1 for update skip locked\"),",
-                put: "\"with t as (\",\n    pick_pg!(\"order by priority, id limit 1 for update\"),",
-            },
-        ],
+        edits: &[Edit {
+            file: "crates/service/src/task/take.rs",
+            find: "order by id limit 1 for update skip locked) t limit 1\"",
+            put: "order by id limit 1 for update) t limit 1\"",
+        }],
         backend: Backend::Pg,
         reds: &["takers_pass_over_a_locked_task"],
     },
     Mutation {
         name: "skip-locked-when-merged",
-        edits: &[Edit {
-            file: "crates/service/src/task/take/together.rs",
-            find: "order by priority, id limit $1 for update skip locked\"",
-            put: "order by priority, id limit $1 for update\"",
-        }],
+        edits: &[
+            Edit {
+                file: "crates/service/src/task/take/at_once.rs",
+                find: "order by id limit (select count(*) from n) for update skip locked) t",
+                put: "order by id limit (select count(*) from n) for update) t",
+            },
+            Edit {
+                file: "crates/service/src/task/take/together.rs",
+                find: "order by priority, id limit $1 for update skip locked\"",
+                put: "order by priority, id limit $1 for update\"",
+            },
+        ],
         backend: Backend::Pg,
         reds: &["takers_pass_over_a_locked_task"],
     },

@@ -1,14 +1,13 @@
 //! Merging on PostgreSQL: operations of one kind that wait for each other are applied together.
 //!
-//! Here live the lanes, one for each kind that merges: a few callers at a time do their own transaction, and what has
+//! Here lives the lane, one for each kind that merges: a few callers at a time do their own transaction, and what has
 //! gathered when one of them is through goes as one. There is no timer: a single caller never waits for a second.
 //! How several are applied at once is the operation's own matter ([`Write::apply_all`]); transactions live in `pg`.
 
 use crate::pg::Writer;
 use crate::store::Write;
 use quorate_model::{Error, Result};
-use std::any::{Any, TypeId};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -28,18 +27,6 @@ const LATEST: usize = 16;
 const GROUP_MAX: usize = 64;
 /// Operations that may wait in a lane; what comes above that goes by itself, as far as there are connections.
 const WAITING_MAX: usize = 4_096;
-
-/// The lanes of one ledger.
-#[derive(Debug, Default)]
-pub(crate) struct Lanes(Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
-
-impl Lanes {
-    pub(crate) fn of<W: Write>(&self) -> Arc<Lane<W>> {
-        let mut lanes = self.0.lock().expect("nobody panics while they hold the list");
-        let lane = lanes.entry(TypeId::of::<W>()).or_insert_with(|| Arc::new(Lane::<W>::new()));
-        Arc::clone(lane).downcast().expect("a lane is kept under its own type")
-    }
-}
 
 /// Where operations of one kind meet.
 pub(crate) struct Lane<W: Write> {
@@ -98,11 +85,13 @@ enum Entered<W: Write> {
     Wait(oneshot::Receiver<Answered<W>>),
 }
 
-impl<W: Write> Lane<W> {
-    fn new() -> Lane<W> {
+impl<W: Write> Default for Lane<W> {
+    fn default() -> Lane<W> {
         Lane { state: Mutex::new(State { under_way: 0, waiting: VecDeque::new(), pace: Pace::default() }) }
     }
+}
 
+impl<W: Write> Lane<W> {
     fn state(&self) -> MutexGuard<'_, State<W>> {
         self.state.lock().expect("nobody panics while they hold a lane")
     }

@@ -16,6 +16,7 @@ mod lite;
 mod migrate;
 mod pg;
 mod row;
+mod slots;
 mod store;
 mod tls;
 mod tx;

@@ -99,7 +99,7 @@ impl Lite {
             let kept = readers.lock().expect("no reader panics while it holds the list").pop();
             let mut tx = match kept {
                 Some(tx) => tx,
-                None => Tx::new(Conn::Lite(LiteConn::open_to_read(&path, busy)?)),
+                None => Tx::new(Conn::Lite(LiteConn::open_to_read(&path, busy)?), Arc::default()),
             };
             let answer = read_once(&query, &mut tx, &clock);
             let mut list = readers.lock().expect("no reader panics while it holds the list");
@@ -228,7 +228,7 @@ impl Writer {
             clock: options.clock.clone(),
             schema: options.schema,
             news: false,
-            tx: Tx::new(Conn::Lite(conn)),
+            tx: Tx::new(Conn::Lite(conn), Arc::default()),
         })
     }
 

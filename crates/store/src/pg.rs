@@ -6,9 +6,10 @@
 
 use crate::arg::Arg;
 use crate::changes::{Bell, Changes};
-use crate::lane::{Lanes, Merged};
+use crate::lane::{Lane, Merged};
 use crate::migrate::Schema;
 use crate::row::Row;
+use crate::slots::Slots;
 use crate::store::{Options, Read, Write};
 use crate::tls::{self, Server};
 use crate::tx::{Conn, Later, Tx, event_args};
@@ -53,7 +54,7 @@ const READ_OPTIONS: &str =
 #[derive(Debug)]
 pub(crate) struct Pg {
     writer: Arc<Writer>,
-    lanes: Lanes,
+    lanes: Slots,
     read: Pool,
     server: Server,
     channel: Arc<str>,
@@ -67,6 +68,7 @@ pub(crate) struct Writer {
     bell: Bell,
     shown: Arc<str>,
     teller: Arc<Teller>,
+    memory: Arc<Slots>,
 }
 
 /// Remembers that others are to be told of a commit.
@@ -87,20 +89,26 @@ impl Pg {
         let channel: Arc<str> = prepare_schema(&pool_to_write, options.schema, &shown).await?.into();
         let teller = Arc::new(Teller::default());
         tokio::spawn(tell(read.clone(), teller.clone(), Arc::clone(&channel)));
-        let writer = Arc::new(Writer { pool: pool_to_write, bell: Bell::new(), shown, teller });
-        Ok(Pg { writer, lanes: Lanes::default(), read, server, channel, listening: OnceLock::new() })
+        let writer = Arc::new(Writer {
+            pool: pool_to_write,
+            bell: Bell::new(),
+            shown,
+            teller,
+            memory: Arc::default(),
+        });
+        Ok(Pg { writer, lanes: Slots::default(), read, server, channel, listening: OnceLock::new() })
     }
 
     pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
         if W::MERGES {
-            return self.lanes.of::<W>().write(&self.writer, work).await;
+            return self.lanes.of::<Lane<W>>().write(&self.writer, work).await;
         }
         self.writer.write(&work).await
     }
 
     pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
         let begin = "begin isolation level repeatable read read only";
-        let mut tx = begin_on(&self.read, &self.writer.shown, begin).await?;
+        let mut tx = begin_on(&self.read, &self.writer.shown, begin, Arc::clone(&self.writer.memory)).await?;
         let answer = query.fetch(&mut tx).await;
         rollback(tx).await;
         answer
@@ -171,7 +179,7 @@ impl Writer {
     }
 
     async fn begin(&self) -> Result<Tx> {
-        begin_on(&self.pool, &self.shown, BEGIN).await
+        begin_on(&self.pool, &self.shown, BEGIN, Arc::clone(&self.memory)).await
     }
 
     /// Writes the event that an error carries, in a transaction of its own: the refused one is rolled back.
@@ -194,11 +202,11 @@ impl Writer {
     }
 }
 
-async fn begin_on(pool: &Pool, shown: &Arc<str>, begin: &'static str) -> Result<Tx> {
+async fn begin_on(pool: &Pool, shown: &Arc<str>, begin: &'static str, memory: Arc<Slots>) -> Result<Tx> {
     let client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
     let conn =
         PgConn { client, begin: Some(begin), conflict: false, refused: false, shown: Arc::clone(shown) };
-    Ok(Tx::new(Conn::Pg(Box::new(conn))))
+    Ok(Tx::new(Conn::Pg(Box::new(conn)), memory))
 }
 
 /// After these an operation is applied again: another transaction stood in its way.

@@ -7,8 +7,10 @@ use crate::arg::Arg;
 use crate::lite::LiteConn;
 use crate::pg::PgConn;
 use crate::row::Row;
+use crate::slots::Slots;
 use quorate_model::{Event, Result};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Which database a transaction runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,14 +70,22 @@ pub struct Tx {
     pub(crate) later: Vec<Later>,
     /// Whether a statement has written an event by itself.
     pub(crate) has_news: bool,
+    memory: Arc<Slots>,
 }
 
 /// A statement whose answer is not needed, and its arguments.
 pub(crate) type Later = (&'static str, Vec<Arg<'static>>);
 
 impl Tx {
-    pub(crate) fn new(conn: Conn) -> Tx {
-        Tx { conn, events: Vec::new(), later: Vec::new(), has_news: false }
+    pub(crate) fn new(conn: Conn, memory: Arc<Slots>) -> Tx {
+        Tx { conn, events: Vec::new(), later: Vec::new(), has_news: false, memory }
+    }
+
+    /// Returns what this process remembers of the ledger between operations, one value of each type.
+    ///
+    /// A hint and no more: other processes change the ledger too, and a transaction may be rolled back.
+    pub fn memory<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        self.memory.of()
     }
 
     /// Returns which database it is.
@@ -162,6 +172,11 @@ impl Tx {
     pub async fn now(&mut self) -> Result<i64> {
         let now = self.one("select now_ms() as now", &[], |row| row.int("now")).await?;
         Ok(now.expect("a select without `from` has one row"))
+    }
+
+    /// Returns the machine's monotonic clock: for what a process remembers, never for what the ledger is told.
+    pub fn instant(&self) -> Instant {
+        Instant::now()
     }
 
     /// Says that a crash of the database server may forget this transaction after it was acknowledged.

@@ -8,7 +8,7 @@ use crate::claim::{release_of_task, take_from};
 use quorate_model::retry::{self, Failure};
 use quorate_model::task::Next;
 use quorate_model::{Error, Event, EventKind, Result, RunId, TaskId, TaskState, Term};
-use quorate_store::{Dialect, Tx, Write, args};
+use quorate_store::{Dialect, Row, Tx, Write, args};
 use std::collections::BTreeMap;
 
 /// How an attempt that did not succeed ended.
@@ -93,76 +93,56 @@ impl Write for Done {
         let ids: Vec<i64> = plain.iter().map(|done| done.id.0).collect();
         let terms: Vec<i64> = plain.iter().map(|done| done.term.0).collect();
         let results: Vec<Option<String>> = plain.iter().map(|done| done.result.clone()).collect();
-        let mut completed: BTreeMap<TaskId, Task> = tx
-            .all(DONE_ALL, args![ids, terms, results], Task::from_row)
+        let tails: Vec<Option<String>> = plain.iter().map(|done| done.tail.clone()).collect();
+        let mut completed: BTreeMap<TaskId, Completed> = tx
+            .last(DONE_ALL, args![ids, terms, results, tails], Completed::from_row)
             .await?
             .into_iter()
-            .map(|t| (t.id, t))
+            .map(|completed| (completed.id, completed))
             .collect();
+        if !completed.is_empty() {
+            tx.tell();
+        }
         // The same task may have been said to be done twice, with another term or result: only one of them counted.
-        let mut part_of = |done: &Done| {
-            let counts =
-                completed.get(&done.id).is_some_and(|t| t.term == done.term && t.result == done.result);
-            counts.then(|| completed.remove(&done.id)).flatten()
+        let mut answer = |done: &Done| {
+            let its = completed.get(&done.id)?;
+            if its.term != done.term || its.result != done.result {
+                return None;
+            }
+            completed.remove(&done.id).map(|its| DoneAnswer::Completed { run: its.run })
         };
-        let parts: Vec<Option<(&Done, Task)>> =
-            list.iter().map(|done| part_of(done).map(|task| (done, task))).collect();
-        end_all(tx, parts.iter().flatten());
-        Ok(parts
-            .iter()
-            .map(|part| part.as_ref().map(|(_, task)| DoneAnswer::Completed { run: task.run_id }))
-            .collect())
+        Ok(list.iter().map(&mut answer).collect())
     }
 }
 
-const DONE_ALL: &str = concat!(
-    "update tasks set state = 'completed', result = n.said, progress = 100, lease_until = null, reason = null,
-            finished_at = now_ms()
-       from (select * from unnest($1::bigint[], $2::bigint[], $3::text[]) as n (task, held, said) order by 1) n
-      where id = n.task and term = n.held and state = 'running' and verify is null and holds = 0 and dependents = 0
-  returning ",
-    columns!()
-);
+/// What one statement has completed.
+struct Completed {
+    id: TaskId,
+    run: Option<RunId>,
+    term: Term,
+    result: Option<String>,
+}
 
-/// What follows several completed tasks that nobody needs and that hold nothing.
-fn end_all<'a>(tx: &mut Tx, parts: impl Iterator<Item = &'a (&'a Done, Task)>) {
-    let (mut ids, mut numbers, mut tails, mut owners) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (done, task) in parts {
-        ids.push(task.id.0);
-        numbers.push(task.attempt);
-        tails.push(done.tail.clone());
-        owners.push(task.owner.clone());
-        tx.record(completed(task, "said"));
+impl Completed {
+    fn from_row(row: &Row<'_>) -> Result<Completed> {
+        Ok(Completed {
+            id: TaskId(row.int("id")?),
+            run: row.opt_int("run_id")?.map(RunId),
+            term: Term(row.int("term")?),
+            result: row.opt_text("result")?,
+        })
     }
-    if ids.is_empty() {
-        return;
-    }
-    tx.later(
-        "update attempts set ended_at = now_ms(), outcome = 'completed', evidence = 'said',
-                tail = coalesce(n.last, tail), pid = null
-           from unnest($1::bigint[], $2::bigint[], $3::text[]) as n (task, attempt, last)
-          where task_id = n.task and number = n.attempt and ended_at is null",
-        args![ids, numbers, tails],
-    );
-    tx.later(
-        "update agents set respawns = 0, last_crash = null where name = any($1) and respawns > 0",
-        args![owners],
-    );
 }
 
 /// The longest result, in bytes: what is bigger belongs into a file.
 pub const RESULT_MAX: usize = 1024 * 1024;
 
-/// The plain way as one statement, so that it is one flight to PostgreSQL: no check, nobody who needs it, nothing held.
-/// What it writes is what `complete` writes.
-const DONE_ONE: &str = "with u as (
-         update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
-                finished_at = now_ms()
-          where id = $1 and term = $2 and state = 'running' and verify is null and holds = 0 and dependents = 0
-      returning id, key, run_id, attempt, term, owner),
-     a as (
-         update attempts set ended_at = now_ms(), outcome = 'completed', evidence = 'said', tail = coalesce($4, tail),
-                pid = null
+/// What follows the tasks `u` in the plain way: what `complete` writes.
+macro_rules! end_pg {
+    () => {
+        "a as (
+         update attempts set ended_at = now_ms(), outcome = 'completed', evidence = 'said',
+                tail = coalesce(u.last, tail), pid = null
            from u where task_id = u.id and number = u.attempt and ended_at is null),
      g as (update agents set respawns = 0, last_crash = null from u where name = u.owner and respawns > 0),
      e as (
@@ -170,17 +150,42 @@ const DONE_ONE: &str = "with u as (
          select log_place(), log_time(),
                 'task.completed', owner, id, run_id, 'task ' || id || coalesce(' (' || key || ')', '') || ' completed',
                 '{\"attempt\":' || attempt || ',\"evidence\":\"said\",\"term\":' || term || '}' from u)
-     select run_id from u";
+     select id, run_id, term, result from u"
+    };
+}
+
+/// The plain way as one statement, so that it is one flight to PostgreSQL: no check, nobody who needs it, nothing held.
+const DONE_ONE: &str = concat!(
+    "with u as (
+         update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
+                finished_at = now_ms()
+          where id = $1 and term = $2 and state = 'running' and verify is null and holds = 0 and dependents = 0
+      returning id, key, run_id, attempt, term, owner, result, $4::text as last),
+     ",
+    end_pg!()
+);
+/// The same for several, in the order of their ids: two that meet must not wait for each other in a circle.
+const DONE_ALL: &str = concat!(
+    "with u as (
+         update tasks set state = 'completed', result = n.said, progress = 100, lease_until = null, reason = null,
+                finished_at = now_ms()
+           from (select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) as n (task, held, said, last)
+                  order by 1) n
+          where id = n.task and term = n.held and state = 'running' and verify is null and holds = 0 and dependents = 0
+      returning id, key, run_id, attempt, term, owner, result, n.last),
+     ",
+    end_pg!()
+);
 
 impl Done {
     /// Answers with the run of the completed task, or with nothing when it is not the plain way.
     async fn at_once(&self, tx: &mut Tx) -> Result<Option<Option<RunId>>> {
         let args = args![self.id, self.term, &self.result, &self.tail];
-        let done = tx.last(DONE_ONE, args, |row| Ok(row.opt_int("run_id")?.map(RunId))).await?;
+        let done = tx.last(DONE_ONE, args, Completed::from_row).await?;
         if !done.is_empty() {
             tx.tell();
         }
-        Ok(done.into_iter().next())
+        Ok(done.into_iter().next().map(|completed| completed.run))
     }
 
     fn check(&self) -> Result<()> {

@@ -10,7 +10,7 @@ use super::add::json_list;
 use super::{Task, columns};
 use crate::claim::{Ground, PATIENCE_MS, Place, Refused, Wish};
 use quorate_model::resource::Mode;
-use quorate_model::{EventKind, Result, RunId, TaskId, TaskState, Term};
+use quorate_model::{Error, EventKind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Dialect, Row, Sql, Tx, Write, args};
 
 /// Tasks looked at together once the first was passed over.
@@ -20,8 +20,11 @@ const HELD_LISTS_MAX: usize = 64;
 /// Tasks on which one take writes why it passed them over.
 const NOTES_MAX: usize = 16;
 
+mod at_once;
+mod heads;
 mod together;
 
+use heads::Heads;
 use together::{Choice, Window, begin_all};
 
 /// Which work a taker can do.
@@ -112,9 +115,7 @@ impl Write for Take {
             return Ok(Some(taken(tx, task).await?));
         }
         match self.at_once(tx).await? {
-            AtOnce::Taken(task) => {
-                return Ok(Some(Taken { task: *task, needs: Vec::new(), previous: Vec::new() }));
-            }
+            AtOnce::Taken(taken) => return Ok(Some(*taken)),
             AtOnce::Nothing => return Ok(None),
             AtOnce::NotPlain => {}
         }
@@ -132,6 +133,9 @@ impl Write for Take {
     const MERGES: bool = true;
 
     async fn apply_all(list: &[Take], tx: &mut Tx) -> Result<Vec<Option<Option<Taken>>>> {
+        if let Some(answers) = at_once::take_all(list, tx).await? {
+            return Ok(answers);
+        }
         let window = Window::lock(tx, list).await?;
         let choices = window.choose(list);
         begin_all(tx, list, &window, &choices);
@@ -147,19 +151,33 @@ impl Write for Take {
     }
 }
 
-macro_rules! pick_pg {
-    ($and:literal) => {
-        concat!(
-            "select ", columns!(), ", claims_since, now_ms() as now from tasks
-              where state = 'ready'
+/// What `$1` may take with the capabilities `$2`, of the kind `$3`, of the run `$4`.
+macro_rules! may_take_pg {
+    () => {
+        "state = 'ready'
                 and (agent is null or agent = $1)
                 and (agent = $1 or capability is null or $2::text[] is null or capability = any($2))
                 and ($3::text = 'any' or ($3 = 'run') = (run is not null))
                 and ($4::bigint is null or run_id = $4)
                 and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
                 and not exists (select 1 from agents a
-                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed')) ",
-            $and
+                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))"
+    };
+}
+/// The first of them in order, locked. One priority after the other, so that each may begin at a head of its own.
+macro_rules! first_pg {
+    ($heads:literal) => {
+        concat!(
+            "select ",
+            columns!(),
+            ", claims_since, now_ms() as now
+               from unnest(array[0, 1, 2]::bigint[], ",
+            $heads,
+            "::bigint[]) as heads (urgency, head),
+                    lateral (select * from tasks where ",
+            may_take_pg!(),
+            " and priority = urgency and id >= head
+                              order by id limit 1 for update skip locked) t limit 1"
         )
     };
 }
@@ -180,22 +198,22 @@ macro_rules! pick_lite {
     };
 }
 
-const FIRST: Sql = Sql::Each {
-    lite: pick_lite!("order by priority, id limit 1"),
-    pg: pick_pg!("order by priority, id limit 1 for update skip locked"),
-};
+const FIRST: Sql = Sql::Each { lite: pick_lite!("order by priority, id limit 1"), pg: first_pg!("$5") };
 // Not locked: tasks whose claims are held for this agent may be free for another that looks at the same moment.
 const AFTER: Sql = Sql::Each {
     lite: pick_lite!(
         "and (priority, id) > ($5, $6) and (claims is null or claims not in (select value from json_each($7)))
          order by priority, id limit $8"
     ),
-    pg: pick_pg!(
-        "and (priority, id) > ($5, $6) and (claims is null or claims <> all($7::text[]))
-         order by priority, id limit $8"
+    pg: concat!(
+        "select ",
+        columns!(),
+        ", claims_since, now_ms() as now from tasks where ",
+        may_take_pg!(),
+        " and (priority, id) > ($5, $6) and (claims is null or claims <> all($7::text[])) order by priority, id limit $8"
     ),
 };
-const ANY: &str = pick_pg!("limit 1");
+const ANY: &str = concat!("select id from tasks where ", may_take_pg!(), " limit 1");
 /// How often a taker looks again when all that it may have are held by transactions of others: for 0.1 s in all.
 const LOOKS_MAX: u32 = 6;
 const STILL_READY: Sql = Sql::Each {
@@ -210,16 +228,27 @@ fn picked(row: &Row<'_>) -> Result<Pick> {
     Ok((Task::from_row(row)?, row.opt_int("claims_since")?, row.int("now")?))
 }
 
-/// The plain case as one statement, so that it is one flight to PostgreSQL: the first in order, if nobody needed to
-/// come before, nobody tried it before and it claims nothing. What it writes is what `begin` writes.
+/// Results of the tasks that `t` needs, a JSON text.
+macro_rules! needed_pg {
+    () => {
+        "case when t.needs > 0 then
+            (select json_agg(json_build_object('id', o.id, 'key', coalesce(o.key, o.id::text), 'result', o.result)
+                             order by o.id)
+               from task_needs n join tasks o on o.id = n.needs_id where n.task_id = t.id)::text end"
+    };
+}
+use needed_pg;
+
+/// The plain case as one statement, so that it is one flight to PostgreSQL: the first in order, if nobody tried it
+/// before and it claims nothing. What it writes is what `begin` writes.
 const TAKE_ONE: &str = concat!(
     "with t as (",
-    pick_pg!("order by priority, id limit 1 for update skip locked"),
+    first_pg!("$7"),
     "), u as (
          update tasks set state = 'running', term = t.term + 1, attempt = 1, owner = $1, node = $5, lease_ms = $6,
                 lease_until = now_ms() + $6, started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0,
                 message = null, reason = null, holds = 0, claims_since = null
-           from t where tasks.id = t.id and t.claims is null and t.needs = 0 and t.attempt = 0
+           from t where tasks.id = t.id and t.claims is null and t.attempt = 0
       returning tasks.id, tasks.key, tasks.run_id, tasks.term),
      a as (
          insert into attempts (task_id, number, term, agent, node, started_at)
@@ -230,12 +259,12 @@ const TAKE_ONE: &str = concat!(
                 'task.taken', $1, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || $1 || ', attempt 1',
                 '{\"attempt\":1,\"lease_ms\":' || $6 || ',\"term\":' || term || '}' from u)
-     select t.*, (select count(*) from u) as taken from t"
+     select t.*, (select count(*) from u) as taken, ", needed_pg!(), " as needed from t"
 );
 
 /// What came of the plain case.
 enum AtOnce {
-    Taken(Box<Task>),
+    Taken(Box<Taken>),
     Nothing,
     NotPlain,
 }
@@ -245,31 +274,50 @@ impl Take {
         if tx.dialect() == Dialect::Lite {
             return Ok(AtOnce::NotPlain);
         }
+        let heads = tx.memory::<Heads>();
+        let low = heads.begin(tx).await?;
         let capabilities = self.capabilities.as_deref();
-        let args = args![&self.agent, capabilities, self.kinds.as_str(), self.run, &self.node, self.lease_ms];
-        let found = tx.last(TAKE_ONE, args, |row| Ok((picked(row)?, row.flag("taken")?))).await?;
-        match found.into_iter().next() {
-            Some((pick, true)) => {
+        let args = args![
+            &self.agent,
+            capabilities,
+            self.kinds.as_str(),
+            self.run,
+            &self.node,
+            self.lease_ms,
+            &low[..]
+        ];
+        let decode = |row: &Row<'_>| Ok((picked(row)?, row.flag("taken")?, row.opt_text("needed")?));
+        let found = tx.last(TAKE_ONE, args, decode).await?.into_iter().next();
+        heads.advance(found.iter().map(|((task, ..), ..)| task));
+        match found {
+            Some((pick, true, needed)) => {
                 tx.tell();
-                Ok(AtOnce::Taken(Box::new(Task { state: TaskState::Running, ..self.marked(&pick) })))
+                Ok(AtOnce::Taken(Box::new(self.taken_at_once(&pick, needed.as_deref())?)))
             }
-            Some((_, false)) => Ok(AtOnce::NotPlain),
+            Some(_) => Ok(AtOnce::NotPlain),
             None if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() => Ok(AtOnce::Nothing),
             None => Ok(AtOnce::NotPlain),
         }
+    }
+
+    /// What the owner of a task is shown that one statement took.
+    fn taken_at_once(&self, pick: &Pick, needed: Option<&str>) -> Result<Taken> {
+        let task = Task { state: TaskState::Running, ..self.marked(pick) };
+        Ok(Taken { task, needs: needs_from_json(needed)?, previous: Vec::new() })
     }
 
     /// Picks the first in order. One that another transaction holds at this moment is passed over, but not forgotten:
     /// that transaction may leave it as it was, and then nobody would be told of it.
     async fn first(&self, tx: &mut Tx) -> Result<Option<Pick>> {
         let capabilities = self.capabilities.as_deref();
-        let args = args![&self.agent, capabilities, self.kinds.as_str(), self.run];
+        let args = args![&self.agent, capabilities, self.kinds.as_str(), self.run, &heads::START[..]];
         for look in 0..LOOKS_MAX {
-            let pick = tx.one(FIRST, args, picked).await?;
-            if pick.is_some() || tx.dialect() == Dialect::Lite {
+            let lite = tx.dialect() == Dialect::Lite;
+            let pick = tx.one(FIRST, if lite { &args[..4] } else { args }, picked).await?;
+            if pick.is_some() || lite {
                 return Ok(pick);
             }
-            if tx.one(ANY, args, |row| row.int("id")).await?.is_none() {
+            if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() {
                 return Ok(None);
             }
             tx.wait(look).await;
@@ -399,6 +447,19 @@ pub(crate) async fn need_results(tx: &mut Tx, task: TaskId) -> Result<Vec<NeedRe
         Ok(NeedResult { id: TaskId(row.int("id")?), key: row.text("name")?, result: row.opt_text("result")? })
     })
     .await
+}
+
+/// Reads what `needed_pg` answers.
+fn needs_from_json(text: Option<&str>) -> Result<Vec<NeedResult>> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    let wrong = |what: &dyn std::fmt::Display| Error::failed(format!("the database answered with {what}"));
+    let list: Vec<serde_json::Value> = serde_json::from_str(text).map_err(|e| wrong(&e))?;
+    let need = |value: &serde_json::Value| {
+        let text = |name: &str| value[name].as_str().map(str::to_owned);
+        let id = value["id"].as_i64().ok_or_else(|| wrong(&"a need without an id"))?;
+        Ok(NeedResult { id: TaskId(id), key: text("key").unwrap_or_default(), result: text("result") })
+    };
+    list.iter().map(need).collect()
 }
 
 /// Earlier attempts that the next owner is shown, the latest few.

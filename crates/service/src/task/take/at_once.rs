@@ -1,0 +1,105 @@
+//! Several takers that can do the same, as one statement.
+//!
+//! Here lives the plain case of many: the first tasks in order claim nothing and nobody tried them before, so that it does
+//! not matter which taker gets which. What it writes is what `begin` writes. Everything else goes the ways beside it.
+
+use super::{Heads, Pick, Take, Taken, needed_pg, picked};
+use crate::task::columns;
+use quorate_model::Result;
+use quorate_store::{Arg, Row, Tx};
+
+/// What at least one of the takers may have.
+macro_rules! may_one_take_pg {
+    () => {
+        "state = 'ready'
+                and (agent is null or agent = any($1))
+                and (agent is not null or capability is null or $4::text[] is null or capability = any($4))
+                and ($5::text = 'any' or ($5 = 'run') = (run is not null))
+                and ($6::bigint is null or run_id = $6)"
+    };
+}
+
+/// Takers in order, but for those that may take nothing; as many tasks; and owners for them if all of them are plain.
+const TAKE_ALL: &str = concat!(
+    "with n as (
+         select name, node, lease, taker, row_number() over (order by taker) as place
+           from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality as n (name, node, lease, taker)
+          where not exists (select 1 from agents a
+                             where a.name = n.name and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))),
+     f as (
+         select ", columns!(), ", claims_since
+           from unnest(array[0, 1, 2]::bigint[], $7::bigint[]) as heads (urgency, head),
+                lateral (select * from tasks where ", may_one_take_pg!(), " and priority = urgency and id >= head
+                          order by id limit (select count(*) from n) for update skip locked) t
+          limit (select count(*) from n)),
+     t as (select f.*, now_ms() as now, row_number() over (order by priority, id) as place from f),
+     u as (
+         update tasks set state = 'running', term = t.term + 1, attempt = 1, owner = n.name, node = n.node,
+                lease_ms = n.lease, lease_until = now_ms() + n.lease, started_at = now_ms(), active_at = now_ms(),
+                stuck = 0, progress = 0, message = null, reason = null, holds = 0, claims_since = null
+           from t join n on n.place = t.place
+          where tasks.id = t.id
+            and not exists (select 1 from t where agent is not null or claims is not null or attempt > 0)
+      returning tasks.id, tasks.key, tasks.run_id, tasks.term, tasks.owner, tasks.node, tasks.lease_ms, n.taker),
+     a as (
+         insert into attempts (task_id, number, term, agent, node, started_at)
+         select id, 1, term, owner, node, now_ms() from u),
+     e as (
+         insert into events (seq, at, kind, agent, task_id, run_id, message, data)
+         select log_place(), log_time(),
+                'task.taken', owner, id, run_id,
+                'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || owner || ', attempt 1',
+                '{\"attempt\":1,\"lease_ms\":' || lease_ms || ',\"term\":' || term || '}' from u)
+     select t.*, u.taker, ", needed_pg!(), " as needed from t left join u on u.id = t.id"
+);
+
+/// Takes for all of them; answers `None` when it is not the plain case and nothing was taken.
+pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Option<Option<Taken>>>>> {
+    let Some(first) = list.first() else { return Ok(None) };
+    if !list.iter().all(|take| first.can_the_same(take)) {
+        return Ok(None);
+    }
+    let heads = tx.memory::<Heads>();
+    let low = heads.begin(tx).await?;
+    let decode = |row: &Row<'_>| Ok((picked(row)?, row.opt_int("taker")?, row.opt_text("needed")?));
+    let found: Vec<(Pick, Option<i64>, Option<String>)> =
+        tx.last(TAKE_ALL, &first.with_all(list, &low), decode).await?;
+    heads.advance(found.iter().map(|((task, ..), ..)| task));
+    if !found.iter().any(|(_, taker, _)| taker.is_some()) {
+        return Ok(None);
+    }
+    tx.tell();
+    let mut answers: Vec<Option<Option<Taken>>> = list.iter().map(|_| None).collect();
+    for (pick, taker, needed) in found {
+        let place = taker.and_then(|taker| usize::try_from(taker - 1).ok());
+        if let Some((take, answer)) = place.and_then(|place| list.get(place).zip(answers.get_mut(place))) {
+            *answer = Some(Some(take.taken_at_once(&pick, needed.as_deref())?));
+        }
+    }
+    Ok(Some(answers))
+}
+
+impl Take {
+    fn can_the_same(&self, other: &Take) -> bool {
+        !self.resume
+            && !other.resume
+            && self.capabilities == other.capabilities
+            && self.kinds == other.kinds
+            && self.run == other.run
+    }
+
+    fn with_all(&self, list: &[Take], low: &[i64]) -> [Arg<'_>; 7] {
+        let names: Vec<Option<String>> = list.iter().map(|take| Some(take.agent.clone())).collect();
+        let nodes: Vec<Option<String>> = list.iter().map(|take| take.node.clone()).collect();
+        let leases: Vec<i64> = list.iter().map(|take| take.lease_ms).collect();
+        [
+            names.into(),
+            nodes.into(),
+            leases.into(),
+            self.capabilities.as_deref().into(),
+            self.kinds.as_str().into(),
+            self.run.into(),
+            low.into(),
+        ]
+    }
+}
