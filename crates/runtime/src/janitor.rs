@@ -9,7 +9,7 @@ use crate::orphans::end_strays;
 use crate::stop::{Level, Stop};
 use quorate_model::Result;
 use quorate_model::config::millis;
-use quorate_service::health::Prune;
+use quorate_service::health::{MayPrune, Prune};
 use quorate_service::node::Lead;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,6 +44,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
 
 async fn round(shared: &Shared, stop: &Stop) -> Result<()> {
     remove_old_files(&shared.state.join("logs"), millis(shared.config.retention.logs_ms));
+    // Who may not remove history must not keep those from it who may.
+    if !shared.store.read(MayPrune).await? {
+        return Ok(());
+    }
     let lease_ms = i64::try_from((LOOK_EVERY * ROUND_EVERY).as_millis()).unwrap_or(i64::MAX);
     let lead = Lead { duty: "retention", node: shared.node_id, lease_ms };
     if shared.store.write(lead).await?.is_none() {

@@ -8,7 +8,7 @@ use crate::task::{self, Failed, Task, columns};
 use crate::{claim, run};
 use quorate_model::retry::Failure;
 use quorate_model::{Event, EventKind, Result, TaskState};
-use quorate_store::{Sql, Tx, Write, args};
+use quorate_store::{Dialect, Read, Sql, Tx, Write, args};
 
 /// Rows of each kind handled by one check; what is more is handled by the next, which follows at once.
 const BATCH: i64 = 200;
@@ -28,6 +28,22 @@ pub struct Prune {
     pub events_ms: i64,
     /// Output of attempts that ended longer ago than this is removed, in milliseconds.
     pub attempts_ms: i64,
+}
+
+/// Asks whether this process may remove history: on PostgreSQL its role may lack the right, and then leaves it to others.
+#[derive(Debug, Clone)]
+pub struct MayPrune;
+
+impl Read for MayPrune {
+    type Answer = bool;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<bool> {
+        if tx.dialect() == Dialect::Lite {
+            return Ok(true);
+        }
+        let sql = "select case when has_table_privilege('events', 'delete') then 1 else 0 end as may";
+        Ok(tx.one(sql, &[], |row| row.flag("may")).await?.unwrap_or(false))
+    }
 }
 
 /// What was removed.

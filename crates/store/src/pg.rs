@@ -507,7 +507,7 @@ async fn migrate(client: &mut Object, schema: &Schema, shown: &str) -> Result<()
          create table if not exists meta (key text primary key, value text not null)",
     )
     .await
-    .map_err(|e| wrong(&e, shown))?;
+    .map_err(|e| migration_failed("its first table", &e, shown))?;
     let found = version(tx.client(), shown).await?;
     for step in schema.missing(found, shown)? {
         tx.batch_execute(step.pg).await.map_err(|e| migration_failed(step.name, &e, shown))?;
@@ -522,23 +522,41 @@ async fn migrate(client: &mut Object, schema: &Schema, shown: &str) -> Result<()
 }
 
 fn migration_failed(name: &str, e: &tokio_postgres::Error, shown: &str) -> Error {
-    Error::unavailable(format!("cannot make the schema ({name}) in {shown}: {}", text(e)))
-        .hint("use an empty database, or an empty schema with ?options=-csearch_path%3DNAME")
+    let error = Error::unavailable(format!("cannot make the schema ({name}) in {shown}: {}", text(e)));
+    match e.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => error.hint(
+            "the owner makes it: run any command, as in `quorate status`, under that role, then `quorate sql roles` for the rights of the others",
+        ),
+        _ => error.hint("use an empty database, or an empty schema with ?options=-csearch_path%3DNAME"),
+    }
 }
 
 /// After a dump was restored into another cluster, transaction numbers begin lower: the era makes up for it.
+///
+/// It is looked at first: whoever may not change it can then begin nothing that needs it changed.
 async fn settle_era(client: &tokio_postgres::Client, shown: &str) -> Result<()> {
-    client
-        .execute(
-            "update log_era set era = (select max(seq) >> 20 from events) + 1
-              where (select max(seq) >> 20 from events)
-                    > era + pg_snapshot_xmax(pg_current_snapshot())::text::bigint",
-            &[],
-        )
-        .await
-        .map(drop)
-        .map_err(|e| wrong(&e, shown))
+    let is_low = client.query_opt(ERA_IS_LOW, &[]).await.map_err(|e| wrong(&e, shown))?.is_some();
+    if !is_low {
+        return Ok(());
+    }
+    client.execute(RAISE_ERA, &[]).await.map(drop).map_err(|e| match e.code() {
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::unavailable(format!("the ledger {shown} comes from another server"))
+            .hint("its owner settles that: run any command, as in `quorate status`, under the role that owns the tables"),
+        _ => wrong(&e, shown),
+    })
 }
+
+macro_rules! era_is_low {
+    () => {
+        " from log_era where (select max(seq) >> 20 from events) > era + pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+    };
+}
+const ERA_IS_LOW: &str = concat!("select 1", era_is_low!());
+const RAISE_ERA: &str = concat!(
+    "update log_era set era = (select max(seq) >> 20 from events) + 1 where exists (select 1",
+    era_is_low!(),
+    ")"
+);
 
 /// Tells others of commits: at once when idle, merged under load, never inside a transaction.
 async fn tell(pool: Pool, teller: Arc<Teller>, channel: Arc<str>) {
@@ -630,9 +648,8 @@ fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
         "25" => {
             Error::unavailable(message).hint("this server is read-only: name the primary in the store's url")
         }
-        "42" if code == &SqlState::INSUFFICIENT_PRIVILEGE => {
-            Error::unavailable(message).hint("grant the role the right, or use another")
-        }
+        "42" if code == &SqlState::INSUFFICIENT_PRIVILEGE => Error::unavailable(message)
+            .hint("the owner of the tables gives a role its rights: `quorate sql roles`"),
         _ => Error::failed(message),
     }
 }
