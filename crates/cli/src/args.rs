@@ -16,7 +16,7 @@ pub(crate) use agent::{Agent, AgentAdd, AgentName, AgentRun};
 pub(crate) use claim::{Claim, Claims, Release};
 pub(crate) use log::{Events, Log, Logs};
 pub(crate) use message::{Inbox, Send};
-pub(crate) use project::{Backup, Completion, Init, Man};
+pub(crate) use project::{Backup, Completion, Init, Man, Sql, SqlText};
 pub(crate) use run::{Demo, Down, Run, Runs, RunsCancel, RunsId, Up};
 pub(crate) use task::{
     Task, TaskAdd, TaskCancel, TaskDone, TaskFail, TaskId, TaskList, TaskNext, TaskProgress, TaskReassign,
@@ -91,6 +91,7 @@ pub(crate) enum Command {
   quorate doctor --json")]
     Doctor,
     Backup(Backup),
+    Sql(Sql),
     Completion(Completion),
     Man(Man),
     /// Behaves as the script in a task's prompt says: the agent of the demo, without a model

@@ -24,6 +24,7 @@ mod run;
 mod runs;
 mod screen;
 mod signals;
+mod sql;
 mod status;
 mod story;
 mod task;
@@ -78,6 +79,7 @@ async fn dispatch(command: Command, json: bool) -> Result<u8> {
         Command::Completion(args) => completion::completion(&args),
         Command::Man(args) => completion::man(&args),
         Command::Init(args) => init::init(&args, json),
+        Command::Sql(args) => Ok(sql::sql(&args, json)),
         Command::FakeAgent => demo::fake_agent(),
         command => {
             let place = match (Place::find(), &command) {

@@ -102,6 +102,8 @@ kinds! {
     NodeStopped = "node.stopped",
     /// The wall clock was stepped and live leases were moved with it.
     ClockStepped = "clock.stepped",
+    /// The ledger was restored to an earlier moment, and terms and numbers jumped ahead (`quorate sql restored`).
+    LedgerRestored = "ledger.restored",
     /// Old history was removed, as `[retention]` says.
     LogPruned = "log.pruned",
 }

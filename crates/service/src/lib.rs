@@ -20,4 +20,4 @@ pub mod view;
 pub mod why;
 pub mod wire;
 
-pub use schema::SCHEMA;
+pub use schema::{RESTORED_SQL, ROLES_SQL, SCHEMA};

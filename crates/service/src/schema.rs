@@ -1,9 +1,16 @@
 //! The tables, as ordered plain SQL for each database.
 //!
-//! Here live the list of migrations and the statements that move leases when the wall clock is stepped.
+//! Here live the list of migrations, the statements that move leases when the wall clock is stepped, and what the owner
+//! of a ledger on PostgreSQL runs by hand.
 //! A migration is never changed once released; the next one is added below it.
 
 use quorate_store::{Migration, Schema};
+
+/// What the owner of a ledger on PostgreSQL runs to give the other roles their rights.
+pub const ROLES_SQL: &str = include_str!("../sql/roles.sql");
+
+/// What the owner of a ledger on PostgreSQL runs once after it was restored to an earlier moment.
+pub const RESTORED_SQL: &str = include_str!("../sql/restored.sql");
 
 /// The schema that this program knows.
 pub static SCHEMA: Schema = Schema {

@@ -30,6 +30,20 @@ impl Server {
         self.cluster.url()
     }
 
+    /// Returns its address for a role and a database.
+    pub fn url_for(&self, role: &str, database: &str) -> String {
+        let (_, way) = self.url().split_once('?').unwrap_or_default();
+        format!("postgres://{role}@/{database}?{way}")
+    }
+
+    /// Runs `sql` as a role in a database.
+    ///
+    /// # Errors
+    /// What `psql` said.
+    pub fn psql_as(&self, role: &str, database: &str, sql: &str) -> Result<String, String> {
+        self.installation.psql(&self.url_for(role, database), sql)
+    }
+
     /// Returns the folder with its files.
     pub fn data(&self) -> PathBuf {
         self.cluster.folder().join("data")

@@ -1,6 +1,6 @@
-//! `quorate init`, `backup`, `completion` and `man`.
+//! `quorate init`, `backup`, `sql`, `completion` and `man`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 /// Writes a quorate.toml for this folder, and keeps .quorate/ out of git
@@ -22,6 +22,26 @@ pub(crate) struct Init {
 pub(crate) struct Backup {
     /// A file that is not there yet
     pub(crate) file: PathBuf,
+}
+
+/// Prints SQL for the owner of a PostgreSQL ledger, to be run with psql
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate sql roles | psql -v ON_ERROR_STOP=1 \"$OWNER\"        least privilege: who may do what
+  quorate sql restored | psql -v ON_ERROR_STOP=1 \"$OWNER\"     once after a restore to an earlier moment")]
+pub(crate) struct Sql {
+    /// Which text
+    #[arg(value_enum)]
+    pub(crate) text: SqlText,
+}
+
+/// The texts of `quorate sql`.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SqlText {
+    /// Gives quorate_node, quorate_agent and quorate_reader their rights
+    Roles,
+    /// Puts terms and numbers ahead of those that were given out after the moment
+    Restored,
 }
 
 /// Prints the completion script of a shell

@@ -8,6 +8,7 @@ mod claims;
 mod doctor;
 mod door;
 mod events;
+mod many_machines;
 mod messages;
 mod outage;
 mod project;

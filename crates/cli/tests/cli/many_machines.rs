@@ -1,0 +1,211 @@
+//! A ledger that several hosts share: who may do what in it. What the guide's commands show is run with the documents.
+
+use crate::door::{Door, number, texts, word};
+use quorate_service::SCHEMA;
+use quorate_service::health::MayPrune;
+use quorate_store::{Options, Store, Url};
+use quorate_testkit::server::Server;
+
+const DATABASE: &str = "quorate";
+const ROLES: &str =
+    "create role quorate_owner login; create role quorate_node login; create role quorate_agent login;
+                     create role quorate_reader login; grant pg_read_all_stats to quorate_node";
+
+const PLAN: &str = r#"
+goal = "Everything that a node does"
+[[task]]
+key = "first"
+run = "echo first"
+verify = "true"
+claims = ["src/**"]
+[[task]]
+key = "second"
+needs = ["first"]
+run = "test $QUORATE_ATTEMPT -ge 2"
+claims = ["src/a.rs"]
+[[task]]
+key = "third"
+run = "echo third"
+"#;
+
+/// A server with the four roles, and a ledger whose owner has given the others their rights.
+struct Shared(Server);
+
+impl Shared {
+    fn start() -> Shared {
+        let shared = Shared::without_ledger();
+        shared.door("quorate_owner").ok(&["status"]);
+        shared.give_rights();
+        shared
+    }
+
+    fn without_ledger() -> Shared {
+        let server = Server::start().expect("a server");
+        server.psql(ROLES).expect("made");
+        server.psql(&format!("create database {DATABASE} owner quorate_owner")).expect("made");
+        Shared(server)
+    }
+
+    fn give_rights(&self) {
+        let sql = self.door("quorate_owner").ok(&["sql", "roles"]);
+        self.sql("quorate_owner", &sql).expect("the owner may");
+    }
+
+    fn door(&self, role: &str) -> Door {
+        let door = Door::at(&self.0.url_for(role, DATABASE));
+        door.write("quorate.toml", "[health]\nretry_after = \"100ms\"\n");
+        door
+    }
+
+    fn sql(&self, role: &str, sql: &str) -> Result<String, String> {
+        self.0.psql_as(role, DATABASE, sql)
+    }
+
+    #[track_caller]
+    fn is_denied(&self, role: &str, statements: &[&str]) {
+        for sql in statements {
+            let said = self.sql(role, sql).expect_err(&format!("{role} must not: {sql}"));
+            let is_denied = said.contains("permission denied") || said.contains("must be owner");
+            assert!(is_denied, "{role}: {sql}: {said}");
+        }
+    }
+}
+
+/// What nobody but the owner may do.
+const OWNERS_OWN: [&str; 9] = [
+    "update events set message = 'nothing happened'",
+    "update events set seq = seq + 1",
+    "truncate events",
+    "alter table events add column note text",
+    "alter table tasks disable trigger all",
+    "drop table messages",
+    "drop view agent_log",
+    "create table mine (id bigint)",
+    "update log_era set era = 0",
+];
+
+#[test]
+fn a_node_runs_everything_without_owning_anything() {
+    let shared = Shared::start();
+    let door = shared.door("quorate_node");
+    door.write("plan.toml", PLAN);
+    let report = door.ok(&["run", "plan.toml"]);
+    assert!(report.contains("3 completed"), "{report}");
+    door.ok(&["task", "add", "one more", "--run", "true"]);
+    door.ok(&["runs", "list"]);
+    door.ok(&["doctor"]);
+    shared.is_denied("quorate_node", &OWNERS_OWN);
+    shared.sql("quorate_node", "delete from events where seq < 0").expect("retention needs that");
+}
+
+#[test]
+fn an_agent_takes_and_completes_work_and_cannot_alter_the_log() {
+    let shared = Shared::start();
+    let (node, agent) = (shared.door("quorate_node"), shared.door("quorate_agent"));
+    let id =
+        number(&node.json(&["task", "add", "build", "--run", "cat >/dev/null", "--claims", "src/**"])["id"]);
+    let checked = number(&node.json(&["task", "add", "check", "--run", "true", "--verify", "true"])["id"]);
+    let mut run = agent.start(&["agent", "run", "builder"]);
+    for id in [&id, &checked] {
+        node.eventually("it is completed", |door| {
+            (word(&door.json(&["task", "show", id])["state"]) == "completed").then_some(())
+        });
+    }
+    run.interrupt();
+    let (_, said) = texts(&run.end());
+    assert!(!said.contains("denied"), "{said}");
+    assert_eq!(node.events("task.completed", 2).len(), 2);
+
+    by_hand(&shared, &node, &agent);
+    shared.is_denied("quorate_agent", &OWNERS_OWN);
+    shared.is_denied(
+        "quorate_agent",
+        &[
+            "delete from events",
+            "delete from tasks",
+            "delete from attempts",
+            "insert into tasks (title, state, run, max_attempts, created_at) values ('t', 'ready', 'x', 1, 0)",
+            "update tasks set run = 'echo mine'",
+            "update tasks set verify = null",
+            "update tasks set title = 'another'",
+            "update attempts set term = 9",
+            "update meta set value = '0'",
+        ],
+    );
+    let error = agent.fails(1, &["task", "add", "more work", "--run", "true"]);
+    assert!(word(&error["message"]).contains("permission denied"), "{error}");
+}
+
+/// What an agent does that is no child of ours: each command a process of its own.
+fn by_hand(shared: &Shared, node: &Door, agent: &Door) {
+    let id = number(&node.json(&["task", "add", "words", "--prompt", "Think."])["id"]);
+    let taken = agent.json(&["task", "next", "--agent", "ada"]);
+    assert_eq!(number(&taken["id"]), id);
+    let term = number(&taken["term"]);
+    agent.ok(&["claim", "docs/**", "--agent", "ada", "--task", &id, "--term", &term]);
+    agent.ok(&["claim", "port:8080", "--agent", "ada"]);
+    agent.fails(3, &["claim", "port:8080", "--agent", "bob"]);
+    agent.ok(&["release", "port:8080", "--agent", "ada"]);
+    agent.ok(&["task", "progress", &id, "--term", &term, "--percent", "50"]);
+    agent.ok(&["send", "--from", "ada", "--to", "builder", "half of it"]);
+    agent.ok(&["inbox", "builder"]);
+    agent.ok(&["log", "--agent", "ada", "--action", "note", "--status", "ok", "a word"]);
+    agent.ok(&["task", "done", &id, "--term", &term]);
+    agent.fails(4, &["task", "fail", &id, "--term", &term, "--error", "no"]);
+    let again = number(&node.json(&["task", "add", "by SQL", "--prompt", "Think."])["id"]);
+    let by_sql = shared.sql("quorate_agent", "select id, term from claim_task('cy')").expect("it may");
+    assert_eq!(by_sql, format!("{again}|1"));
+    agent.ok(&["task", "fail", &again, "--term", "1", "--error", "no", "--final"]);
+}
+
+#[test]
+fn only_who_may_remove_history_asks_to() -> quorate_model::Result<()> {
+    let shared = Shared::start();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    for (role, may) in [("quorate_node", true), ("quorate_agent", false)] {
+        let url = Url::Pg(shared.0.url_for(role, DATABASE));
+        let answer = runtime
+            .block_on(async { Store::open(&url, Options::new(&SCHEMA)).await?.read(MayPrune).await })?;
+        assert_eq!(answer, may, "{role}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reader_sees_everything_and_changes_nothing() {
+    let shared = Shared::start();
+    shared.door("quorate_node").ok(&["task", "add", "seen", "--run", "true"]);
+    let door = shared.door("quorate_reader");
+    assert!(door.ok(&["task", "list"]).contains("seen"));
+    for words in
+        [&["status"][..], &["task", "show", "1"], &["claims"], &["runs", "list"], &["doctor"], &["events"]]
+    {
+        door.ok(words);
+    }
+    let error = door.fails(1, &["task", "add", "more", "--run", "true"]);
+    assert!(word(&error["message"]).contains("permission denied"), "{error}");
+    shared.is_denied("quorate_reader", &OWNERS_OWN);
+    let log = "insert into events (seq, at, kind, message) values (1, 1, 'x', 'y')";
+    shared.is_denied("quorate_reader", &[log, "delete from events", "select nextval('log_order')"]);
+}
+
+#[test]
+fn who_may_not_make_the_schema_says_who_must() {
+    let shared = Shared::without_ledger();
+    let error = shared.door("quorate_node").fails(1, &["status"]);
+    assert!(word(&error["message"]).contains("permission denied"), "{error}");
+    assert!(word(&error["hint"]).contains("owner"), "{error}");
+    shared.door("quorate_owner").ok(&["status"]);
+    shared.give_rights();
+    shared.door("quorate_node").ok(&["status"]);
+}
+
+#[test]
+fn every_table_is_given_to_those_who_need_it() {
+    let shared = Shared::start();
+    let sql = "select c.relname from pg_class c
+                where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v')
+                  and not (has_table_privilege('quorate_reader', c.oid, 'select')
+                           and (c.relkind = 'v' or c.relname = 'log_era' or has_table_privilege('quorate_node', c.oid, 'insert')))";
+    assert_eq!(shared.sql("quorate_owner", sql), Ok(String::new()), "give them their rights in roles.sql");
+}
