@@ -1,6 +1,6 @@
 //! `cargo xtask setup`: what the tests need, found or made.
 //!
-//! Here live PostgreSQL's ways onto a machine, the parts of Rust that a minimal installation lacks, and tmux. How a
+//! Here live PostgreSQL's ways onto a machine, the parts of Rust that a minimal installation lacks, tmux and PgBouncer. How a
 //! server is started lives in `cluster`; how packages are handled lives in `apt`.
 //!
 //! In order: what is there is used; root installs the distribution's package, without its ready-made server; anyone
@@ -18,7 +18,13 @@ const CLUSTER_POLICY: &str = "/etc/postgresql-common/createcluster.conf";
 /// Makes everything and returns where PostgreSQL is.
 pub fn everything() -> Outcome<Installation> {
     rust_components()?;
-    tmux();
+    optional("tmux");
+    if optional("pgbouncer") {
+        // The package starts a service; the tests use a process of their own.
+        let mut command = Command::new("systemctl");
+        command.args(["disable", "--now", "pgbouncer"]).stdin(Stdio::null()).stdout(Stdio::null());
+        let _ = command.stderr(Stdio::null()).status();
+    }
     postgres()
 }
 
@@ -52,18 +58,24 @@ fn rust_components() -> Outcome {
     Ok(())
 }
 
-/// Brings tmux where that is easy. It is optional: the tests that show a team in tmux say so when it is missing.
-fn tmux() {
-    if has("tmux") {
-        say("tmux: found");
-    } else if apt::is_here() && is_root() {
-        say("tmux is not here: installing it with apt-get (as root)");
-        if let Err(why) = apt::update().and_then(|()| apt::install(&["tmux"])) {
-            say(&format!("tmux could not be installed; going on without it: {why}"));
-        }
-    } else {
-        say("tmux: not found (optional)");
+/// Brings a program where that is easy; answers whether it was installed now. Tests that need it say so when it is
+/// missing: tmux for a team to be looked at, PgBouncer for a ledger behind a pooler.
+fn optional(program: &str) -> bool {
+    // Debian keeps servers where a user's PATH does not look.
+    if has(program) || Path::new("/usr/sbin").join(program).is_file() {
+        say(&format!("{program}: found"));
+        return false;
     }
+    if !(apt::is_here() && is_root()) {
+        say(&format!("{program}: not found (optional)"));
+        return false;
+    }
+    say(&format!("{program} is not here: installing it with apt-get (as root)"));
+    let installed = apt::update().and_then(|()| apt::install(&[program]));
+    if let Err(why) = &installed {
+        say(&format!("{program} could not be installed; going on without it: {why}"));
+    }
+    installed.is_ok()
 }
 
 /// Finds PostgreSQL's server programs, or brings them here.

@@ -32,6 +32,11 @@ pub(crate) async fn backup(place: &Place, args: &Backup, json: bool) -> Result<u
 }
 
 fn dump(url: &str, file: &Path) -> Result<()> {
+    if url.split_once('?').is_some_and(|(_, query)| query.split('&').any(|pair| pair.starts_with("pooler=")))
+    {
+        return Err(Error::invalid("pg_dump needs a connection to the server itself, not to a pooler")
+            .hint("QUORATE_STORE=postgres://… without `pooler=`, by the server's own port"));
+    }
     let part = partial(file);
     let mut command = Command::new(program());
     let (address, password) = split_password(url);

@@ -15,6 +15,7 @@ mod lane;
 mod lite;
 mod migrate;
 mod pg;
+mod pooler;
 mod row;
 mod slots;
 mod store;

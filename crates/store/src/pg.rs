@@ -8,6 +8,7 @@ use crate::arg::Arg;
 use crate::changes::{Bell, Changes};
 use crate::lane::{Lane, Merged};
 use crate::migrate::Schema;
+use crate::pooler::{self, Pooler};
 use crate::row::Row;
 use crate::slots::Slots;
 use crate::store::{Options, Read, Write};
@@ -18,6 +19,7 @@ use deadpool_postgres::{
 };
 use futures_util::future::{join, join_all, join3};
 use quorate_model::{Error, Event, Result};
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +27,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, error::Severity, error::SqlState, types::ToSql};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{AsyncMessage, SimpleQueryMessage, error::Severity, error::SqlState};
 
 const BEGIN: &str = "begin";
 /// How often a transaction that met a conflict is applied again.
@@ -36,6 +39,8 @@ const PLACES: usize = 1 << 20;
 const FLIGHT_MAX: usize = 256;
 /// Wake-ups under load are this far apart.
 const NOTIFY_EVERY: Duration = Duration::from_millis(10);
+/// Behind a pooler in transaction mode the log is looked at this often.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 /// How long a caller waits for a free connection.
 const POOL_WAIT: Duration = Duration::from_secs(15);
 /// How long a connection attempt may take.
@@ -56,6 +61,7 @@ pub(crate) struct Pg {
     writer: Arc<Writer>,
     lanes: Slots,
     read: Pool,
+    manners: Manners,
     server: Server,
     channel: Arc<str>,
     listening: OnceLock<()>,
@@ -69,6 +75,26 @@ pub(crate) struct Writer {
     shown: Arc<str>,
     teller: Arc<Teller>,
     memory: Arc<Slots>,
+    manners: Manners,
+}
+
+/// How statements are sent over the connections of a pool.
+#[derive(Debug, Clone)]
+struct Manners {
+    /// Sent at the beginning of every transaction; empty on a direct connection, which has its settings for good.
+    settings: Arc<str>,
+    /// Whether statements are prepared and keep their name on the connection.
+    named: bool,
+}
+
+impl Manners {
+    fn of(server: &Server, options: &str) -> Result<Manners> {
+        let settings = match server.pooler {
+            None => String::new(),
+            Some(_) => pooler::set_local(&format!("{options} {}", server.options))?,
+        };
+        Ok(Manners { settings: settings.into(), named: server.pooler != Some(Pooler::Transaction) })
+    }
 }
 
 /// Remembers that others are to be told of a commit.
@@ -86,17 +112,14 @@ impl Pg {
         let server = Server::parse(text, &shown)?;
         let pool_to_write = pool(&server, WRITE_OPTIONS, options.connections)?;
         let read = pool(&server, READ_OPTIONS, options.connections.div_ceil(2))?;
-        let channel: Arc<str> = prepare_schema(&pool_to_write, options.schema, &shown).await?.into();
+        let channel: Arc<str> = prepare_schema(&pool_to_write, &server, options.schema, &shown).await?.into();
         let teller = Arc::new(Teller::default());
         tokio::spawn(tell(read.clone(), teller.clone(), Arc::clone(&channel)));
-        let writer = Arc::new(Writer {
-            pool: pool_to_write,
-            bell: Bell::new(),
-            shown,
-            teller,
-            memory: Arc::default(),
-        });
-        Ok(Pg { writer, lanes: Slots::default(), read, server, channel, listening: OnceLock::new() })
+        let manners = Manners::of(&server, WRITE_OPTIONS)?;
+        let (bell, memory) = (Bell::new(), Arc::default());
+        let writer = Arc::new(Writer { pool: pool_to_write, bell, shown, teller, memory, manners });
+        let manners = Manners::of(&server, READ_OPTIONS)?;
+        Ok(Pg { writer, lanes: Slots::default(), read, manners, server, channel, listening: OnceLock::new() })
     }
 
     pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
@@ -108,7 +131,8 @@ impl Pg {
 
     pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
         let begin = "begin isolation level repeatable read read only";
-        let mut tx = begin_on(&self.read, &self.writer.shown, begin, Arc::clone(&self.writer.memory)).await?;
+        let memory = Arc::clone(&self.writer.memory);
+        let mut tx = begin_on(&self.read, &self.writer.shown, begin, &self.manners, memory).await?;
         let answer = query.fetch(&mut tx).await;
         rollback(tx).await;
         answer
@@ -117,7 +141,12 @@ impl Pg {
     pub(crate) fn changes(&self) -> Changes {
         self.listening.get_or_init(|| {
             let bell = self.writer.bell.clone();
-            tokio::spawn(listen(self.server.clone(), Arc::clone(&self.channel), bell));
+            match self.server.pooler {
+                Some(Pooler::Transaction) => {
+                    drop(tokio::spawn(poll(self.read.clone(), self.manners.clone(), bell)))
+                }
+                _ => drop(tokio::spawn(listen(self.server.clone(), Arc::clone(&self.channel), bell))),
+            }
         });
         self.writer.bell.changes()
     }
@@ -179,7 +208,7 @@ impl Writer {
     }
 
     async fn begin(&self) -> Result<Tx> {
-        begin_on(&self.pool, &self.shown, BEGIN, Arc::clone(&self.memory)).await
+        begin_on(&self.pool, &self.shown, BEGIN, &self.manners, Arc::clone(&self.memory)).await
     }
 
     /// Writes the event that an error carries, in a transaction of its own: the refused one is rolled back.
@@ -202,10 +231,16 @@ impl Writer {
     }
 }
 
-async fn begin_on(pool: &Pool, shown: &Arc<str>, begin: &'static str, memory: Arc<Slots>) -> Result<Tx> {
+async fn begin_on(
+    pool: &Pool,
+    shown: &Arc<str>,
+    begin: &'static str,
+    manners: &Manners,
+    memory: Arc<Slots>,
+) -> Result<Tx> {
     let client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
-    let conn =
-        PgConn { client, begin: Some(begin), conflict: false, refused: false, shown: Arc::clone(shown) };
+    let (shown, manners) = (Arc::clone(shown), manners.clone());
+    let conn = PgConn { client, begin: Some(begin), conflict: false, refused: false, shown, manners };
     Ok(Tx::new(Conn::Pg(Box::new(conn)), memory))
 }
 
@@ -220,9 +255,10 @@ fn pause(tries: u32) -> Duration {
 }
 
 fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
-    let Server { mut config, tls } = server.clone();
-    let own = config.get_options().map(str::to_owned).unwrap_or_default();
-    config.options(format!("{options} {own}").trim());
+    let Server { mut config, tls, pooler, options: own } = server.clone();
+    if pooler.is_none() {
+        config.options(format!("{options} {} {own}", pooler::SIGN).trim());
+    }
     if config.get_application_name().is_none() {
         config.application_name("quorate");
     }
@@ -250,6 +286,7 @@ pub(crate) struct PgConn {
     /// Whether the server itself refused a statement: then nothing of the transaction is committed.
     refused: bool,
     shown: Arc<str>,
+    manners: Manners,
 }
 
 impl std::fmt::Debug for PgConn {
@@ -277,9 +314,9 @@ impl PgConn {
         args: &[Arg<'_>],
         decode: fn(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        if before.is_empty() && self.begin == Some(BEGIN) {
+        if before.is_empty() && self.begin == Some(BEGIN) && self.manners.settings.is_empty() {
             let statement = self.prepare(sql).await?;
-            let rows = self.client.query(&statement, &params(args)).await.map_err(|e| self.wrong(&e))?;
+            let rows = fetch(&self.client, &statement, args).await.map_err(|e| self.wrong(&e))?;
             return rows.iter().map(|row| decode(&Row::pg(row))).collect();
         }
         self.query(before, sql, args, decode, Ending::Commit).await
@@ -295,8 +332,8 @@ impl PgConn {
     ) -> Result<Vec<T>> {
         let statement = self.prepare(sql).await?;
         let rest = self.send_most(before).await?;
-        let (begin, params) = (self.begin.take(), params(args));
-        let query = self.client.query(&statement, &params);
+        let begin = self.take_begin();
+        let query = fetch(&self.client, &statement, args);
         let (sent, rows, ended) =
             join3(send(&self.client, begin, &rest), query, end(&self.client, ending)).await;
         let rows = sent.and(rows).and_then(|rows| ended.map(|()| rows)).map_err(|e| self.wrong(&e))?;
@@ -309,8 +346,8 @@ impl PgConn {
     pub(crate) async fn run(&mut self, before: &[Later], sql: &str, args: &[Arg<'_>]) -> Result<u64> {
         let statement = self.prepare(sql).await?;
         let rest = self.send_most(before).await?;
-        let (begin, params) = (self.begin.take(), params(args));
-        let execute = self.client.execute(&statement, &params);
+        let begin = self.take_begin();
+        let execute = execute(&self.client, &statement, args);
         let (sent, changed) = join(send(&self.client, begin, &rest), execute).await;
         sent.and(changed).map_err(|e| self.wrong(&e))
     }
@@ -323,14 +360,27 @@ impl PgConn {
         }
         let last = ready.len().saturating_sub(1) / FLIGHT_MAX * FLIGHT_MAX;
         for part in ready[..last].chunks(FLIGHT_MAX) {
-            let begin = self.begin.take();
+            let begin = self.take_begin();
             send(&self.client, begin, part).await.map_err(|e| self.wrong(&e))?;
         }
         Ok(ready.split_off(last))
     }
 
-    async fn prepare(&mut self, sql: &str) -> Result<tokio_postgres::Statement> {
-        self.client.prepare_cached(sql).await.map_err(|e| self.wrong(&e))
+    async fn prepare<'a>(&mut self, sql: &'a str) -> Result<Prepared<'a>> {
+        if !self.manners.named {
+            return Ok(Prepared::Text(sql));
+        }
+        self.client.prepare_cached(sql).await.map(Prepared::Named).map_err(|e| self.wrong(&e))
+    }
+
+    /// Returns the text that begins the transaction, if it has not begun.
+    fn take_begin(&mut self) -> Option<Cow<'static, str>> {
+        let (begin, settings) = (self.begin.take()?, &self.manners.settings);
+        if settings.is_empty() {
+            return Some(begin.into());
+        }
+        let (begin, more) = begin.split_once(';').unwrap_or((begin, ""));
+        Some(format!("{begin}; {settings}{more}").into())
     }
 
     pub(crate) fn relax(&mut self) {
@@ -390,7 +440,7 @@ async fn commit(tx: &mut Tx) -> Result<()> {
         return Ok(());
     }
     let rest = conn.send_most(&flight).await?;
-    let begin = conn.begin.take();
+    let begin = conn.take_begin();
     let (sent, ended) = join(send(&conn.client, begin, &rest), conn.client.batch_execute("commit")).await;
     sent.and(ended).map_err(|e| conn.wrong(&e))?;
     conn.begin = Some(BEGIN);
@@ -411,15 +461,47 @@ async fn end(client: &Object, ending: Ending) -> Result<(), tokio_postgres::Erro
     }
 }
 
+/// A statement as the connection knows it.
+enum Prepared<'a> {
+    /// By a name that it was given there.
+    Named(tokio_postgres::Statement),
+    /// Not at all: its text goes with its arguments.
+    Text(&'a str),
+}
+
 /// A statement that is prepared, with its arguments.
-type Ready<'a> = (tokio_postgres::Statement, &'a [Arg<'static>]);
+type Ready<'a> = (Prepared<'a>, &'a [Arg<'static>]);
+
+async fn fetch(
+    client: &Object,
+    statement: &Prepared<'_>,
+    args: &[Arg<'_>],
+) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
+    match statement {
+        Prepared::Named(statement) => client.query(statement, &params(args)).await,
+        Prepared::Text(sql) => client.query_typed(sql, &pooler::typed(args)).await,
+    }
+}
+
+async fn execute(
+    client: &Object,
+    statement: &Prepared<'_>,
+    args: &[Arg<'_>],
+) -> Result<u64, tokio_postgres::Error> {
+    match statement {
+        Prepared::Named(statement) => client.execute(statement, &params(args)).await,
+        Prepared::Text(sql) => client.execute_typed(sql, &pooler::typed(args)).await,
+    }
+}
 
 /// Sends statements that need no answer, `begin` before them. Its first poll puts all on the wire, in order.
-async fn send(client: &Object, begin: Option<&str>, part: &[Ready<'_>]) -> Result<(), tokio_postgres::Error> {
-    let begun = async { if let Some(begin) = begin { client.batch_execute(begin).await } else { Ok(()) } };
-    let ran = join_all(
-        part.iter().map(|(statement, args)| async move { client.execute(statement, &params(args)).await }),
-    );
+async fn send(
+    client: &Object,
+    begin: Option<Cow<'static, str>>,
+    part: &[Ready<'_>],
+) -> Result<(), tokio_postgres::Error> {
+    let begun = async { if let Some(begin) = begin { client.batch_execute(&begin).await } else { Ok(()) } };
+    let ran = join_all(part.iter().map(|(statement, args)| execute(client, statement, args)));
     let (begun, ran) = join(begun, ran).await;
     begun.and(ran.into_iter().find_map(std::result::Result::err).map_or(Ok(()), Err))
 }
@@ -479,43 +561,64 @@ async fn rollback(mut tx: Tx) {
 }
 
 /// Brings the schema up to date and returns the name of the channel for wake-ups.
-async fn prepare_schema(pool: &Pool, schema: &Schema, shown: &str) -> Result<String> {
+async fn prepare_schema(pool: &Pool, server: &Server, schema: &Schema, shown: &str) -> Result<String> {
     let mut client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
-    let found = version(&client, shown).await?;
-    if found != schema.version() {
-        migrate(&mut client, schema, shown).await?;
+    let settings = Manners::of(server, WRITE_OPTIONS)?.settings;
+    let ask = async |sql| first(&client, &settings, sql).await.map_err(|e| wrong(&e, shown));
+    if server.pooler.is_none() && ask(pooler::SEE_SIGN).await?.as_deref() != Some("direct") {
+        return Err(Error::unavailable(format!(
+            "something between here and {shown} drops the settings of a connection"
+        ))
+        .hint(pooler::MENTION_IT));
     }
-    settle_era(&client, shown).await?;
-    let row = client.query_one("select current_schema()", &[]).await.map_err(|e| wrong(&e, shown))?;
-    Ok(format!("quorate_{}", row.try_get::<_, Option<String>>(0).ok().flatten().unwrap_or_default()))
+    let channel = format!("quorate_{}", ask("select current_schema()").await?.unwrap_or_default());
+    if version(&client, &settings).await.map_err(|e| wrong(&e, shown))? != schema.version() {
+        migrate(&mut client, &settings, schema, shown).await?;
+    }
+    settle_era(&client, &settings, shown).await?;
+    Ok(channel)
 }
 
-async fn version(client: &tokio_postgres::Client, shown: &str) -> Result<i64> {
-    match client.query_opt("select value from meta where key = 'schema'", &[]).await {
-        Ok(row) => Ok(row.and_then(|row| row.get::<_, String>(0).parse().ok()).unwrap_or(0)),
+/// Asks a question without arguments and returns the first cell of the answer. Settings and question are one message, so
+/// that both are one transaction even where each may go another way.
+async fn first(
+    client: &tokio_postgres::Client,
+    settings: &str,
+    sql: &str,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    let answer = client.simple_query(&format!("{settings}{sql}")).await?;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
+}
+
+async fn version(client: &tokio_postgres::Client, settings: &str) -> Result<i64, tokio_postgres::Error> {
+    match first(client, settings, "select value from meta where key = 'schema'").await {
+        Ok(value) => Ok(value.and_then(|value| value.parse().ok()).unwrap_or(0)),
         Err(e) if e.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(0),
-        Err(e) => Err(wrong(&e, shown)),
+        Err(e) => Err(e),
     }
 }
 
-async fn migrate(client: &mut Object, schema: &Schema, shown: &str) -> Result<()> {
+async fn migrate(client: &mut Object, settings: &str, schema: &Schema, shown: &str) -> Result<()> {
     let tx = client.transaction().await.map_err(|e| wrong(&e, shown))?;
     // Two processes that meet a new database take turns; the second finds the work done.
-    tx.batch_execute(
-        "set local lock_timeout = 0;
+    tx.batch_execute(&format!(
+        "{settings}set local lock_timeout = 0;
          select pg_advisory_xact_lock(hashtext('quorate.schema'));
-         create table if not exists meta (key text primary key, value text not null)",
-    )
+         create table if not exists meta (key text primary key, value text not null)"
+    ))
     .await
     .map_err(|e| migration_failed("its first table", &e, shown))?;
-    let found = version(tx.client(), shown).await?;
+    let found = version(tx.client(), "").await.map_err(|e| wrong(&e, shown))?;
     for step in schema.missing(found, shown)? {
         tx.batch_execute(step.pg).await.map_err(|e| migration_failed(step.name, &e, shown))?;
     }
-    tx.execute(
-        "insert into meta (key, value) values ('schema', $1) on conflict (key) do update set value = excluded.value",
-        &[&schema.version().to_string()],
-    )
+    tx.batch_execute(&format!(
+        "insert into meta (key, value) values ('schema', '{}') on conflict (key) do update set value = excluded.value",
+        schema.version()
+    ))
     .await
     .map_err(|e| wrong(&e, shown))?;
     tx.commit().await.map_err(|e| wrong(&e, shown))
@@ -534,12 +637,11 @@ fn migration_failed(name: &str, e: &tokio_postgres::Error, shown: &str) -> Error
 /// After a dump was restored into another cluster, transaction numbers begin lower: the era makes up for it.
 ///
 /// It is looked at first: whoever may not change it can then begin nothing that needs it changed.
-async fn settle_era(client: &tokio_postgres::Client, shown: &str) -> Result<()> {
-    let is_low = client.query_opt(ERA_IS_LOW, &[]).await.map_err(|e| wrong(&e, shown))?.is_some();
-    if !is_low {
+async fn settle_era(client: &tokio_postgres::Client, settings: &str, shown: &str) -> Result<()> {
+    if first(client, settings, ERA_IS_LOW).await.map_err(|e| wrong(&e, shown))?.is_none() {
         return Ok(());
     }
-    client.execute(RAISE_ERA, &[]).await.map(drop).map_err(|e| match e.code() {
+    client.batch_execute(&format!("{settings}{RAISE_ERA}")).await.map_err(|e| match e.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::unavailable(format!("the ledger {shown} comes from another server"))
             .hint("its owner settles that: run any command, as in `quorate status`, under the role that owns the tables"),
         _ => wrong(&e, shown),
@@ -573,17 +675,33 @@ async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
         return;
     }
     // A hint that cannot be sent costs time, never correctness: everyone also looks by himself.
-    if let Ok(client) = pool.get().await
-        && let Ok(statement) = client.prepare_cached("select pg_notify($1, '')").await
-    {
-        let _ = client.execute(&statement, &[&channel]).await;
+    if let Ok(client) = pool.get().await {
+        let _ = client.execute_typed("select pg_notify($1, '')", &[(&channel, Type::TEXT)]).await;
+    }
+}
+
+/// Rings the bell when the log has grown: behind a pooler in transaction mode nobody is notified.
+async fn poll(pool: Pool, manners: Manners, bell: Bell) {
+    let mut last = None;
+    loop {
+        tokio::time::sleep(POLL_EVERY).await;
+        if let Ok(client) = pool.get().await
+            && let Ok(now) = first(&client, &manners.settings, "select max(seq) from events").await
+            && last.replace(now.clone()) != Some(now)
+        {
+            bell.ring();
+        }
     }
 }
 
 /// Rings the bell on every notification; connects again for ever, since it is only a hint.
 async fn listen(server: Server, channel: Arc<str>, bell: Bell) {
+    let mut config = server.config.clone();
+    if server.pooler.is_none() && !server.options.is_empty() {
+        config.options(&server.options);
+    }
     loop {
-        if let Ok((client, mut connection)) = server.config.connect(server.tls.clone()).await {
+        if let Ok((client, mut connection)) = config.connect(server.tls.clone()).await {
             let listen = format!("listen \"{channel}\"");
             let pump = async {
                 while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
@@ -626,6 +744,9 @@ fn text(e: &tokio_postgres::Error) -> String {
     }
 }
 
+/// A prepared statement that is not there, or is already.
+const NAMES_LOST: [SqlState; 2] = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
+
 fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
     let Some(code) = e.code() else {
         return Error::unavailable(format!("cannot reach the ledger {shown}: {}", text(e)))
@@ -639,6 +760,9 @@ fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
             Error::unavailable(format!("{message}, {TRIES_MAX} times"))
                 .hint("`quorate doctor` names the process that holds a lock for long")
         }
+        // A pooler's words: it takes no settings, or hands over statements by the names of another.
+        "08" if message.contains("startup parameter") => Error::unavailable(message).hint(pooler::MENTION_IT),
+        "26" | "42" if NAMES_LOST.contains(code) => Error::unavailable(message).hint(pooler::MENTION_IT),
         "08" | "57" | "53" => {
             Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks")
         }

@@ -1,8 +1,9 @@
-//! How a connection to PostgreSQL is encrypted, and how its server proves who it is.
+//! The way to a server: how a connection to PostgreSQL is encrypted, and how its server proves who it is.
 //!
-//! Here lives what a store's address says of that, in the words of PostgreSQL's own programs: `sslmode`, `sslrootcert`,
+//! Here lives what a store's address says of that and what the driver is not to read in it, in the words of PostgreSQL's own programs: `sslmode`, `sslrootcert`,
 //! `sslcert`, `sslkey` (PostgreSQL manual, "SSL Support"). Over a Unix socket nothing is encrypted.
 
+use crate::pooler::Pooler;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use quorate_model::{Error, Result};
 use rustls::client::WebPkiServerVerifier;
@@ -27,6 +28,10 @@ const QUOTED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'&').add(b'#').add(
 pub(crate) struct Server {
     pub(crate) config: Config,
     pub(crate) tls: MakeRustlsConnect,
+    /// What stands in between, if the address says so.
+    pub(crate) pooler: Option<Pooler>,
+    /// The settings that the address asks for (`options=`); they are not in `config`.
+    pub(crate) options: String,
 }
 
 impl std::fmt::Debug for Server {
@@ -43,7 +48,8 @@ impl Server {
             Error::invalid(format!("store url {shown}: {e}")).hint("postgres://USER@HOST:PORT/DATABASE")
         })?;
         config.ssl_mode(wish.mode.unwrap_or(Mode::Prefer).word());
-        Ok(Server { config, tls: MakeRustlsConnect::new(client(&wish, wish.proof()?)?) })
+        let tls = MakeRustlsConnect::new(client(&wish, wish.proof()?)?);
+        Ok(Server { config, tls, pooler: wish.pooler, options: wish.options })
     }
 }
 
@@ -74,6 +80,8 @@ struct Wish {
     authority: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
+    pooler: Option<Pooler>,
+    options: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +140,7 @@ impl Wish {
     }
 }
 
-/// Takes the words on encryption out of an address; the rest is for the driver.
+/// Takes the words on encryption, pooler and settings out of an address; the rest is for the driver.
 fn take_out(text: &str) -> Result<(String, Wish)> {
     let mut wish = Wish::default();
     let Some((head, query)) = text.split_once('?') else { return Ok((text.to_owned(), wish)) };
@@ -145,6 +153,8 @@ fn take_out(text: &str) -> Result<(String, Wish)> {
             "sslrootcert" => wish.authority = Some(value),
             "sslcert" => wish.certificate = Some(value),
             "sslkey" => wish.key = Some(value),
+            "pooler" => wish.pooler = Pooler::parse(&value)?,
+            "options" => wish.options = value,
             _ => rest.push(part),
         }
     }
@@ -308,7 +318,7 @@ mod tests {
     #[test]
     fn the_words_on_encryption_are_those_of_libpq() {
         check("", "", Proof::Nothing);
-        check("?sslmode=disable&options=-csearch_path%3Dx", "?options=-csearch_path%3Dx", Proof::Nothing);
+        check("?sslmode=disable&application_name=x", "?application_name=x", Proof::Nothing);
         check("?sslmode=require", "", Proof::Nothing);
         check("?sslmode=require&sslrootcert=/ca.pem", "", Proof::Authority);
         check(
@@ -317,6 +327,16 @@ mod tests {
             Proof::Authority,
         );
         check("?sslmode=verify-full", "", Proof::AuthorityAndName);
+    }
+
+    #[test]
+    fn what_is_not_for_the_driver_is_taken_out() {
+        let read = |text: &str| Server::parse(text, "shown").expect("reads");
+        let server = read("postgres://h/d?pooler=transaction&options=-csearch_path%3Dx");
+        assert_eq!((server.pooler, server.options.as_str()), (Some(Pooler::Transaction), "-csearch_path=x"));
+        assert_eq!(server.config.get_options(), None);
+        assert_eq!(read("postgres://h/d?pooler=none").pooler, None);
+        assert!(Server::parse("postgres://h/d?pooler=yes", "shown").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What tests of several rooms share.
 
+pub mod bouncer;
 pub mod cluster;
 pub mod ledger;
 pub mod oracle;
