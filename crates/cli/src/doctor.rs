@@ -9,7 +9,7 @@ use crate::print::style::{Colour, paint_if};
 use nix::sys::statfs::{self, statfs};
 use quorate_model::config::Driver;
 use quorate_model::{AgentState, Error, Result};
-use quorate_service::doctor::{Ask, Vitals};
+use quorate_service::doctor::{Ask, Server, Vitals};
 use quorate_service::view::Agents;
 use quorate_store::{Store, Url};
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// The oldest server that the tests are run with.
+const OLDEST_SERVER: i64 = 150_000;
 /// A transaction open for longer than this is worth a word.
 const OLD_TRANSACTION_S: i64 = 60;
 /// A ledger, or a folder of logs, larger than this is worth a word.
@@ -211,6 +213,7 @@ async fn ledger_checks(place: &Place, store: &Store) -> Result<Vec<Finding>> {
     let vitals = store.read(Ask).await?;
     let mut findings = vec![size(place, &vitals)];
     if matches!(place.url, Url::Pg(_)) {
+        findings.extend(vitals.server.iter().flat_map(|facts| [server(facts), role(facts)]));
         findings.push(snapshot(&vitals));
         findings.push(standby(&vitals));
     }
@@ -238,7 +241,48 @@ fn folder_size(folder: &Path) -> u64 {
     files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
 }
 
+fn server(facts: &Server) -> Finding {
+    let version = format!("{}.{}", facts.version / 10_000, facts.version % 10_000);
+    let said =
+        format!("PostgreSQL {version}, {} of {} connections taken", facts.connections, facts.connections_max);
+    if facts.version < OLDEST_SERVER {
+        let message = format!("PostgreSQL {version} is not tested with Quorate");
+        return warn("server", message, "use version 15 or newer");
+    }
+    if !facts.is_durable {
+        let message = format!("{said}; what it confirms may be lost when its machine crashes");
+        return warn(
+            "server",
+            message,
+            "alter system set fsync = on; alter system set full_page_writes = on",
+        );
+    }
+    if facts.connections * 10 > facts.connections_max * 8 {
+        return warn(
+            "server",
+            said,
+            "raise max_connections, or put PgBouncer in between: docs/guides/many-machines.md",
+        );
+    }
+    ok("server", said)
+}
+
+fn role(facts: &Server) -> Finding {
+    let rights = [
+        (facts.adds, "adds work"),
+        (facts.takes, "takes and reports"),
+        (facts.prunes, "removes old history"),
+    ];
+    let may: Vec<&str> = rights.iter().filter(|(may, _)| *may).map(|(_, what)| *what).collect();
+    let may = if may.is_empty() { "only reads".to_owned() } else { may.join(", ") };
+    ok("role", format!("{} {may}", facts.role))
+}
+
 fn snapshot(vitals: &Vitals) -> Finding {
+    if let Some(facts) = vitals.server.as_ref().filter(|facts| !facts.sees_others) {
+        let mend = format!("as an administrator: grant pg_read_all_stats to {}", facts.role);
+        return warn("snapshot", format!("{} cannot see how long others hold an old view", facts.role), mend);
+    }
     match &vitals.oldest {
         Some(open) if open.seconds > OLD_TRANSACTION_S => warn(
             "snapshot",

@@ -1,10 +1,11 @@
 //! What a doctor asks the ledger about itself.
 //!
-//! Here live the questions to the database's own catalogues: size, and who holds an old snapshot. What follows from
+//! Here live the questions to the database's own catalogues: size, who holds an old snapshot, the server and our rights
+//! there. What follows from
 //! the answers, and what is asked of the operating system, lives at the door.
 
 use quorate_model::Result;
-use quorate_store::{Dialect, Read, Tx, args};
+use quorate_store::{Dialect, Read, Row, Tx, args};
 
 /// What the database says of itself.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +18,31 @@ pub struct Vitals {
     pub oldest: Option<OpenTransaction>,
     /// Whether standbys confirm commits (PostgreSQL with standbys only).
     pub is_asynchronous: bool,
+    /// The server and our rights there (PostgreSQL).
+    pub server: Option<Server>,
+}
+
+/// A server and what we may do there.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its version, as in 150018.
+    pub version: i64,
+    /// Whether what it has confirmed survives a crash of its machine.
+    pub is_durable: bool,
+    /// Connections now, of everyone.
+    pub connections: i64,
+    /// Connections of ordinary roles at most.
+    pub connections_max: i64,
+    /// Who we are there.
+    pub role: String,
+    /// Whether we may add work …
+    pub adds: bool,
+    /// … take and report it …
+    pub takes: bool,
+    /// … remove old history …
+    pub prunes: bool,
+    /// … and see what others' connections do.
+    pub sees_others: bool,
 }
 
 /// A transaction that another program holds open.
@@ -70,5 +96,32 @@ async fn postgres(tx: &mut Tx) -> Result<Vitals> {
         .await?;
     let sql = "select count(*) as n from pg_stat_replication where sync_state = 'async'";
     let standbys = tx.one(sql, &[], |row| row.int("n")).await?.unwrap_or(0);
-    Ok(Vitals { size_bytes, oldest, is_asynchronous: standbys > 0, events: 0 })
+    let server = tx.one(SERVER, &[], server_from_row).await?;
+    Ok(Vitals { size_bytes, oldest, is_asynchronous: standbys > 0, events: 0, server })
+}
+
+const SERVER: &str = "select current_setting('server_version_num')::bigint as version,
+        case when current_setting('fsync') = 'on' and current_setting('full_page_writes') = 'on' then 1 else 0 end
+             as is_durable,
+        (select count(*) from pg_stat_activity where datname is not null) as connections,
+        current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+             as connections_max,
+        current_user::text as role,
+        case when has_table_privilege('tasks', 'insert') then 1 else 0 end as adds,
+        case when has_any_column_privilege('tasks', 'update') then 1 else 0 end as takes,
+        case when has_table_privilege('events', 'delete') then 1 else 0 end as prunes,
+        case when pg_has_role('pg_read_all_stats', 'usage') then 1 else 0 end as sees_others";
+
+fn server_from_row(row: &Row<'_>) -> Result<Server> {
+    Ok(Server {
+        version: row.int("version")?,
+        is_durable: row.flag("is_durable")?,
+        connections: row.int("connections")?,
+        connections_max: row.int("connections_max")?,
+        role: row.text("role")?,
+        adds: row.flag("adds")?,
+        takes: row.flag("takes")?,
+        prunes: row.flag("prunes")?,
+        sees_others: row.flag("sees_others")?,
+    })
 }

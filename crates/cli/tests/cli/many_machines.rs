@@ -3,7 +3,8 @@
 use crate::door::{Door, number, texts, word};
 use quorate_service::SCHEMA;
 use quorate_service::health::MayPrune;
-use quorate_store::{Options, Store, Url};
+use quorate_store::{Options, Read, Store, Tx, Url};
+use quorate_testkit::bouncer::Bouncer;
 use quorate_testkit::server::Server;
 
 const DATABASE: &str = "quorate";
@@ -93,7 +94,9 @@ fn a_node_runs_everything_without_owning_anything() {
     assert!(report.contains("3 completed"), "{report}");
     door.ok(&["task", "add", "one more", "--run", "true"]);
     door.ok(&["runs", "list"]);
-    door.ok(&["doctor"]);
+    let seen = door.ok(&["doctor"]);
+    assert!(seen.contains("quorate_node adds work, takes and reports, removes old history"), "{seen}");
+    assert!(seen.contains("connections taken") && seen.contains("nobody holds an old view"), "{seen}");
     shared.is_denied("quorate_node", &OWNERS_OWN);
     shared.sql("quorate_node", "delete from events where seq < 0").expect("retention needs that");
 }
@@ -147,8 +150,8 @@ fn by_hand(shared: &Shared, node: &Door, agent: &Door) {
     agent.fails(3, &["claim", "port:8080", "--agent", "bob"]);
     agent.ok(&["release", "port:8080", "--agent", "ada"]);
     agent.ok(&["task", "progress", &id, "--term", &term, "--percent", "50"]);
-    agent.ok(&["send", "--from", "ada", "--to", "builder", "half of it"]);
-    agent.ok(&["inbox", "builder"]);
+    agent.ok(&["send", "--from", "ada", "--to", "bob", "half of it"]);
+    agent.ok(&["inbox", "bob"]);
     agent.ok(&["log", "--agent", "ada", "--action", "note", "--status", "ok", "a word"]);
     agent.ok(&["task", "done", &id, "--term", &term]);
     agent.fails(4, &["task", "fail", &id, "--term", &term, "--error", "no"]);
@@ -177,6 +180,11 @@ fn a_reader_sees_everything_and_changes_nothing() {
     shared.door("quorate_node").ok(&["task", "add", "seen", "--run", "true"]);
     let door = shared.door("quorate_reader");
     assert!(door.ok(&["task", "list"]).contains("seen"));
+    let seen = door.ok(&["doctor"]);
+    assert!(
+        seen.contains("quorate_reader only reads") && seen.contains("grant pg_read_all_stats to"),
+        "{seen}"
+    );
     for words in
         [&["status"][..], &["task", "show", "1"], &["claims"], &["runs", "list"], &["doctor"], &["events"]]
     {
@@ -208,4 +216,104 @@ fn every_table_is_given_to_those_who_need_it() {
                   and not (has_table_privilege('quorate_reader', c.oid, 'select')
                            and (c.relkind = 'v' or c.relname = 'log_era' or has_table_privilege('quorate_node', c.oid, 'insert')))";
     assert_eq!(shared.sql("quorate_owner", sql), Ok(String::new()), "give them their rights in roles.sql");
+}
+
+/// Asks how long a transaction may stand idle: a direct connection says so once, behind a pooler each transaction does.
+struct Patience;
+
+impl Read for Patience {
+    type Answer = Option<String>;
+
+    async fn fetch(&self, tx: &mut Tx) -> quorate_model::Result<Option<String>> {
+        let sql = "select current_setting('idle_in_transaction_session_timeout') as patience";
+        tx.one(sql, &[], |row| row.text("patience")).await
+    }
+}
+
+/// A pooler in front of a shared ledger, or `None` where PgBouncer is not installed.
+fn pooler(shared: &Shared, lines: &str) -> Option<Bouncer> {
+    let Some(program) = Bouncer::find() else {
+        eprintln!("not tested: PgBouncer is not here (`cargo xtask setup` installs it where it can)");
+        return None;
+    };
+    let roles = ["quorate_owner", "quorate_node", "quorate_agent"];
+    Some(Bouncer::start(&program, &shared.0, &roles, lines).expect("it starts"))
+}
+
+/// What a node and an agent by hand do, through a pooler.
+fn work_through(shared: &Shared, bouncer: &Bouncer, words: &str) {
+    let way = |role: &str| {
+        let door = Door::at(&format!("{}&{words}", bouncer.url_for(role, DATABASE)));
+        door.write("quorate.toml", "[health]\nretry_after = \"100ms\"\n");
+        door
+    };
+    let (node, agent) = (way("quorate_node"), way("quorate_agent"));
+    node.write("plan.toml", PLAN);
+    let report = node.ok(&["run", "plan.toml"]);
+    assert!(report.contains("3 completed"), "{report}");
+    by_hand(shared, &node, &agent);
+    let id = number(&node.json(&["task", "add", "later", "--run", "true"])["id"]);
+    let mut nodes = [node.start(&["up", "--agents", "2"]), node.start(&["up", "--agents", "2"])];
+    let more = number(&agent.json(&["task", "show", &id])["id"]);
+    for number_of_task in 0..20 {
+        node.ok(&["task", "add", &format!("task {number_of_task}"), "--run", "true"]);
+    }
+    node.eventually("all are completed", |door| {
+        let tasks = door.json(&["task", "list", "--state", "completed"]);
+        let done = tasks.as_array().expect("a list").len();
+        (done >= 24 && tasks.as_array()?.iter().any(|task| number(&task["id"]) == more)).then_some(())
+    });
+    for node in &mut nodes {
+        node.interrupt();
+    }
+    for node in nodes {
+        let (_, said) = texts(&node.end());
+        assert!(!said.contains("notice"), "{said}");
+    }
+}
+
+#[test]
+fn everything_works_behind_a_pooler_that_lends_a_connection_for_a_transaction() {
+    let shared = Shared::start();
+    let lines = "pool_mode = transaction\ndefault_pool_size = 4";
+    let Some(bouncer) = pooler(&shared, lines) else { return };
+    work_through(&shared, &bouncer, "pooler=transaction");
+    let url = format!("{}&pooler=transaction", bouncer.url_for("quorate_node", DATABASE));
+    let error = Door::at(&url).fails(2, &["backup", "copy.dump"]);
+    assert!(word(&error["hint"]).contains("without `pooler=`"), "{error}");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let patience = runtime
+        .block_on(async { Store::open(&Url::Pg(url), Options::new(&SCHEMA)).await?.read(Patience).await });
+    assert_eq!(patience.ok().flatten().as_deref(), Some("5s"), "a stopped process keeps nobody waiting");
+    let sql = "select count(*) from pg_stat_activity where usename in ('quorate_node', 'quorate_agent')";
+    let lent: i64 = shared.0.psql(sql).expect("answers").parse().expect("a number");
+    assert!(lent <= 8, "two roles with four connections each, not {lent}");
+}
+
+#[test]
+fn everything_works_behind_a_pooler_that_lends_a_connection_for_a_session() {
+    let shared = Shared::start();
+    let Some(bouncer) = pooler(&shared, "pool_mode = session\ndefault_pool_size = 60") else { return };
+    work_through(&shared, &bouncer, "pooler=session");
+}
+
+#[test]
+fn a_pooler_that_the_address_does_not_mention_is_noticed() {
+    let shared = Shared::start();
+    let Some(bouncer) = pooler(&shared, "pool_mode = transaction") else { return };
+    let refused = |bouncer: &Bouncer, words: &str| {
+        let door = Door::at(&format!("{}{words}", bouncer.url_for("quorate_node", DATABASE)));
+        let error = door.fails(1, &["status"]);
+        assert!(word(&error["hint"]).contains("pooler=transaction"), "{error}");
+    };
+    refused(&bouncer, "");
+    let bouncer =
+        pooler(&shared, "pool_mode = transaction\nignore_startup_parameters = options").expect("again");
+    refused(&bouncer, "");
+    let door = Door::at(&format!("{}&pooler=transaction", bouncer.url_for("quorate_node", DATABASE)));
+    door.ok(&["status"]);
+    // Said to lend for a session: the first leaves its statements on a connection that the second is lent.
+    let door = Door::at(&format!("{}&pooler=session", bouncer.url_for("quorate_node", DATABASE)));
+    door.run(&["status"]);
+    refused(&bouncer, "&pooler=session");
 }
