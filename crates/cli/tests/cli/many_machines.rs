@@ -6,6 +6,8 @@ use quorate_service::health::MayPrune;
 use quorate_store::{Options, Read, Store, Tx, Url};
 use quorate_testkit::bouncer::Bouncer;
 use quorate_testkit::server::Server;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const DATABASE: &str = "quorate";
 const ROLES: &str =
@@ -58,6 +60,33 @@ impl Shared {
         door
     }
 
+    /// Keeps the server's files as they are now, aside; `back_to` puts them back.
+    fn keep(&self) -> PathBuf {
+        let copy = self.0.data().with_extension("kept");
+        self.still(|| copy_folder(&self.0.data(), &copy));
+        copy
+    }
+
+    /// Restores the ledger to the moment at which `kept` was made.
+    fn back_to(&self, kept: &Path) {
+        self.still(|| {
+            let data = self.0.data();
+            std::fs::rename(&data, data.with_extension("lost")).expect("moved");
+            copy_folder(kept, &data);
+        });
+    }
+
+    fn still(&self, change: impl FnOnce()) {
+        self.0.pg_ctl(&["-m", "fast", "stop"]).expect("the server obeys");
+        change();
+        self.0.pg_ctl(&["start"]).expect("the server obeys");
+    }
+
+    fn jump_ahead(&self) {
+        let sql = self.door("quorate_owner").ok(&["sql", "restored"]);
+        self.sql("quorate_owner", &sql).expect("the owner may");
+    }
+
     fn sql(&self, role: &str, sql: &str) -> Result<String, String> {
         self.0.psql_as(role, DATABASE, sql)
     }
@@ -70,6 +99,12 @@ impl Shared {
             assert!(is_denied, "{role}: {sql}: {said}");
         }
     }
+}
+
+/// Copies a folder with all its owners and times, as root and as anyone.
+fn copy_folder(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
+    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
 }
 
 /// What nobody but the owner may do.
@@ -316,4 +351,86 @@ fn a_pooler_that_the_address_does_not_mention_is_noticed() {
     let door = Door::at(&format!("{}&pooler=session", bouncer.url_for("quorate_node", DATABASE)));
     door.run(&["status"]);
     refused(&bouncer, "&pooler=session");
+}
+
+/// A ledger with a task that was taken, under term 1, after the moment to which it is restored.
+fn with_a_holder_that_was_forgotten() -> (Shared, Door, PathBuf) {
+    let shared = Shared::start();
+    let door = shared.door("quorate_node");
+    door.ok(&["task", "add", "words", "--prompt", "Think."]);
+    let kept = shared.keep();
+    assert_eq!(number(&door.json(&["task", "next", "--agent", "forgotten"])["term"]), "1");
+    assert_eq!(number(&door.json(&["task", "add", "lost", "--prompt", "Think."])["id"]), "2");
+    (shared, door, kept)
+}
+
+#[test]
+fn after_a_restore_alone_a_term_and_a_number_mean_two_things() {
+    let (shared, door, kept) = with_a_holder_that_was_forgotten();
+    shared.back_to(&kept);
+    assert_eq!(number(&door.json(&["task", "next", "--agent", "bob"])["term"]), "1");
+    door.ok(&["task", "done", "1", "--term", "1", "--result", "\"of the forgotten one\""]);
+    assert_eq!(
+        word(&door.json(&["task", "show", "1"])["agent"]),
+        "bob",
+        "why `quorate sql restored` is needed"
+    );
+}
+
+#[test]
+fn after_a_restore_whoever_was_forgotten_is_refused() {
+    let (shared, door, kept) = with_a_holder_that_was_forgotten();
+    let seen = |door: &Door| number(&door.events("task.added", 1).pop().expect("an event")["seq"]);
+    let last = door.eventually("both are in the log", |door| {
+        let added = door.events("task.added", 1);
+        (added.len() == 2).then(|| seen(door))
+    });
+    shared.back_to(&kept);
+    shared.jump_ahead();
+    assert_eq!(number(&door.json(&["task", "next", "--agent", "bob"])["term"]), "1000001");
+    let error = door.fails(4, &["task", "done", "1", "--term", "1"]);
+    assert!(word(&error["message"]).contains("not its current term"), "{error}");
+    door.ok(&["task", "done", "1", "--term", "1000001"]);
+    let next: i64 =
+        number(&door.json(&["task", "add", "new", "--prompt", "Think."])["id"]).parse().expect("a number");
+    assert!(next > 1_000_000, "{next} may have been given out before");
+    door.eventually("a follower sees what came after the restore", |door| {
+        let news = door.ok(&["events", "--after", &last, "--json"]);
+        (news.contains("ledger.restored")
+            && news.contains("write.refused")
+            && news.contains("task.completed"))
+        .then_some(())
+    });
+    door.ok(&["claim", "src/**", "--agent", "bob"]);
+    let mut node = door.start(&["up", "--agents", "1"]);
+    door.ok(&["task", "add", "run", "--run", "true"]);
+    door.eventually("a node works", |door| {
+        let tasks = door.json(&["task", "list", "--state", "completed"]);
+        (tasks.as_array()?.len() == 2).then_some(())
+    });
+    node.interrupt();
+    node.end();
+}
+
+#[test]
+fn a_node_that_was_forgotten_at_a_restore_loses_what_it_had_and_goes_on() {
+    let shared = Shared::start();
+    let door = shared.door("quorate_node");
+    door.write("quorate.toml", "[health]\nlease = \"2s\"\ninterval = \"500ms\"\n");
+    let line = "echo began $QUORATE_TERM >>lines; test $QUORATE_TERM -gt 1 || sleep 60; echo ended $QUORATE_TERM >>lines";
+    door.ok(&["task", "add", "long", "--run", line]);
+    let kept = shared.keep();
+    let mut node = door.start(&["up", "--agents", "1"]);
+    let lines = |door: &Door| std::fs::read_to_string(door.path().join("lines")).unwrap_or_default();
+    door.eventually("it began", |door| lines(door).contains("began 1\n").then_some(()));
+    shared.back_to(&kept);
+    shared.jump_ahead();
+    let task = door.eventually("it is done again", |door| {
+        let task = door.json(&["task", "show", "1"]);
+        (word(&task["state"]) == "completed").then_some(task)
+    });
+    assert_eq!(number(&task["term"]), "1000001", "{task}");
+    node.interrupt();
+    node.end();
+    assert_eq!(lines(&door), "began 1\nbegan 1000001\nended 1000001\n", "the first was stopped");
 }
