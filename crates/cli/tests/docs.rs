@@ -7,12 +7,17 @@
 //! - a block with `file=NAME` is written to that file, not run;
 //! - after `#=> ` in a block `sh`, and in each line of a block `text` that follows it, stands what is to be seen in
 //!   its output, in this order. `…` stands for anything, and any white space is one space;
-//! - a block `sh no-run` is for the reader only. There are few.
+//! - a block `sh no-run` is for the reader only. There are few;
+//! - a block with `needs=PROGRAM` is left out, with a word, where that program is not installed.
+//!
+//! A document that makes a PostgreSQL of its own (`initdb`) is run as the user who may, on free ports of this host.
 //!
 //! What the commands mean is not tested here, and no document may say more than is seen here.
 
+use quorate_testkit::cluster::{Installation, is_root};
 use quorate_testkit::postgres::Schema;
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -22,6 +27,24 @@ const LIMIT_S: &str = "240";
 const UNRUN_MAX: usize = 2;
 /// Stands in the documents for a database of the reader's; here it is one of the test's own.
 const DATABASE: &str = "postgres://quorate@db.example/quorate";
+/// Stands for the host of a database that the document itself makes, and the ports there.
+const HOST: &str = "db.example";
+const PORTS: [&str; 2] = ["5432", "6432"];
+/// Ends what a document has started, however the script ends.
+const TRAP: &str = r#"
+end_all() {
+    ended=$?
+    set +e
+    cd "$HOME"
+    if [ $ended != 0 ]; then tail -n 20 db/log pgbouncer.log 2> /dev/null; fi
+    quorate down > /dev/null 2>&1
+    for file in *.pid; do [ ! -f "$file" ] || kill "$(cat "$file")"; done
+    for file in */postmaster.pid; do [ ! -f "$file" ] || pg_ctl -D "${file%/*}" -m immediate stop > /dev/null; done
+    exit $ended
+}
+trap end_all EXIT
+trap 'exit 1' TERM
+"#;
 /// Ends a file in the script.
 const FILE_END: &str = "END_OF_THE_FILE_IN_THE_DOCUMENT";
 
@@ -40,6 +63,7 @@ documents! {
     external_agents: "docs/guides/external-agents.md",
     claims: "docs/guides/claims.md",
     running_a_node: "docs/guides/running-a-node.md",
+    many_machines: "docs/guides/many-machines.md",
     troubleshooting: "docs/guides/troubleshooting.md",
 }
 
@@ -86,7 +110,14 @@ impl Block {
 }
 
 fn kind(info: &str) -> Kind {
-    let words: Vec<&str> = info.split_whitespace().collect();
+    let (needs, words): (Vec<&str>, Vec<&str>) =
+        info.split_whitespace().partition(|word| word.starts_with("needs="));
+    if let Some(program) =
+        needs.iter().filter_map(|word| word.strip_prefix("needs=")).find(|it| !is_there(it))
+    {
+        eprintln!("not run: {program} is not here (`cargo xtask setup` installs it where it can)");
+        return Kind::Other;
+    }
     if let Some(name) = words.iter().find_map(|word| word.strip_prefix("file=")) {
         return Kind::Write(name.to_owned());
     }
@@ -96,6 +127,10 @@ fn kind(info: &str) -> Kind {
         ["text"] => Kind::Expect,
         _ => Kind::Other,
     }
+}
+
+fn is_there(program: &str) -> bool {
+    std::env::split_paths(&path_with_quorate()).any(|folder| folder.join(program).is_file())
 }
 
 /// Returns the blocks of a document that stand at the beginning of a line.
@@ -118,7 +153,7 @@ fn blocks(document: &str) -> Vec<Block> {
 
 /// Returns the script of a document. Each block says its number first, so that its output can be found.
 fn script(blocks: &[Block]) -> String {
-    let mut script = String::from("trap 'cd \"$HOME\"; quorate down > /dev/null 2>&1 || true' EXIT\n");
+    let mut script = String::from(TRAP);
     for (number, block) in blocks.iter().enumerate() {
         match &block.kind {
             Kind::Run => script.push_str(&format!("echo; echo '{}'\n{}", marker(number), block.text)),
@@ -148,7 +183,11 @@ fn check(path: &str) {
     if let Some(database) = &database {
         script = script.replace(DATABASE, database.url());
     }
-    let (status, output) = run(&script);
+    let makes_a_server = script.contains("initdb");
+    if makes_a_server {
+        script = on_this_host(&script);
+    }
+    let (status, output) = run(&script, makes_a_server);
     let mut of = None;
     for (number, block) in blocks.iter().enumerate() {
         if block.kind == Kind::Run {
@@ -166,9 +205,25 @@ fn check(path: &str) {
     assert!(status.success(), "{path}: a command failed ({status})\n{output}");
 }
 
+/// Moves the database's host here, to ports that are free.
+fn on_this_host(script: &str) -> String {
+    let listeners = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let mut script = script.replace(&format!("@{HOST}/"), &format!("@{HOST}:{}/", PORTS[0]));
+    for (port, listener) in PORTS.iter().zip(&listeners) {
+        let free = listener.local_addr().expect("it has an address").port();
+        script = script.replace(port, &free.to_string());
+    }
+    script.replace(HOST, "localhost")
+}
+
 /// Runs a script in a folder of its own; answers with how it ended and with both of its streams.
-fn run(script: &str) -> (ExitStatus, String) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
+fn run(script: &str, makes_a_server: bool) -> (ExitStatus, String) {
+    let folder = tempfile::Builder::new().tempdir_in(if makes_a_server {
+        "/tmp".into()
+    } else {
+        std::env::temp_dir()
+    });
+    let folder = folder.expect("a temporary folder");
     let home = folder.path().join("project");
     std::fs::create_dir(&home).expect("a folder in it");
     let file = folder.path().join("script.sh");
@@ -176,12 +231,26 @@ fn run(script: &str) -> (ExitStatus, String) {
     let seen = folder.path().join("seen.txt");
     let out = File::create(&seen).expect("a file for what is seen");
     let err = out.try_clone().expect("the same file");
-    let status = Command::new("timeout")
+    let mut command = Command::new("timeout");
+    let mut path = path_with_quorate();
+    if makes_a_server {
+        let installation = Installation::find().expect("PostgreSQL: `cargo xtask setup` brings it");
+        path = format!("{}:{path}", installation.bin().display());
+        if is_root() {
+            path = format!("{}:{path}", hand_over(folder.path()).display());
+            command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "timeout"]);
+        }
+        command.env_clear();
+        installation.prepare(&mut command);
+    } else {
+        command.env_clear();
+    }
+    let status = command
         .args(["--kill-after=10", LIMIT_S, "sh", "-e"])
         .arg(&file)
         .current_dir(&home)
-        .env_clear()
-        .env("PATH", path_with_quorate())
+        .env("PATH", path)
         .env("HOME", &home)
         .env("TMPDIR", folder.path())
         .env("LANG", "C.UTF-8")
@@ -193,10 +262,22 @@ fn run(script: &str) -> (ExitStatus, String) {
     (status, String::from_utf8_lossy(&std::fs::read(&seen).expect("what was seen")).into_owned())
 }
 
+/// Gives a folder to the user who runs PostgreSQL, which refuses to run as root; answers with where in it `quorate` is,
+/// since that user may not reach the folder of the build.
+fn hand_over(folder: &Path) -> PathBuf {
+    let bin = folder.join("bin");
+    std::fs::create_dir(&bin).expect("a folder");
+    std::fs::copy(env!("CARGO_BIN_EXE_quorate"), bin.join("quorate")).expect("a copy");
+    let status = Command::new("chown").args(["-R", "postgres:postgres"]).arg(folder).status();
+    assert!(status.expect("chown runs").success(), "there is no user `postgres`");
+    bin
+}
+
 fn path_with_quorate() -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_quorate"));
     let folder = program.parent().expect("a program lies in a folder");
-    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
+    // Debian keeps servers where a user's PATH does not look.
+    format!("{}:{}:/usr/sbin", folder.display(), std::env::var("PATH").unwrap_or_default())
 }
 
 /// Returns what was seen of the block with this number: up to the next marker, whichever block that is of.
@@ -256,7 +337,7 @@ fn fragments_are_found_in_order_and_gaps_stand_for_anything() {
 #[test]
 fn a_command_that_fails_is_noticed_and_its_output_is_kept() {
     let blocks = blocks("```sh\necho seen; false\necho never\n```\n");
-    let (status, output) = run(&script(&blocks));
+    let (status, output) = run(&script(&blocks), false);
     assert!(!status.success());
     assert_eq!(output_of(&output, 0).trim(), "seen");
 }

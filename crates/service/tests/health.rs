@@ -2,7 +2,7 @@
 
 use quorate_model::{Event, EventKind, Kind, Result, TaskState};
 use quorate_service::event::{After, Filter};
-use quorate_service::health::{Check, Checked, PRUNE_MAX, Prune, Pruned};
+use quorate_service::health::{Check, Checked, MayPrune, PRUNE_MAX, Prune, Pruned};
 use quorate_service::task::{Fail, NewTask, Progress};
 use quorate_store::{Tx, Write};
 use quorate_testkit::ledger::TestLedger;
@@ -181,6 +181,7 @@ async fn old_history_goes_in_parts_and_what_is_kept_has_no_gap(ledger: TestLedge
     ledger.advance(DAY_MS + 60_000).await;
     ledger.add(command("young")).await?;
     ledger.events().await;
+    assert!(ledger.store.read(MayPrune).await?);
     let prune = Prune { events_ms: DAY_MS, attempts_ms: DAY_MS };
     let first = ledger.store.write(prune.clone()).await?;
     assert_eq!((first.events as i64, first.attempts, first.more), (PRUNE_MAX, 1, true));

@@ -91,7 +91,7 @@ impl Installation {
 
     /// Takes the caller's `PG…` variables away (they would point the programs at another server) and names the
     /// unpacked libraries, if any.
-    fn prepare(&self, command: &mut Command) {
+    pub fn prepare(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("PG") {
                 command.env_remove(name);
