@@ -27,7 +27,7 @@ const PROGRAMS: [&str; 4] = ["initdb", "pg_ctl", "postgres", "psql"];
 const SOCKET_PATH_MAX: usize = 107;
 
 /// The name PostgreSQL gives its socket (port 5432 is only a name here: nothing listens on it).
-const SOCKET_NAME: &str = ".s.PGSQL.5432";
+pub const SOCKET_NAME: &str = ".s.PGSQL.5432";
 
 /// The most bytes of the server's own log that an error message quotes.
 const LOG_TAIL_MAX: usize = 2_000;

@@ -3,7 +3,7 @@
 //! Here live its start, its words with `pg_ctl`, and its restart as after a crash. How a server is made lives in
 //! `cluster`; one that many tests share lives in `postgres`.
 
-use crate::cluster::{Cluster, Durability, Installation, Until, is_root};
+use crate::cluster::{Cluster, Durability, Installation, SOCKET_NAME, Until, is_root};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -28,6 +28,11 @@ impl Server {
     /// Returns its address.
     pub fn url(&self) -> &str {
         self.cluster.url()
+    }
+
+    /// Returns the path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.cluster.folder().join(SOCKET_NAME)
     }
 
     /// Returns the folder with its files.
