@@ -4,9 +4,10 @@
 //! `postgres`, `failover` and `sqlite`; `clerk` keeps the list of what was acknowledged.
 
 mod clerk;
+mod mount;
 mod postgres;
-mod proxy;
 mod scene;
+mod sqlite;
 
 use crate::arena::Backend;
 use crate::trouble::scene::{Report, Setting};
@@ -19,7 +20,6 @@ enum End {
     /// It was made, and judged.
     Judged(Report),
     /// It could not be made here, and why: no pass.
-    #[allow(dead_code)]
     NotRun(String),
 }
 
@@ -38,10 +38,19 @@ const fn case(name: &'static str, backend: Backend, is_short: bool, run: Run) ->
 }
 
 /// All cases.
-const CASES: [Case; 3] = [
+const CASES: [Case; 12] = [
     case("restart", Backend::Pg, true, postgres::restart),
     case("drop", Backend::Pg, true, postgres::drop_all),
     case("suspend", Backend::Pg, false, postgres::suspend),
+    case("limit", Backend::Pg, true, postgres::limit),
+    case("read-only", Backend::Pg, true, postgres::read_only),
+    case("read-only", Backend::Lite, true, sqlite::read_only),
+    case("full", Backend::Pg, false, postgres::full),
+    case("full", Backend::Lite, true, sqlite::full),
+    case("locks", Backend::Pg, false, postgres::locks),
+    case("locks", Backend::Lite, true, sqlite::locks),
+    case("snapshot", Backend::Pg, false, postgres::snapshot),
+    case("conflicts", Backend::Pg, false, postgres::conflicts),
 ];
 
 /// Tasks of a case's plan; the clerk adds more all along.
@@ -110,6 +119,9 @@ fn run(request: &Request, chosen: &[&Case]) -> Outcome<ExitCode> {
 fn tell(name: &str, report: &Report) {
     let verdict = if report.findings.is_empty() { "held" } else { "RED" };
     println!("{name}: {verdict}: {}", report.seen);
+    for (words, count) in &report.refusals {
+        println!("  refused {count} times: {words}");
+    }
     for (check, findings) in &report.findings {
         println!("  red: {check}");
         for finding in findings.iter().take(5) {

@@ -7,7 +7,7 @@ use crate::Outcome;
 use crate::arena::Arena;
 use crate::history::{History, Task};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -123,6 +123,17 @@ impl Book {
     pub fn counts(&self) -> (usize, usize) {
         let refused = self.words.iter().filter(|word| matches!(word, Word::Refused(_))).count();
         (self.words.len() - refused, refused)
+    }
+
+    /// Returns the different refusals and how often each was said.
+    pub fn refusals(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for word in &self.words {
+            if let Word::Refused(refusal) = word {
+                *counts.entry(format!("{} ({})", refusal.message, refusal.hint)).or_default() += 1;
+            }
+        }
+        counts
     }
 
     /// Everything acknowledged is there, everything else was refused in words that help, and nothing took for ever.

@@ -16,6 +16,7 @@ use crate::seed::Chance;
 use crate::trouble::clerk::{Book, Clerk};
 use nix::sys::signal::Signal;
 use quorate_testkit::server::Server;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -64,6 +65,8 @@ pub struct Scene {
 pub struct Report {
     /// What was seen.
     pub seen: String,
+    /// How the clerk was refused, and how often.
+    pub refusals: BTreeMap<String, usize>,
     /// What was wrong.
     pub findings: Vec<(&'static str, Vec<String>)>,
     /// The folder, where something was wrong.
@@ -138,6 +141,11 @@ impl Scene {
         }
         self.look_for_deserters();
         Ok(())
+    }
+
+    /// Returns how many words of the clerk were refused so far.
+    pub fn refused(&self) -> usize {
+        self.clerk.book().counts().1
     }
 
     /// Notes what was seen.
@@ -252,7 +260,7 @@ impl Scene {
             let _ = std::fs::write(folder.join("book.txt"), format!("{:#?}\n", book.words));
             folder
         });
-        Report { seen, findings, kept }
+        Report { seen, refusals: book.refusals(), findings, kept }
     }
 
     /// Waits for something at most for so long.

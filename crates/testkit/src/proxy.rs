@@ -3,7 +3,6 @@
 //! Here lives a small relay between a port of this machine and a server's socket. So do firewalls and managed services
 //! lose connections: neither side hears that the other is gone.
 
-use crate::Outcome;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -37,7 +36,10 @@ struct Shared {
 
 impl Proxy {
     /// Relays a free port of this machine to the socket of a server.
-    pub fn to(socket: &Path) -> Outcome<Proxy> {
+    ///
+    /// # Errors
+    /// That no port could be had.
+    pub fn to(socket: &Path) -> Result<Proxy, String> {
         let door = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("no port for a relay: {e}"))?;
         let port = door.local_addr().map_err(|e| e.to_string())?.port();
         door.set_nonblocking(true).map_err(|e| e.to_string())?;
