@@ -2,11 +2,13 @@
 //!
 //! A transaction is two flights: `begin` rides with the first statement; writes that need no answer, the events
 //! and `commit` ride together. Conflicts that the server names (deadlock, serialization) are tried again here
-//! and nowhere else. Wake-ups are sent beside the transaction, never inside it, and merge under load.
+//! and nowhere else. Wake-ups are sent beside the transaction, never inside it, and merge under load. How connections
+//! are made, and given up, lives in `line`.
 
 use crate::arg::Arg;
 use crate::changes::{Bell, Changes};
 use crate::lane::{Lanes, Merged};
+use crate::line::{Dialer, Lent, Silent, heard};
 use crate::migrate::Schema;
 use crate::row::Row;
 use crate::store::{Options, Read, Write};
@@ -37,8 +39,14 @@ const FLIGHT_MAX: usize = 256;
 const NOTIFY_EVERY: Duration = Duration::from_millis(10);
 /// How long a caller waits for a free connection.
 const POOL_WAIT: Duration = Duration::from_secs(15);
-/// How long a connection attempt may take.
-const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// A read may take so many times as long as a write: it may fetch a whole history.
+const READS_LONGER: u32 = 2;
+/// How long a migration may take, with the waiting for another's.
+const MIGRATION_WAIT: Duration = Duration::from_secs(600);
+/// How long the telling of others may take.
+const NOTIFY_WAIT: Duration = Duration::from_secs(5);
+/// One who listens asks this often whether the server is still there.
+const LISTEN_ASK: Duration = Duration::from_secs(60);
 /// Writes meet small rows by key: plans that scan are never right, and compiling them costs more than they take.
 ///
 /// Nobody waits long for a lock: a lease that is taken counts from the transaction's beginning. And nobody keeps others
@@ -58,6 +66,7 @@ pub(crate) struct Pg {
     server: Server,
     channel: Arc<str>,
     listening: OnceLock<()>,
+    patience: Duration,
 }
 
 /// What a writing transaction needs.
@@ -67,6 +76,7 @@ pub(crate) struct Writer {
     bell: Bell,
     shown: Arc<str>,
     teller: Arc<Teller>,
+    patience: Duration,
 }
 
 /// Remembers that others are to be told of a commit.
@@ -81,14 +91,17 @@ struct Teller {
 impl Pg {
     pub(crate) async fn open(text: &str, shown: String, options: Options) -> Result<Pg> {
         let shown: Arc<str> = shown.into();
-        let server = Server::parse(text, &shown)?;
+        let server = Server::parse(text, &shown)?.bound();
+        let patience = options.answer;
         let pool_to_write = pool(&server, WRITE_OPTIONS, options.connections)?;
         let read = pool(&server, READ_OPTIONS, options.connections.div_ceil(2))?;
-        let channel: Arc<str> = prepare_schema(&pool_to_write, options.schema, &shown).await?.into();
+        let channel: Arc<str> =
+            prepare_schema(&pool_to_write, options.schema, &shown, patience).await?.into();
         let teller = Arc::new(Teller::default());
         tokio::spawn(tell(read.clone(), teller.clone(), Arc::clone(&channel)));
-        let writer = Arc::new(Writer { pool: pool_to_write, bell: Bell::new(), shown, teller });
-        Ok(Pg { writer, lanes: Lanes::default(), read, server, channel, listening: OnceLock::new() })
+        let writer = Arc::new(Writer { pool: pool_to_write, bell: Bell::new(), shown, teller, patience });
+        let (lanes, listening) = (Lanes::default(), OnceLock::new());
+        Ok(Pg { writer, lanes, read, server, channel, listening, patience })
     }
 
     pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
@@ -100,7 +113,7 @@ impl Pg {
 
     pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
         let begin = "begin isolation level repeatable read read only";
-        let mut tx = begin_on(&self.read, &self.writer.shown, begin).await?;
+        let mut tx = begin_on(&self.read, &self.writer.shown, begin, self.patience * READS_LONGER).await?;
         let answer = query.fetch(&mut tx).await;
         rollback(tx).await;
         answer
@@ -109,7 +122,7 @@ impl Pg {
     pub(crate) fn changes(&self) -> Changes {
         self.listening.get_or_init(|| {
             let bell = self.writer.bell.clone();
-            tokio::spawn(listen(self.server.clone(), Arc::clone(&self.channel), bell));
+            tokio::spawn(listen(self.server.clone(), Arc::clone(&self.channel), bell, self.patience));
         });
         self.writer.bell.changes()
     }
@@ -171,7 +184,7 @@ impl Writer {
     }
 
     async fn begin(&self) -> Result<Tx> {
-        begin_on(&self.pool, &self.shown, BEGIN).await
+        begin_on(&self.pool, &self.shown, BEGIN, self.patience).await
     }
 
     /// Writes the event that an error carries, in a transaction of its own: the refused one is rolled back.
@@ -194,11 +207,15 @@ impl Writer {
     }
 }
 
-async fn begin_on(pool: &Pool, shown: &Arc<str>, begin: &'static str) -> Result<Tx> {
-    let client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
-    let conn =
-        PgConn { client, begin: Some(begin), conflict: false, refused: false, shown: Arc::clone(shown) };
+async fn begin_on(pool: &Pool, shown: &Arc<str>, begin: &'static str, patience: Duration) -> Result<Tx> {
+    let lent = lent(pool, shown).await?;
+    let (begin, shown) = (Some(begin), Arc::clone(shown));
+    let conn = PgConn { lent, begin, conflict: false, refused: false, shown, patience };
     Ok(Tx::new(Conn::Pg(Box::new(conn))))
+}
+
+async fn lent(pool: &Pool, shown: &str) -> Result<Lent> {
+    pool.get().await.map(Lent::new).map_err(|e| no_connection(&e, shown))
 }
 
 /// After these an operation is applied again: another transaction stood in its way.
@@ -212,18 +229,16 @@ fn pause(tries: u32) -> Duration {
 }
 
 fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
-    let Server { mut config, tls } = server.clone();
+    let mut server = server.clone();
+    let config = &mut server.config;
     let own = config.get_options().map(str::to_owned).unwrap_or_default();
     config.options(format!("{options} {own}").trim());
     if config.get_application_name().is_none() {
         config.application_name("quorate");
     }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_WAIT);
-    }
-    let manager =
-        Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(CONNECT_WAIT), recycle: None };
+    let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(server.connect_wait()), recycle: None };
+    let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_connect(server.config.clone(), Dialer(server), how);
     Pool::builder(manager)
         .max_size(size.max(1))
         .timeouts(timeouts)
@@ -234,7 +249,7 @@ fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
 
 /// One connection, at most one transaction open on it.
 pub(crate) struct PgConn {
-    client: Object,
+    lent: Lent,
     /// The text that begins the transaction, until it is sent with the first statement.
     begin: Option<&'static str>,
     /// Whether the server named a conflict, so that the operation may be applied again.
@@ -242,6 +257,8 @@ pub(crate) struct PgConn {
     /// Whether the server itself refused a statement: then nothing of the transaction is committed.
     refused: bool,
     shown: Arc<str>,
+    /// How long an answer is waited for.
+    patience: Duration,
 }
 
 impl std::fmt::Debug for PgConn {
@@ -271,7 +288,9 @@ impl PgConn {
     ) -> Result<Vec<T>> {
         if before.is_empty() && self.begin == Some(BEGIN) {
             let statement = self.prepare(sql).await?;
-            let rows = self.client.query(&statement, &params(args)).await.map_err(|e| self.wrong(&e))?;
+            let (client, asked) = self.lent.parts();
+            let answer = heard(asked, self.patience, client.query(&statement, &params(args))).await;
+            let rows = self.said(answer)?;
             return rows.iter().map(|row| decode(&Row::pg(row))).collect();
         }
         self.query(before, sql, args, decode, Ending::Commit).await
@@ -288,10 +307,14 @@ impl PgConn {
         let statement = self.prepare(sql).await?;
         let rest = self.send_most(before).await?;
         let (begin, params) = (self.begin.take(), params(args));
-        let query = self.client.query(&statement, &params);
-        let (sent, rows, ended) =
-            join3(send(&self.client, begin, &rest), query, end(&self.client, ending)).await;
-        let rows = sent.and(rows).and_then(|rows| ended.map(|()| rows)).map_err(|e| self.wrong(&e))?;
+        let (client, asked) = self.lent.parts();
+        let flight = async {
+            let query = client.query(&statement, &params);
+            let (sent, rows, ended) = join3(send(client, begin, &rest), query, end(client, ending)).await;
+            sent.and(rows).and_then(|rows| ended.map(|()| rows))
+        };
+        let answer = heard(asked, self.patience, flight).await;
+        let rows = self.said(answer)?;
         if ending == Ending::Commit {
             self.begin = Some(BEGIN);
         }
@@ -302,9 +325,14 @@ impl PgConn {
         let statement = self.prepare(sql).await?;
         let rest = self.send_most(before).await?;
         let (begin, params) = (self.begin.take(), params(args));
-        let execute = self.client.execute(&statement, &params);
-        let (sent, changed) = join(send(&self.client, begin, &rest), execute).await;
-        sent.and(changed).map_err(|e| self.wrong(&e))
+        let (client, asked) = self.lent.parts();
+        let flight = async {
+            let execute = client.execute(&statement, &params);
+            let (sent, changed) = join(send(client, begin, &rest), execute).await;
+            sent.and(changed)
+        };
+        let answer = heard(asked, self.patience, flight).await;
+        self.said(answer)
     }
 
     /// Sends what needs no answer, but for the last flight's worth, which rides with what follows it.
@@ -316,13 +344,43 @@ impl PgConn {
         let last = ready.len().saturating_sub(1) / FLIGHT_MAX * FLIGHT_MAX;
         for part in ready[..last].chunks(FLIGHT_MAX) {
             let begin = self.begin.take();
-            send(&self.client, begin, part).await.map_err(|e| self.wrong(&e))?;
+            let (client, asked) = self.lent.parts();
+            let answer = heard(asked, self.patience, send(client, begin, part)).await;
+            self.said(answer)?;
         }
         Ok(ready.split_off(last))
     }
 
     async fn prepare(&mut self, sql: &str) -> Result<tokio_postgres::Statement> {
-        self.client.prepare_cached(sql).await.map_err(|e| self.wrong(&e))
+        let (client, asked) = self.lent.parts();
+        let answer = heard(asked, self.patience, client.prepare_cached(sql)).await;
+        self.said(answer)
+    }
+
+    /// Sends the last flight of a transaction.
+    async fn commit(&mut self, flight: &[Later]) -> Result<()> {
+        let rest = self.send_most(flight).await?;
+        let begin = self.begin.take();
+        let (client, asked) = self.lent.parts();
+        let last = async {
+            let (sent, ended) = join(send(client, begin, &rest), client.batch_execute("commit")).await;
+            sent.and(ended)
+        };
+        let answer = heard(asked, self.patience, last).await;
+        self.said(answer)?;
+        self.begin = Some(BEGIN);
+        Ok(())
+    }
+
+    /// Ends the transaction, unless the server owes an answer: then the connection is closed, which ends it too.
+    async fn rollback(&mut self) {
+        if !self.is_open() || self.lent.owes() {
+            return;
+        }
+        let (client, asked) = self.lent.parts();
+        if let Ok(Ok(())) = heard(asked, self.patience, client.batch_execute("rollback")).await {
+            self.begin = Some(BEGIN);
+        }
     }
 
     pub(crate) fn relax(&mut self) {
@@ -335,7 +393,17 @@ impl PgConn {
         self.begin.is_none()
     }
 
+    fn said<T>(&mut self, answer: Answer<T>) -> Result<T> {
+        match answer {
+            Ok(said) => said.map_err(|e| self.wrong(&e)),
+            Err(silent) => Err(unheard(silent, &self.shown)),
+        }
+    }
+
     fn wrong(&mut self, e: &tokio_postgres::Error) -> Error {
+        if e.code() == Some(&SqlState::READ_ONLY_SQL_TRANSACTION) {
+            self.lent.is_unfit();
+        }
         self.refused |= e.as_db_error().is_some_and(|db| db.parsed_severity() == Some(Severity::Error));
         self.conflict |= e.code().is_some_and(|code| CONFLICTS.contains(code));
         wrong(e, &self.shown)
@@ -346,9 +414,9 @@ impl Drop for PgConn {
     /// A transaction that was left open (its caller went away) is ended before the connection is used again:
     /// one poll queues the message, in order, before anything the next user sends.
     fn drop(&mut self) {
-        if self.is_open() {
+        if self.is_open() && !self.lent.owes() {
             let mut context = Context::from_waker(Waker::noop());
-            let _ = pin!(self.client.batch_execute("rollback")).poll(&mut context);
+            let _ = pin!(self.lent.client().batch_execute("rollback")).poll(&mut context);
         }
     }
 }
@@ -381,12 +449,7 @@ async fn commit(tx: &mut Tx) -> Result<()> {
     if flight.is_empty() && !conn.is_open() {
         return Ok(());
     }
-    let rest = conn.send_most(&flight).await?;
-    let begin = conn.begin.take();
-    let (sent, ended) = join(send(&conn.client, begin, &rest), conn.client.batch_execute("commit")).await;
-    sent.and(ended).map_err(|e| conn.wrong(&e))?;
-    conn.begin = Some(BEGIN);
-    Ok(())
+    conn.commit(&flight).await
 }
 
 /// What follows a statement in the same flight.
@@ -464,33 +527,40 @@ const INSERT_EVENTS: &str = concat!(
 );
 
 async fn rollback(mut tx: Tx) {
-    let conn = conn(&mut tx);
-    if conn.is_open() && conn.client.batch_execute("rollback").await.is_ok() {
-        conn.begin = Some(BEGIN);
-    }
+    conn(&mut tx).rollback().await;
 }
 
 /// Brings the schema up to date and returns the name of the channel for wake-ups.
-async fn prepare_schema(pool: &Pool, schema: &Schema, shown: &str) -> Result<String> {
-    let mut client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
-    let found = version(&client, shown).await?;
-    if found != schema.version() {
-        migrate(&mut client, schema, shown).await?;
+async fn prepare_schema(pool: &Pool, schema: &Schema, shown: &str, patience: Duration) -> Result<String> {
+    if found(pool, shown, patience).await? != schema.version() {
+        // Whether it came to its end is seen by the next who looks: it is one transaction.
+        let migrated = tokio::time::timeout(MIGRATION_WAIT, migrate(pool, schema, shown)).await;
+        migrated.unwrap_or_else(|_| Err(unheard(Silent(MIGRATION_WAIT), shown)))?;
     }
-    settle_era(&client, shown).await?;
-    let row = client.query_one("select current_schema()", &[]).await.map_err(|e| wrong(&e, shown))?;
+    let mut lent = lent(pool, shown).await?;
+    let (client, asked) = lent.parts();
+    timely(heard(asked, patience, settle_era(client)).await, shown)?;
+    let asking = client.query_one("select current_schema()", &[]);
+    let row = timely(heard(asked, patience, asking).await, shown)?;
     Ok(format!("quorate_{}", row.try_get::<_, Option<String>>(0).ok().flatten().unwrap_or_default()))
 }
 
-async fn version(client: &tokio_postgres::Client, shown: &str) -> Result<i64> {
+async fn found(pool: &Pool, shown: &str, patience: Duration) -> Result<i64> {
+    let mut lent = lent(pool, shown).await?;
+    let (client, asked) = lent.parts();
+    timely(heard(asked, patience, version(client)).await, shown)
+}
+
+async fn version(client: &tokio_postgres::Client) -> Result<i64, tokio_postgres::Error> {
     match client.query_opt("select value from meta where key = 'schema'", &[]).await {
         Ok(row) => Ok(row.and_then(|row| row.get::<_, String>(0).parse().ok()).unwrap_or(0)),
         Err(e) if e.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(0),
-        Err(e) => Err(wrong(&e, shown)),
+        Err(e) => Err(e),
     }
 }
 
-async fn migrate(client: &mut Object, schema: &Schema, shown: &str) -> Result<()> {
+async fn migrate(pool: &Pool, schema: &Schema, shown: &str) -> Result<()> {
+    let mut client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
     let tx = client.transaction().await.map_err(|e| wrong(&e, shown))?;
     // Two processes that meet a new database take turns; the second finds the work done.
     tx.batch_execute(
@@ -500,7 +570,7 @@ async fn migrate(client: &mut Object, schema: &Schema, shown: &str) -> Result<()
     )
     .await
     .map_err(|e| wrong(&e, shown))?;
-    let found = version(tx.client(), shown).await?;
+    let found = version(tx.client()).await.map_err(|e| wrong(&e, shown))?;
     for step in schema.missing(found, shown)? {
         tx.batch_execute(step.pg).await.map_err(|e| migration_failed(step.name, &e, shown))?;
     }
@@ -519,7 +589,7 @@ fn migration_failed(name: &str, e: &tokio_postgres::Error, shown: &str) -> Error
 }
 
 /// After a dump was restored into another cluster, transaction numbers begin lower: the era makes up for it.
-async fn settle_era(client: &tokio_postgres::Client, shown: &str) -> Result<()> {
+async fn settle_era(client: &tokio_postgres::Client) -> Result<u64, tokio_postgres::Error> {
     client
         .execute(
             "update log_era set era = (select max(seq) >> 20 from events) + 1
@@ -528,8 +598,6 @@ async fn settle_era(client: &tokio_postgres::Client, shown: &str) -> Result<()> 
             &[],
         )
         .await
-        .map(drop)
-        .map_err(|e| wrong(&e, shown))
 }
 
 /// Tells others of commits: at once when idle, merged under load, never inside a transaction.
@@ -547,18 +615,21 @@ async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
         return;
     }
     // A hint that cannot be sent costs time, never correctness: everyone also looks by himself.
-    if let Ok(client) = pool.get().await
-        && let Ok(statement) = client.prepare_cached("select pg_notify($1, '')").await
-    {
-        let _ = client.execute(&statement, &[&channel]).await;
-    }
+    let Ok(mut lent) = pool.get().await.map(Lent::new) else { return };
+    let (client, asked) = lent.parts();
+    let notify = async {
+        let statement = client.prepare_cached("select pg_notify($1, '')").await?;
+        client.execute(&statement, &[&channel]).await
+    };
+    let _ = heard(asked, NOTIFY_WAIT, notify).await;
 }
 
 /// Rings the bell on every notification; connects again for ever, since it is only a hint.
-async fn listen(server: Server, channel: Arc<str>, bell: Bell) {
+async fn listen(server: Server, channel: Arc<str>, bell: Bell, patience: Duration) {
     loop {
-        if let Ok((client, mut connection)) = server.config.connect(server.tls.clone()).await {
-            let listen = format!("listen \"{channel}\"");
+        if let Ok(Ok((client, mut connection))) =
+            tokio::time::timeout(server.connect_wait(), server.connect()).await
+        {
             let pump = async {
                 while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                     if matches!(message, AsyncMessage::Notification(_)) {
@@ -566,12 +637,40 @@ async fn listen(server: Server, channel: Arc<str>, bell: Bell) {
                     }
                 }
             };
-            // Both end when the connection does; an error of `listen` only means another round.
-            let _ = join(pump, client.batch_execute(&listen)).await;
+            // Whichever ends first: only another round follows.
+            tokio::select! {
+                () = pump => {}
+                () = keep_listening(&client, &channel, patience) => {}
+            }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         bell.ring();
     }
+}
+
+/// Asks to be told, and asks now and then whether anyone is still there to tell; ends when nobody is.
+async fn keep_listening(client: &tokio_postgres::Client, channel: &str, patience: Duration) {
+    let mut question = format!("listen \"{channel}\"");
+    while let Ok(Ok(())) = tokio::time::timeout(patience, client.batch_execute(&question)).await {
+        question.clear();
+        tokio::time::sleep(LISTEN_ASK).await;
+    }
+}
+
+/// What was heard within the time.
+type Answer<T> = Result<Result<T, tokio_postgres::Error>, Silent>;
+
+fn timely<T>(answer: Answer<T>, shown: &str) -> Result<T> {
+    match answer {
+        Ok(said) => said.map_err(|e| wrong(&e, shown)),
+        Err(silent) => Err(unheard(silent, shown)),
+    }
+}
+
+/// Nobody knows whether what was asked for is done.
+fn unheard(silent: Silent, shown: &str) -> Error {
+    Error::unavailable(format!("the ledger {shown} did not answer within {:?}", silent.0))
+        .hint("the connection was given up, and a new one will be made; `quorate doctor` looks")
 }
 
 fn no_connection(e: &PoolError, shown: &str) -> Error {
