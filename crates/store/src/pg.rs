@@ -28,7 +28,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, error::Severity, error::SqlState, types::ToSql};
 
-const BEGIN: &str = "begin";
+/// Who has waited for another must see what that one did, whatever the database's own default is.
+const BEGIN: &str = "begin isolation level read committed";
+/// The same for what a crash may forget.
+const BEGIN_RELAXED: &str = "begin isolation level read committed; set local synchronous_commit = off";
 /// How often a transaction that met a conflict is applied again.
 const TRIES_MAX: u32 = 8;
 /// Events of one transaction at most: so many places one turn of the log has.
@@ -222,6 +225,10 @@ async fn lent(pool: &Pool, shown: &str) -> Result<Lent> {
 const CONFLICTS: [SqlState; 3] =
     [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
 
+fn is_conflict(e: &tokio_postgres::Error) -> bool {
+    e.code().is_some_and(|code| CONFLICTS.contains(code))
+}
+
 fn pause(tries: u32) -> Duration {
     // Spread by the address of a local: two that met here must not meet again at the same moment.
     let spread = (std::ptr::from_ref(&tries) as usize >> 4) % 7;
@@ -385,7 +392,7 @@ impl PgConn {
 
     pub(crate) fn relax(&mut self) {
         if self.begin.is_some() {
-            self.begin = Some("begin; set local synchronous_commit = off");
+            self.begin = Some(BEGIN_RELAXED);
         }
     }
 
@@ -405,7 +412,7 @@ impl PgConn {
             self.lent.is_unfit();
         }
         self.refused |= e.as_db_error().is_some_and(|db| db.parsed_severity() == Some(Severity::Error));
-        self.conflict |= e.code().is_some_and(|code| CONFLICTS.contains(code));
+        self.conflict |= is_conflict(e);
         wrong(e, &self.shown)
     }
 }
@@ -539,7 +546,7 @@ async fn prepare_schema(pool: &Pool, schema: &Schema, shown: &str, patience: Dur
     }
     let mut lent = lent(pool, shown).await?;
     let (client, asked) = lent.parts();
-    timely(heard(asked, patience, settle_era(client)).await, shown)?;
+    timely(heard(asked, patience, again(|| settle_era(client))).await, shown)?;
     let asking = client.query_one("select current_schema()", &[]);
     let row = timely(heard(asked, patience, asking).await, shown)?;
     Ok(format!("quorate_{}", row.try_get::<_, Option<String>>(0).ok().flatten().unwrap_or_default()))
@@ -586,6 +593,23 @@ async fn migrate(pool: &Pool, schema: &Schema, shown: &str) -> Result<()> {
 fn migration_failed(name: &str, e: &tokio_postgres::Error, shown: &str) -> Error {
     Error::unavailable(format!("cannot make the schema ({name}) in {shown}: {}", text(e)))
         .hint("use an empty database, or an empty schema with ?options=-csearch_path%3DNAME")
+}
+
+/// Does what is a transaction by itself, again where another stood in its way.
+async fn again<T, F>(work: impl Fn() -> F) -> Result<T, tokio_postgres::Error>
+where
+    F: Future<Output = Result<T, tokio_postgres::Error>>,
+{
+    let mut tries = 1;
+    loop {
+        let answer = work().await;
+        let conflict = answer.as_ref().is_err_and(is_conflict);
+        if !conflict || tries >= TRIES_MAX {
+            return answer;
+        }
+        tokio::time::sleep(pause(tries)).await;
+        tries += 1;
+    }
 }
 
 /// After a dump was restored into another cluster, transaction numbers begin lower: the era makes up for it.
@@ -712,6 +736,8 @@ fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
             Error::unavailable(format!("{message}, {TRIES_MAX} times"))
                 .hint("`quorate doctor` names the process that holds a lock for long")
         }
+        "40" => Error::unavailable(format!("{message}, {TRIES_MAX} times"))
+            .hint("others change the same at the same moment: try again; `quorate doctor` shows who"),
         "08" | "57" | "53" => {
             Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks")
         }
