@@ -44,18 +44,24 @@ pub struct Arena {
     pub server: Option<Server>,
 }
 
+/// How the address of a file begins.
+const LITE: &str = "sqlite:";
+
 const CONFIG: &str = "[health]\ninterval = \"500ms\"\nlease = \"2s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n\
                       timeout = \"60s\"\nmax_attempts = 60\nmax_respawns = 1000\n";
 
 impl Arena {
     /// Makes the folder, the database and the plan.
     pub fn make(backend: Backend, program: &Path, chance: &mut Chance, tasks: usize) -> Outcome<Arena> {
-        let folder = tempfile::Builder::new().prefix("quorate-fire-").tempdir().map_err(said)?;
         let server = (backend == Backend::Pg).then(Server::start).transpose()?;
-        let url = match &server {
-            Some(server) => server.url().to_owned(),
-            None => format!("sqlite:{}", folder.path().join("ledger.db").display()),
-        };
+        let url = server.as_ref().map(|server| server.url().to_owned());
+        Ok(Arena { server, ..Arena::at(url, program, chance, tasks)? })
+    }
+
+    /// Makes the folder and the plan for the ledger at an address; without one it is a file in the folder.
+    pub fn at(url: Option<String>, program: &Path, chance: &mut Chance, tasks: usize) -> Outcome<Arena> {
+        let folder = tempfile::Builder::new().prefix("quorate-fire-").tempdir().map_err(said)?;
+        let url = url.unwrap_or_else(|| format!("{LITE}{}", folder.path().join("ledger.db").display()));
         for name in ["out", "logs"] {
             std::fs::create_dir(folder.path().join(name)).map_err(said)?;
         }
@@ -65,7 +71,7 @@ impl Arena {
         {
             std::fs::write(folder.path().join(name), text).map_err(said)?;
         }
-        Ok(Arena { folder, program: program.to_owned(), url, server })
+        Ok(Arena { folder, program: program.to_owned(), url, server: None })
     }
 
     /// Returns the folder.
@@ -85,9 +91,9 @@ impl Arena {
 
     /// Returns a reader of the ledger.
     pub fn ledger(&self) -> Outcome<Ledger> {
-        match &self.server {
-            Some(server) => Ledger::pg(server.url()),
-            None => Ok(Ledger::lite(self.path().join("ledger.db"))),
+        match self.url.strip_prefix(LITE) {
+            Some(path) => Ok(Ledger::lite(path.into())),
+            None => Ledger::pg(&self.url),
         }
     }
 

@@ -1,7 +1,7 @@
 //! `fire`: tests that break things, and say what held.
 //!
 //! Here live the command line and the order of the storms. What a storm is lives in `storm`, what must hold when it
-//! is over in `check`, the proof that the checks see something in `mutants`. Started by `cargo xtask fire`, which
+//! is over in `check`, the proof that the checks see something in `mutants`, trouble with the database in `trouble`. Started by `cargo xtask fire`, which
 //! builds everything.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
@@ -18,6 +18,7 @@ mod plan;
 mod procfs;
 mod seed;
 mod storm;
+mod trouble;
 mod verdict;
 
 use crate::arena::Backend;
@@ -33,6 +34,7 @@ const HELP: &str = "\
 usage: fire storm [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full] [--tasks N]
                   [--quorate PATH]
        fire mutants [NAME] --root PATH [--seed N]
+       fire trouble [CASE] [--backend sqlite|postgres|both] [--short] [--seed N] [--quorate PATH]
 
 storm: nodes and agents work at a plan while they are killed and stopped; then everything is checked
   --seed N          the first seed (else drawn, and printed)
@@ -47,6 +49,11 @@ mutants: takes one guard of the product away, builds it, and demands that a stor
 
   NAME              only those whose name has this word
   --root PATH       the root of the repository
+
+trouble: makes trouble for the database while a node works, heals it, and checks everything
+
+  CASE              one of them: restart, drop, suspend, limit, failover, read-only, full, locks, snapshot, conflicts
+  --short           only those that take a few seconds
 ";
 
 /// What was asked for.
@@ -97,6 +104,7 @@ fn main() -> ExitCode {
             Some((Some(root), request)) => mutants::run(&root, &request),
             _ => return usage(),
         },
+        ["trouble", rest @ ..] => return trouble::command(rest),
         _ => return usage(),
     };
     match done {

@@ -197,7 +197,9 @@ async fn keep(shared: &Shared, store: &Store, options: &RenewerOptions) {
             renewed = Instant::now();
             renew(shared, store, options).await;
         } else {
-            look(shared, store).await;
+            // Only a hint led here: a look that takes long must not keep the next renewal waiting.
+            let left = (renewed + options.lease / 3).saturating_duration_since(Instant::now());
+            let _ = tokio::time::timeout(left, look(shared, store)).await;
             tokio::time::sleep(LOOK_EVERY.min(due)).await;
         }
     }

@@ -12,6 +12,7 @@ mod arg;
 mod changes;
 mod clock;
 mod lane;
+mod line;
 mod lite;
 mod migrate;
 mod pg;

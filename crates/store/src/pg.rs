@@ -1,50 +1,43 @@
 //! The shared ledger: PostgreSQL through a small pool, statements sent ahead of their answers.
 //!
-//! A transaction is two flights: `begin` rides with the first statement; writes that need no answer, the events
-//! and `commit` ride together. Conflicts that the server names (deadlock, serialization) are tried again here
-//! and nowhere else. Wake-ups are sent beside the transaction, never inside it, and merge under load.
+//! Here live the ledger as its users see it and the writing of operations: conflicts that the server names (deadlock,
+//! serialization) are tried again here and nowhere else. What is sent on a connection lives in `conn`, the pools in
+//! `door`, what happens when a ledger is opened in `schema`, the telling of others in `hint`: beside the transactions,
+//! never inside one, and merged under load.
 
-use crate::arg::Arg;
+mod conn;
+mod door;
+mod hint;
+mod schema;
+mod wrong;
+
+pub(crate) use self::conn::PgConn;
+
+use self::conn::{commit, conn, rollback};
+use self::door::Door;
+use self::hint::Teller;
 use crate::changes::{Bell, Changes};
 use crate::lane::{Lane, Merged};
-use crate::migrate::Schema;
-use crate::pooler::{self, Pooler};
-use crate::row::Row;
+use crate::pooler::Pooler;
 use crate::slots::Slots;
 use crate::store::{Options, Read, Write};
-use crate::tls::{self, Server};
-use crate::tx::{Conn, Later, Tx, event_args};
-use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, Timeouts,
-};
-use futures_util::future::{join, join_all, join3};
-use quorate_model::{Error, Event, Result};
-use std::borrow::Cow;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::tls::Server;
+use crate::tx::Tx;
+use quorate_model::{Error, Result};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Waker};
 use std::time::Duration;
-use tokio::sync::Notify;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, SimpleQueryMessage, error::Severity, error::SqlState};
+use tokio_postgres::error::SqlState;
 
-const BEGIN: &str = "begin";
+/// Who has waited for another must see what that one did, whatever the database's own default is.
+const BEGIN: &str = "begin isolation level read committed";
+/// The same for what a crash may forget.
+const BEGIN_RELAXED: &str = "begin isolation level read committed; set local synchronous_commit = off";
+/// A question sees one moment of the ledger.
+const BEGIN_TO_READ: &str = "begin isolation level repeatable read read only";
 /// How often a transaction that met a conflict is applied again.
 const TRIES_MAX: u32 = 8;
-/// Events of one transaction at most: so many places one turn of the log has.
-const PLACES: usize = 1 << 20;
-/// Statements sent ahead in one flight at most.
-const FLIGHT_MAX: usize = 256;
-/// Wake-ups under load are this far apart.
-const NOTIFY_EVERY: Duration = Duration::from_millis(10);
-/// Behind a pooler in transaction mode the log is looked at this often.
-const POLL_EVERY: Duration = Duration::from_secs(1);
-/// How long a caller waits for a free connection.
-const POOL_WAIT: Duration = Duration::from_secs(15);
-/// How long a connection attempt may take.
-const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// A read may take so many times as long as a write: it may fetch a whole history.
+const READS_LONGER: u32 = 2;
 /// Writes meet small rows by key: plans that scan are never right, and compiling them costs more than they take.
 ///
 /// Nobody waits long for a lock: a lease that is taken counts from the transaction's beginning. And nobody keeps others
@@ -60,8 +53,7 @@ const READ_OPTIONS: &str =
 pub(crate) struct Pg {
     writer: Arc<Writer>,
     lanes: Slots,
-    read: Pool,
-    manners: Manners,
+    reading: Door,
     server: Server,
     channel: Arc<str>,
     listening: OnceLock<()>,
@@ -70,56 +62,23 @@ pub(crate) struct Pg {
 /// What a writing transaction needs.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    pool: Pool,
+    door: Door,
     bell: Bell,
-    shown: Arc<str>,
     teller: Arc<Teller>,
-    memory: Arc<Slots>,
-    manners: Manners,
-}
-
-/// How statements are sent over the connections of a pool.
-#[derive(Debug, Clone)]
-struct Manners {
-    /// Sent at the beginning of every transaction; empty on a direct connection, which has its settings for good.
-    settings: Arc<str>,
-    /// Whether statements are prepared and keep their name on the connection.
-    named: bool,
-}
-
-impl Manners {
-    fn of(server: &Server, options: &str) -> Result<Manners> {
-        let settings = match server.pooler {
-            None => String::new(),
-            Some(_) => pooler::set_local(&format!("{options} {}", server.options))?,
-        };
-        Ok(Manners { settings: settings.into(), named: server.pooler != Some(Pooler::Transaction) })
-    }
-}
-
-/// Remembers that others are to be told of a commit.
-#[derive(Debug, Default)]
-struct Teller {
-    dirty: AtomicBool,
-    wake: Notify,
-    /// Held while one is told, so that a process that ends waits for what it has begun to say.
-    telling: tokio::sync::Mutex<()>,
 }
 
 impl Pg {
     pub(crate) async fn open(text: &str, shown: String, options: Options) -> Result<Pg> {
-        let shown: Arc<str> = shown.into();
-        let server = Server::parse(text, &shown)?;
-        let pool_to_write = pool(&server, WRITE_OPTIONS, options.connections)?;
-        let read = pool(&server, READ_OPTIONS, options.connections.div_ceil(2))?;
-        let channel: Arc<str> = prepare_schema(&pool_to_write, &server, options.schema, &shown).await?.into();
-        let teller = Arc::new(Teller::default());
-        tokio::spawn(tell(read.clone(), teller.clone(), Arc::clone(&channel)));
-        let manners = Manners::of(&server, WRITE_OPTIONS)?;
-        let (bell, memory) = (Bell::new(), Arc::default());
-        let writer = Arc::new(Writer { pool: pool_to_write, bell, shown, teller, memory, manners });
-        let manners = Manners::of(&server, READ_OPTIONS)?;
-        Ok(Pg { writer, lanes: Slots::default(), read, manners, server, channel, listening: OnceLock::new() })
+        let (shown, patience): (Arc<str>, _) = (shown.into(), options.answer);
+        let server = Server::parse(text, &shown)?.bound();
+        let door = Door::new(&server, WRITE_OPTIONS, options.connections, &shown, patience)?;
+        let readers = options.connections.div_ceil(2);
+        let reading = Door::new(&server, READ_OPTIONS, readers, &shown, patience * READS_LONGER)?;
+        let channel: Arc<str> = schema::prepare(&door, &server, options.schema).await?.into();
+        let teller = Teller::begin(reading.clone(), Arc::clone(&channel));
+        let writer = Arc::new(Writer { door, bell: Bell::new(), teller });
+        let (lanes, listening) = (Slots::default(), OnceLock::new());
+        Ok(Pg { writer, lanes, reading, server, channel, listening })
     }
 
     pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
@@ -130,9 +89,7 @@ impl Pg {
     }
 
     pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
-        let begin = "begin isolation level repeatable read read only";
-        let memory = Arc::clone(&self.writer.memory);
-        let mut tx = begin_on(&self.read, &self.writer.shown, begin, &self.manners, memory).await?;
+        let mut tx = self.reading.begin(BEGIN_TO_READ).await?;
         let answer = query.fetch(&mut tx).await;
         rollback(tx).await;
         answer
@@ -141,18 +98,17 @@ impl Pg {
     pub(crate) fn changes(&self) -> Changes {
         self.listening.get_or_init(|| {
             let bell = self.writer.bell.clone();
+            let (server, channel) = (self.server.clone(), Arc::clone(&self.channel));
             match self.server.pooler {
-                Some(Pooler::Transaction) => {
-                    drop(tokio::spawn(poll(self.read.clone(), self.manners.clone(), bell)))
-                }
-                _ => drop(tokio::spawn(listen(self.server.clone(), Arc::clone(&self.channel), bell))),
+                Some(Pooler::Transaction) => drop(tokio::spawn(hint::poll(self.reading.clone(), bell))),
+                _ => drop(tokio::spawn(hint::listen(server, channel, bell, self.writer.door.way.patience))),
             }
         });
         self.writer.bell.changes()
     }
 
     pub(crate) async fn close(&self) {
-        tell_now(&self.read, &self.writer.teller, &self.channel).await;
+        self.writer.teller.tell_now().await;
     }
 }
 
@@ -208,7 +164,7 @@ impl Writer {
     }
 
     async fn begin(&self) -> Result<Tx> {
-        begin_on(&self.pool, &self.shown, BEGIN, &self.manners, Arc::clone(&self.memory)).await
+        self.door.begin(BEGIN).await
     }
 
     /// Writes the event that an error carries, in a transaction of its own: the refused one is rolled back.
@@ -226,554 +182,20 @@ impl Writer {
 
     fn tell_all(&self) {
         self.bell.ring();
-        self.teller.dirty.store(true, Ordering::SeqCst);
-        self.teller.wake.notify_one();
+        self.teller.note();
     }
-}
-
-async fn begin_on(
-    pool: &Pool,
-    shown: &Arc<str>,
-    begin: &'static str,
-    manners: &Manners,
-    memory: Arc<Slots>,
-) -> Result<Tx> {
-    let client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
-    let (shown, manners) = (Arc::clone(shown), manners.clone());
-    let conn = PgConn { client, begin: Some(begin), conflict: false, refused: false, shown, manners };
-    Ok(Tx::new(Conn::Pg(Box::new(conn)), memory))
 }
 
 /// After these an operation is applied again: another transaction stood in its way.
 const CONFLICTS: [SqlState; 3] =
     [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
 
+fn is_conflict(e: &tokio_postgres::Error) -> bool {
+    e.code().is_some_and(|code| CONFLICTS.contains(code))
+}
+
 fn pause(tries: u32) -> Duration {
     // Spread by the address of a local: two that met here must not meet again at the same moment.
     let spread = (std::ptr::from_ref(&tries) as usize >> 4) % 7;
     Duration::from_millis(u64::from(1_u32 << tries.min(6)) + spread as u64)
-}
-
-fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
-    let Server { mut config, tls, pooler, options: own } = server.clone();
-    if pooler.is_none() {
-        config.options(format!("{options} {} {own}", pooler::SIGN).trim());
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("quorate");
-    }
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(CONNECT_WAIT);
-    }
-    let manager =
-        Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(CONNECT_WAIT), recycle: None };
-    Pool::builder(manager)
-        .max_size(size.max(1))
-        .timeouts(timeouts)
-        .runtime(Runtime::Tokio1)
-        .build()
-        .map_err(|e| Error::failed(format!("cannot make a pool of connections: {e}")))
-}
-
-/// One connection, at most one transaction open on it.
-pub(crate) struct PgConn {
-    client: Object,
-    /// The text that begins the transaction, until it is sent with the first statement.
-    begin: Option<&'static str>,
-    /// Whether the server named a conflict, so that the operation may be applied again.
-    conflict: bool,
-    /// Whether the server itself refused a statement: then nothing of the transaction is committed.
-    refused: bool,
-    shown: Arc<str>,
-    manners: Manners,
-}
-
-impl std::fmt::Debug for PgConn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PgConn").field("begin", &self.begin).finish_non_exhaustive()
-    }
-}
-
-impl PgConn {
-    pub(crate) async fn all<T>(
-        &mut self,
-        before: &[Later],
-        sql: &str,
-        args: &[Arg<'_>],
-        decode: fn(&Row<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        self.query(before, sql, args, decode, Ending::Open).await
-    }
-
-    /// Like [`all`](PgConn::all), with `commit` in the same flight.
-    pub(crate) async fn last<T>(
-        &mut self,
-        before: &[Later],
-        sql: &str,
-        args: &[Arg<'_>],
-        decode: fn(&Row<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        if before.is_empty() && self.begin == Some(BEGIN) && self.manners.settings.is_empty() {
-            let statement = self.prepare(sql).await?;
-            let rows = fetch(&self.client, &statement, args).await.map_err(|e| self.wrong(&e))?;
-            return rows.iter().map(|row| decode(&Row::pg(row))).collect();
-        }
-        self.query(before, sql, args, decode, Ending::Commit).await
-    }
-
-    async fn query<T>(
-        &mut self,
-        before: &[Later],
-        sql: &str,
-        args: &[Arg<'_>],
-        decode: fn(&Row<'_>) -> Result<T>,
-        ending: Ending,
-    ) -> Result<Vec<T>> {
-        let statement = self.prepare(sql).await?;
-        let rest = self.send_most(before).await?;
-        let begin = self.take_begin();
-        let query = fetch(&self.client, &statement, args);
-        let (sent, rows, ended) =
-            join3(send(&self.client, begin, &rest), query, end(&self.client, ending)).await;
-        let rows = sent.and(rows).and_then(|rows| ended.map(|()| rows)).map_err(|e| self.wrong(&e))?;
-        if ending == Ending::Commit {
-            self.begin = Some(BEGIN);
-        }
-        rows.iter().map(|row| decode(&Row::pg(row))).collect()
-    }
-
-    pub(crate) async fn run(&mut self, before: &[Later], sql: &str, args: &[Arg<'_>]) -> Result<u64> {
-        let statement = self.prepare(sql).await?;
-        let rest = self.send_most(before).await?;
-        let begin = self.take_begin();
-        let execute = execute(&self.client, &statement, args);
-        let (sent, changed) = join(send(&self.client, begin, &rest), execute).await;
-        sent.and(changed).map_err(|e| self.wrong(&e))
-    }
-
-    /// Sends what needs no answer, but for the last flight's worth, which rides with what follows it.
-    async fn send_most<'a>(&mut self, list: &'a [Later]) -> Result<Vec<Ready<'a>>> {
-        let mut ready = Vec::with_capacity(list.len());
-        for (sql, args) in list {
-            ready.push((self.prepare(sql).await?, args.as_slice()));
-        }
-        let last = ready.len().saturating_sub(1) / FLIGHT_MAX * FLIGHT_MAX;
-        for part in ready[..last].chunks(FLIGHT_MAX) {
-            let begin = self.take_begin();
-            send(&self.client, begin, part).await.map_err(|e| self.wrong(&e))?;
-        }
-        Ok(ready.split_off(last))
-    }
-
-    async fn prepare<'a>(&mut self, sql: &'a str) -> Result<Prepared<'a>> {
-        if !self.manners.named {
-            return Ok(Prepared::Text(sql));
-        }
-        self.client.prepare_cached(sql).await.map(Prepared::Named).map_err(|e| self.wrong(&e))
-    }
-
-    /// Returns the text that begins the transaction, if it has not begun.
-    fn take_begin(&mut self) -> Option<Cow<'static, str>> {
-        let (begin, settings) = (self.begin.take()?, &self.manners.settings);
-        if settings.is_empty() {
-            return Some(begin.into());
-        }
-        let (begin, more) = begin.split_once(';').unwrap_or((begin, ""));
-        Some(format!("{begin}; {settings}{more}").into())
-    }
-
-    pub(crate) fn relax(&mut self) {
-        if self.begin.is_some() {
-            self.begin = Some("begin; set local synchronous_commit = off");
-        }
-    }
-
-    fn is_open(&self) -> bool {
-        self.begin.is_none()
-    }
-
-    fn wrong(&mut self, e: &tokio_postgres::Error) -> Error {
-        self.refused |= e.as_db_error().is_some_and(|db| db.parsed_severity() == Some(Severity::Error));
-        self.conflict |= e.code().is_some_and(|code| CONFLICTS.contains(code));
-        wrong(e, &self.shown)
-    }
-}
-
-impl Drop for PgConn {
-    /// A transaction that was left open (its caller went away) is ended before the connection is used again:
-    /// one poll queues the message, in order, before anything the next user sends.
-    fn drop(&mut self) {
-        if self.is_open() {
-            let mut context = Context::from_waker(Waker::noop());
-            let _ = pin!(self.client.batch_execute("rollback")).poll(&mut context);
-        }
-    }
-}
-
-fn params<'a>(args: &'a [Arg<'_>]) -> Vec<&'a (dyn ToSql + Sync)> {
-    args.iter().map(|arg| arg as &(dyn ToSql + Sync)).collect()
-}
-
-fn conn(tx: &mut Tx) -> &mut PgConn {
-    match &mut tx.conn {
-        Conn::Pg(conn) => conn,
-        Conn::Lite(_) => unreachable!("made by this module"),
-    }
-}
-
-/// Sends what is buffered and `commit`. An error inside the flight turns the commit into a rollback without an
-/// error of its own, so every answer is looked at.
-async fn commit(tx: &mut Tx) -> Result<()> {
-    let mut flight = std::mem::take(&mut tx.later);
-    let events = std::mem::take(&mut tx.events);
-    if events.len() >= PLACES {
-        return Err(Error::invalid(format!(
-            "one operation records {} events; at most {PLACES}",
-            events.len()
-        )));
-    }
-    let parts = events.chunks(EVENTS_AT_ONCE);
-    flight.extend(parts.map(insert_events));
-    let conn = conn(tx);
-    if flight.is_empty() && !conn.is_open() {
-        return Ok(());
-    }
-    let rest = conn.send_most(&flight).await?;
-    let begin = conn.take_begin();
-    let (sent, ended) = join(send(&conn.client, begin, &rest), conn.client.batch_execute("commit")).await;
-    sent.and(ended).map_err(|e| conn.wrong(&e))?;
-    conn.begin = Some(BEGIN);
-    Ok(())
-}
-
-/// What follows a statement in the same flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    Open,
-    Commit,
-}
-
-async fn end(client: &Object, ending: Ending) -> Result<(), tokio_postgres::Error> {
-    match ending {
-        Ending::Open => Ok(()),
-        Ending::Commit => client.batch_execute("commit").await,
-    }
-}
-
-/// A statement as the connection knows it.
-enum Prepared<'a> {
-    /// By a name that it was given there.
-    Named(tokio_postgres::Statement),
-    /// Not at all: its text goes with its arguments.
-    Text(&'a str),
-}
-
-/// A statement that is prepared, with its arguments.
-type Ready<'a> = (Prepared<'a>, &'a [Arg<'static>]);
-
-async fn fetch(
-    client: &Object,
-    statement: &Prepared<'_>,
-    args: &[Arg<'_>],
-) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-    match statement {
-        Prepared::Named(statement) => client.query(statement, &params(args)).await,
-        Prepared::Text(sql) => client.query_typed(sql, &pooler::typed(args)).await,
-    }
-}
-
-async fn execute(
-    client: &Object,
-    statement: &Prepared<'_>,
-    args: &[Arg<'_>],
-) -> Result<u64, tokio_postgres::Error> {
-    match statement {
-        Prepared::Named(statement) => client.execute(statement, &params(args)).await,
-        Prepared::Text(sql) => client.execute_typed(sql, &pooler::typed(args)).await,
-    }
-}
-
-/// Sends statements that need no answer, `begin` before them. Its first poll puts all on the wire, in order.
-async fn send(
-    client: &Object,
-    begin: Option<Cow<'static, str>>,
-    part: &[Ready<'_>],
-) -> Result<(), tokio_postgres::Error> {
-    let begun = async { if let Some(begin) = begin { client.batch_execute(&begin).await } else { Ok(()) } };
-    let ran = join_all(part.iter().map(|(statement, args)| execute(client, statement, args)));
-    let (begun, ran) = join(begun, ran).await;
-    begun.and(ran.into_iter().find_map(std::result::Result::err).map_or(Ok(()), Err))
-}
-
-/// One statement for several events, or the plainer one for one.
-fn insert_events(events: &[Event]) -> Later {
-    if let [event] = events {
-        return (INSERT_EVENT, event_args(event));
-    }
-    let texts = |of: fn(&Event) -> Option<String>| Arg::Texts(events.iter().map(of).collect());
-    let args = vec![
-        texts(|event| Some(event.kind.as_str().to_owned())),
-        texts(|event| event.agent.clone()),
-        Arg::Ints(events.iter().map(|event| event.task.map(|id| id.0)).collect()),
-        Arg::Ints(events.iter().map(|event| event.run.map(|id| id.0)).collect()),
-        texts(|event| event.resource.clone()),
-        texts(|event| Some(event.message.clone())),
-        texts(|event| event.data.as_ref().map(ToString::to_string)),
-    ];
-    (INSERT_EVENTS, args)
-}
-
-/// Events in one statement at most.
-const EVENTS_AT_ONCE: usize = 4_096;
-
-/// Where a transaction's events begin in the log: at the number of the youngest transaction that has ended, or its own
-/// if that is higher. It is looked up with the insert, after all waiting: what a transaction has waited for stands
-/// before it. Readers stay below the oldest open transaction, so that none appears behind them; `era` keeps the order
-/// after a dump was restored elsewhere. (docs/design/2026-11-21-log-cursor.md)
-macro_rules! turn {
-    () => {
-        "((greatest(pg_snapshot_xmax(pg_current_snapshot()), pg_current_xact_id())::text::bigint
-           + (select era from log_era)) << 20)"
-    };
-}
-const INSERT_EVENT: &str = concat!(
-    "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-     values (",
-    turn!(),
-    " + (nextval('log_order') & 1048575), log_time(), $1, $2, $3, $4, $5, $6, $7)"
-);
-const INSERT_EVENTS: &str = concat!(
-    "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-     select turn + (first & 1048575) + number - first, at, kind, agent, task_id, run_id, resource, message, data
-       from (select n.*, min(number) over () as first
-               from (select t.*, nextval('log_order') as number
-                       from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-                            as t (kind, agent, task_id, run_id, resource, message, data)) n) e,
-            (select ", turn!(), " as turn, log_time() as at) now"
-);
-
-async fn rollback(mut tx: Tx) {
-    let conn = conn(&mut tx);
-    if conn.is_open() && conn.client.batch_execute("rollback").await.is_ok() {
-        conn.begin = Some(BEGIN);
-    }
-}
-
-/// Brings the schema up to date and returns the name of the channel for wake-ups.
-async fn prepare_schema(pool: &Pool, server: &Server, schema: &Schema, shown: &str) -> Result<String> {
-    let mut client = pool.get().await.map_err(|e| no_connection(&e, shown))?;
-    let settings = Manners::of(server, WRITE_OPTIONS)?.settings;
-    let ask = async |sql| first(&client, &settings, sql).await.map_err(|e| wrong(&e, shown));
-    if server.pooler.is_none() && ask(pooler::SEE_SIGN).await?.as_deref() != Some("direct") {
-        return Err(Error::unavailable(format!(
-            "something between here and {shown} drops the settings of a connection"
-        ))
-        .hint(pooler::MENTION_IT));
-    }
-    let channel = format!("quorate_{}", ask("select current_schema()").await?.unwrap_or_default());
-    if version(&client, &settings).await.map_err(|e| wrong(&e, shown))? != schema.version() {
-        migrate(&mut client, &settings, schema, shown).await?;
-    }
-    settle_era(&client, &settings, shown).await?;
-    Ok(channel)
-}
-
-/// Asks a question without arguments and returns the first cell of the answer. Settings and question are one message, so
-/// that both are one transaction even where each may go another way.
-async fn first(
-    client: &tokio_postgres::Client,
-    settings: &str,
-    sql: &str,
-) -> Result<Option<String>, tokio_postgres::Error> {
-    let answer = client.simple_query(&format!("{settings}{sql}")).await?;
-    Ok(answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    }))
-}
-
-async fn version(client: &tokio_postgres::Client, settings: &str) -> Result<i64, tokio_postgres::Error> {
-    match first(client, settings, "select value from meta where key = 'schema'").await {
-        Ok(value) => Ok(value.and_then(|value| value.parse().ok()).unwrap_or(0)),
-        Err(e) if e.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(0),
-        Err(e) => Err(e),
-    }
-}
-
-async fn migrate(client: &mut Object, settings: &str, schema: &Schema, shown: &str) -> Result<()> {
-    let tx = client.transaction().await.map_err(|e| wrong(&e, shown))?;
-    // Two processes that meet a new database take turns; the second finds the work done.
-    tx.batch_execute(&format!(
-        "{settings}set local lock_timeout = 0;
-         select pg_advisory_xact_lock(hashtext('quorate.schema'));
-         create table if not exists meta (key text primary key, value text not null)"
-    ))
-    .await
-    .map_err(|e| migration_failed("its first table", &e, shown))?;
-    let found = version(tx.client(), "").await.map_err(|e| wrong(&e, shown))?;
-    for step in schema.missing(found, shown)? {
-        tx.batch_execute(step.pg).await.map_err(|e| migration_failed(step.name, &e, shown))?;
-    }
-    tx.batch_execute(&format!(
-        "insert into meta (key, value) values ('schema', '{}') on conflict (key) do update set value = excluded.value",
-        schema.version()
-    ))
-    .await
-    .map_err(|e| wrong(&e, shown))?;
-    tx.commit().await.map_err(|e| wrong(&e, shown))
-}
-
-fn migration_failed(name: &str, e: &tokio_postgres::Error, shown: &str) -> Error {
-    let error = Error::unavailable(format!("cannot make the schema ({name}) in {shown}: {}", text(e)));
-    match e.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => error.hint(
-            "the owner makes it: run any command, as in `quorate status`, under that role, then `quorate sql roles` for the rights of the others",
-        ),
-        _ => error.hint("use an empty database, or an empty schema with ?options=-csearch_path%3DNAME"),
-    }
-}
-
-/// After a dump was restored into another cluster, transaction numbers begin lower: the era makes up for it.
-///
-/// It is looked at first: whoever may not change it can then begin nothing that needs it changed.
-async fn settle_era(client: &tokio_postgres::Client, settings: &str, shown: &str) -> Result<()> {
-    if first(client, settings, ERA_IS_LOW).await.map_err(|e| wrong(&e, shown))?.is_none() {
-        return Ok(());
-    }
-    client.batch_execute(&format!("{settings}{RAISE_ERA}")).await.map_err(|e| match e.code() {
-        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Error::unavailable(format!("the ledger {shown} comes from another server"))
-            .hint("its owner settles that: run any command, as in `quorate status`, under the role that owns the tables"),
-        _ => wrong(&e, shown),
-    })
-}
-
-macro_rules! era_is_low {
-    () => {
-        " from log_era where (select max(seq) >> 20 from events) > era + pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
-    };
-}
-const ERA_IS_LOW: &str = concat!("select 1", era_is_low!());
-const RAISE_ERA: &str = concat!(
-    "update log_era set era = (select max(seq) >> 20 from events) + 1 where exists (select 1",
-    era_is_low!(),
-    ")"
-);
-
-/// Tells others of commits: at once when idle, merged under load, never inside a transaction.
-async fn tell(pool: Pool, teller: Arc<Teller>, channel: Arc<str>) {
-    loop {
-        teller.wake.notified().await;
-        tell_now(&pool, &teller, &channel).await;
-        tokio::time::sleep(NOTIFY_EVERY).await;
-    }
-}
-
-async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
-    let _telling = teller.telling.lock().await;
-    if !teller.dirty.swap(false, Ordering::SeqCst) {
-        return;
-    }
-    // A hint that cannot be sent costs time, never correctness: everyone also looks by himself.
-    if let Ok(client) = pool.get().await {
-        let _ = client.execute_typed("select pg_notify($1, '')", &[(&channel, Type::TEXT)]).await;
-    }
-}
-
-/// Rings the bell when the log has grown: behind a pooler in transaction mode nobody is notified.
-async fn poll(pool: Pool, manners: Manners, bell: Bell) {
-    let mut last = None;
-    loop {
-        tokio::time::sleep(POLL_EVERY).await;
-        if let Ok(client) = pool.get().await
-            && let Ok(now) = first(&client, &manners.settings, "select max(seq) from events").await
-            && last.replace(now.clone()) != Some(now)
-        {
-            bell.ring();
-        }
-    }
-}
-
-/// Rings the bell on every notification; connects again for ever, since it is only a hint.
-async fn listen(server: Server, channel: Arc<str>, bell: Bell) {
-    let mut config = server.config.clone();
-    if server.pooler.is_none() && !server.options.is_empty() {
-        config.options(&server.options);
-    }
-    loop {
-        if let Ok((client, mut connection)) = config.connect(server.tls.clone()).await {
-            let listen = format!("listen \"{channel}\"");
-            let pump = async {
-                while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                    if matches!(message, AsyncMessage::Notification(_)) {
-                        bell.ring();
-                    }
-                }
-            };
-            // Both end when the connection does; an error of `listen` only means another round.
-            let _ = join(pump, client.batch_execute(&listen)).await;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        bell.ring();
-    }
-}
-
-fn no_connection(e: &PoolError, shown: &str) -> Error {
-    match e {
-        PoolError::Backend(e) => wrong(e, shown),
-        PoolError::Timeout(_) => {
-            Error::unavailable(format!("no free connection to {shown} within {POOL_WAIT:?}"))
-                .hint("`quorate doctor` shows what holds the database")
-        }
-        e => Error::unavailable(format!("cannot reach {shown}: {e}")),
-    }
-}
-
-fn text(e: &tokio_postgres::Error) -> String {
-    match e.as_db_error() {
-        Some(db) => db.message().to_owned(),
-        None => {
-            let mut text = e.to_string();
-            let mut source = std::error::Error::source(e);
-            while let Some(inner) = source {
-                text = format!("{text}: {inner}");
-                source = inner.source();
-            }
-            text
-        }
-    }
-}
-
-/// A prepared statement that is not there, or is already.
-const NAMES_LOST: [SqlState; 2] = [SqlState::INVALID_SQL_STATEMENT_NAME, SqlState::DUPLICATE_PSTATEMENT];
-
-fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
-    let Some(code) = e.code() else {
-        return Error::unavailable(format!("cannot reach the ledger {shown}: {}", text(e)))
-            .hint(tls::hint(e).unwrap_or("is the server running? `quorate doctor` looks"));
-    };
-    let class = &code.code()[..2];
-    let message = format!("the ledger {shown}: {}", text(e));
-    match class {
-        "22" if code == &SqlState::CHARACTER_NOT_IN_REPERTOIRE => crate::arg::unstorable(),
-        "55" if code == &SqlState::LOCK_NOT_AVAILABLE => {
-            Error::unavailable(format!("{message}, {TRIES_MAX} times"))
-                .hint("`quorate doctor` names the process that holds a lock for long")
-        }
-        // A pooler's words: it takes no settings, or hands over statements by the names of another.
-        "08" if message.contains("startup parameter") => Error::unavailable(message).hint(pooler::MENTION_IT),
-        "26" | "42" if NAMES_LOST.contains(code) => Error::unavailable(message).hint(pooler::MENTION_IT),
-        "08" | "57" | "53" => {
-            Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks")
-        }
-        "28" => Error::unavailable(message).hint("check the user and password in the store's url"),
-        "3D" => Error::unavailable(message)
-            .hint("make the database with `createdb`, or name another in the store's url"),
-        "25" => {
-            Error::unavailable(message).hint("this server is read-only: name the primary in the store's url")
-        }
-        "42" if code == &SqlState::INSUFFICIENT_PRIVILEGE => Error::unavailable(message)
-            .hint("the owner of the tables gives a role its rights: `quorate sql roles`"),
-        _ => Error::failed(message),
-    }
 }

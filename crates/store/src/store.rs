@@ -58,15 +58,19 @@ pub struct Options {
     pub create: bool,
     /// How long an embedded ledger that another program has locked is waited for.
     pub busy: Duration,
+    /// How long an answer of PostgreSQL to a write is waited for before its connection counts as lost.
+    pub answer: Duration,
 }
 
+/// How long an answer of PostgreSQL is waited for, unless said otherwise: nobody there waits long for a lock.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How long an embedded ledger that another program has locked is waited for, unless said otherwise.
 const BUSY: Duration = Duration::from_secs(10);
 
 impl Options {
     /// Returns the options of a command: the host's clock, 8 connections, making what is missing.
     pub fn new(schema: &'static Schema) -> Options {
-        Options { schema, clock: Clock::System, connections: 8, create: true, busy: BUSY }
+        Options { schema, clock: Clock::System, connections: 8, create: true, busy: BUSY, answer: ANSWER }
     }
 }
 

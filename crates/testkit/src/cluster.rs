@@ -27,7 +27,7 @@ const PROGRAMS: [&str; 4] = ["initdb", "pg_ctl", "postgres", "psql"];
 const SOCKET_PATH_MAX: usize = 107;
 
 /// The name PostgreSQL gives its socket (port 5432 is only a name here: nothing listens on it).
-const SOCKET_NAME: &str = ".s.PGSQL.5432";
+pub const SOCKET_NAME: &str = ".s.PGSQL.5432";
 
 /// The most bytes of the server's own log that an error message quotes.
 const LOG_TAIL_MAX: usize = 2_000;
@@ -211,7 +211,11 @@ const WATCHDOG: &str = r#"
 trap '' HUP INT TERM PIPE
 cd "$DIR" || exit 1
 if [ "$HOLD" = - ]; then exec 3<&0; else mkfifo "$HOLD" && exec 3<>"$HOLD" || exit 1; fi
-if "$BIN/initdb" -D "$DATA" -U postgres -A trust -E UTF8 --locale=C --no-sync >start.log 2>&1 </dev/null &&
+make() {
+    if [ -n "$FROM" ]; then "$BIN/pg_basebackup" -d "$FROM" -D "$DATA" -R -X stream -c fast --no-sync
+    else "$BIN/initdb" -D "$DATA" -U postgres -A trust -E UTF8 --locale=C --no-sync; fi
+}
+if make >start.log 2>&1 </dev/null &&
    printf '%s\n' "$SETTINGS" >>"$DATA/postgresql.conf" &&
    "$BIN/pg_ctl" -D "$DATA" -w -t 60 -l "$DIR/server.log" start >>start.log 2>&1 </dev/null 3<&-
 then echo ready; else echo failed; fi
@@ -231,6 +235,22 @@ impl Cluster {
         until: Until,
         data_parent: Option<&Path>,
     ) -> Result<Cluster, String> {
+        Cluster::make(installation, durability, until, data_parent, None)
+    }
+
+    /// Copies the server at `from` into a fresh folder and starts the copy as its standby, which follows it.
+    #[allow(dead_code, reason = "xtask, which includes this file, needs no standby")]
+    pub fn start_standby(installation: &Installation, from: &str) -> Result<Cluster, String> {
+        Cluster::make(installation, Durability::Full, Until::ProcessEnds, None, Some(from))
+    }
+
+    fn make(
+        installation: &Installation,
+        durability: Durability,
+        until: Until,
+        data_parent: Option<&Path>,
+        from: Option<&str>,
+    ) -> Result<Cluster, String> {
         let name = format!("quorate-pg-{}-{}", std::process::id(), random_hex());
         let owner = if is_root() { Some(unprivileged_user()?) } else { None };
         let folder = short_temporary_folder(owner.is_some(), &name)?;
@@ -244,7 +264,7 @@ impl Cluster {
             return Err(why);
         }
         let mut command = watchdog_command(installation, &folder, &data, until);
-        command.env("SETTINGS", settings(durability, &folder, &name));
+        command.env("SETTINGS", settings(durability, &folder, &name)).env("FROM", from.unwrap_or_default());
         if let Some((uid, gid)) = owner {
             command.uid(uid).gid(gid);
         }

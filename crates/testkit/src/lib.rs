@@ -5,5 +5,6 @@ pub mod cluster;
 pub mod ledger;
 pub mod oracle;
 pub mod postgres;
+pub mod proxy;
 pub mod server;
 pub mod verbs;

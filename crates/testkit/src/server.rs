@@ -3,8 +3,8 @@
 //! Here live its start, its words with `pg_ctl`, and its restart as after a crash. How a server is made lives in
 //! `cluster`; one that many tests share lives in `postgres`.
 
-use crate::cluster::{Cluster, Durability, Installation, Until, is_root};
-use std::path::PathBuf;
+use crate::cluster::{Cluster, Durability, Installation, SOCKET_NAME, Until, is_root};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A private server, with the durability of a real one; it ends with the value, and with this process.
@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 pub struct Server {
     installation: Installation,
     cluster: Cluster,
+    data: PathBuf,
 }
 
 impl Server {
@@ -20,9 +21,46 @@ impl Server {
     /// # Errors
     /// What is missing, or what PostgreSQL said.
     pub fn start() -> Result<Server, String> {
-        let installation = Installation::find().ok_or("PostgreSQL was not found: run `cargo xtask setup`")?;
+        let installation = installed()?;
         let cluster = Cluster::start(&installation, Durability::Full, Until::ProcessEnds, None)?;
-        Ok(Server { installation, cluster })
+        let data = cluster.folder().join("data");
+        Ok(Server { installation, cluster, data })
+    }
+
+    /// Makes and starts one whose files lie in a folder below `parent`.
+    ///
+    /// # Errors
+    /// As [`start`](Server::start).
+    pub fn start_in(parent: &Path) -> Result<Server, String> {
+        let installation = installed()?;
+        let cluster = Cluster::start(&installation, Durability::Full, Until::ProcessEnds, Some(parent))?;
+        let name = cluster.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Server { installation, cluster, data: parent.join(format!("{name}-data")) })
+    }
+
+    /// Makes a standby of this server, which follows it.
+    ///
+    /// # Errors
+    /// As [`start`](Server::start).
+    pub fn standby(&self) -> Result<Server, String> {
+        let installation = installed()?;
+        let cluster = Cluster::start_standby(&installation, self.url())?;
+        let data = cluster.folder().join("data");
+        Ok(Server { installation, cluster, data })
+    }
+
+    /// Returns its name, under which it follows another.
+    ///
+    /// # Errors
+    /// What `psql` said.
+    pub fn name(&self) -> Result<String, String> {
+        self.psql("show cluster_name")
+    }
+
+    /// Returns what it has logged.
+    pub fn log(&self) -> String {
+        let log = std::fs::read(self.cluster.folder().join("server.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Returns its address.
@@ -44,9 +82,14 @@ impl Server {
         self.installation.psql(&self.url_for(role, database), sql)
     }
 
+    /// Returns the path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.cluster.folder().join(SOCKET_NAME)
+    }
+
     /// Returns the folder with its files.
     pub fn data(&self) -> PathBuf {
-        self.cluster.folder().join("data")
+        self.data.clone()
     }
 
     /// Runs `sql` by way of `psql` and returns what it prints.
@@ -86,4 +129,8 @@ impl Server {
         let status = command.status().map_err(|e| format!("cannot run pg_ctl: {e}"))?;
         if status.success() { Ok(()) } else { Err(format!("pg_ctl {words:?}: {status}")) }
     }
+}
+
+fn installed() -> Result<Installation, String> {
+    Installation::find().ok_or_else(|| "PostgreSQL was not found: run `cargo xtask setup`".to_owned())
 }

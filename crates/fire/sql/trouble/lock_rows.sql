@@ -1,0 +1,3 @@
+-- Keeps every task locked until the connection ends.
+begin;
+select id from tasks for update

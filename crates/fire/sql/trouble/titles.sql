@@ -1,0 +1,2 @@
+-- Tasks that were added by themselves.
+select id, title from tasks where coalesce(key, '') = ''
