@@ -50,6 +50,17 @@ const CONFIG: &str = "[health]\ninterval = \"500ms\"\nlease = \"2s\"\nretry_afte
 impl Arena {
     /// Makes the folder, the database and the plan.
     pub fn make(backend: Backend, program: &Path, chance: &mut Chance, tasks: usize) -> Outcome<Arena> {
+        let files = [
+            ("quorate.toml", CONFIG.to_owned()),
+            ("work.sh", WORK.to_owned()),
+            ("check.sh", CHECK.to_owned()),
+            ("plan.toml", plan(chance, tasks, LEASE_MS)),
+        ];
+        Arena::with(backend, program, &files)
+    }
+
+    /// Makes the folder with these files, and the database.
+    pub fn with(backend: Backend, program: &Path, files: &[(&str, String)]) -> Outcome<Arena> {
         let folder = tempfile::Builder::new().prefix("quorate-fire-").tempdir().map_err(said)?;
         let server = (backend == Backend::Pg).then(Server::start).transpose()?;
         let url = match &server {
@@ -59,10 +70,7 @@ impl Arena {
         for name in ["out", "logs"] {
             std::fs::create_dir(folder.path().join(name)).map_err(said)?;
         }
-        let text = plan(chance, tasks, LEASE_MS);
-        for (name, text) in
-            [("quorate.toml", CONFIG), ("work.sh", WORK), ("check.sh", CHECK), ("plan.toml", &text)]
-        {
+        for (name, text) in files {
             std::fs::write(folder.path().join(name), text).map_err(said)?;
         }
         Ok(Arena { folder, program: program.to_owned(), url, server })

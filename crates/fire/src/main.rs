@@ -17,6 +17,7 @@ mod party;
 mod plan;
 mod procfs;
 mod seed;
+mod soak;
 mod storm;
 mod verdict;
 
@@ -97,6 +98,10 @@ fn main() -> ExitCode {
             Some((Some(root), request)) => mutants::run(&root, &request),
             _ => return usage(),
         },
+        ["soak", rest @ ..] => match soak::run(rest) {
+            Some(done) => done,
+            None => return usage(),
+        },
         _ => return usage(),
     };
     match done {
@@ -110,7 +115,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprint!("{HELP}");
+    eprint!("{HELP}\n{}", soak::HELP);
     ExitCode::from(2)
 }
 

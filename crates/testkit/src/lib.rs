@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod ledger;
 pub mod oracle;
+pub mod plot;
 pub mod postgres;
 pub mod server;
 pub mod verbs;
