@@ -30,6 +30,7 @@ fn check_config(config: &Config) {
         retention.events_ms,
         retention.attempts_ms,
         retention.logs_ms,
+        retention.tasks_ms,
     ] {
         assert!(ms >= DURATION_LEAST_MS, "{ms} ms");
     }

@@ -50,25 +50,44 @@ const LITE: &str = "sqlite:";
 const CONFIG: &str = "[health]\ninterval = \"500ms\"\nlease = \"2s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n\
                       timeout = \"60s\"\nmax_attempts = 60\nmax_respawns = 1000\n";
 
+/// A file of the folder: its name and its text.
+pub type File = (&'static str, String);
+
+/// What a storm works with.
+fn files(chance: &mut Chance, tasks: usize) -> [File; 4] {
+    [
+        ("quorate.toml", CONFIG.to_owned()),
+        ("work.sh", WORK.to_owned()),
+        ("check.sh", CHECK.to_owned()),
+        ("plan.toml", plan(chance, tasks, LEASE_MS)),
+    ]
+}
+
 impl Arena {
     /// Makes the folder, the database and the plan.
     pub fn make(backend: Backend, program: &Path, chance: &mut Chance, tasks: usize) -> Outcome<Arena> {
+        Arena::with(backend, program, &files(chance, tasks))
+    }
+
+    /// Makes the folder with these files, and the database.
+    pub fn with(backend: Backend, program: &Path, files: &[File]) -> Outcome<Arena> {
         let server = (backend == Backend::Pg).then(Server::start).transpose()?;
         let url = server.as_ref().map(|server| server.url().to_owned());
-        Ok(Arena { server, ..Arena::at(url, program, chance, tasks)? })
+        Ok(Arena { server, ..Arena::within(url, program, files)? })
     }
 
     /// Makes the folder and the plan for the ledger at an address; without one it is a file in the folder.
     pub fn at(url: Option<String>, program: &Path, chance: &mut Chance, tasks: usize) -> Outcome<Arena> {
+        Arena::within(url, program, &files(chance, tasks))
+    }
+
+    fn within(url: Option<String>, program: &Path, files: &[File]) -> Outcome<Arena> {
         let folder = tempfile::Builder::new().prefix("quorate-fire-").tempdir().map_err(said)?;
         let url = url.unwrap_or_else(|| format!("{LITE}{}", folder.path().join("ledger.db").display()));
         for name in ["out", "logs"] {
             std::fs::create_dir(folder.path().join(name)).map_err(said)?;
         }
-        let text = plan(chance, tasks, LEASE_MS);
-        for (name, text) in
-            [("quorate.toml", CONFIG), ("work.sh", WORK), ("check.sh", CHECK), ("plan.toml", &text)]
-        {
+        for (name, text) in files {
             std::fs::write(folder.path().join(name), text).map_err(said)?;
         }
         Ok(Arena { folder, program: program.to_owned(), url, server: None })

@@ -158,13 +158,17 @@ pub struct History {
 }
 
 impl History {
-    /// Reads the ledger's part.
+    /// Reads the ledger's part, and what the witness of claims has noted in it.
     pub fn read(ledger: &mut Ledger) -> Outcome<History> {
+        Ok(History { grants: all(ledger, GRANTS, grant)?, ..History::of_ledger(ledger)? })
+    }
+
+    /// Reads the ledger's part.
+    pub fn of_ledger(ledger: &mut Ledger) -> Outcome<History> {
         Ok(History {
             tasks: all(ledger, TASKS, task)?,
             attempts: all(ledger, ATTEMPTS, attempt)?,
             events: all(ledger, EVENTS, event)?,
-            grants: all(ledger, GRANTS, grant)?,
             claims: all(ledger, CLAIMS, claim)?,
             ..History::default()
         })

@@ -17,6 +17,7 @@ mod party;
 mod plan;
 mod procfs;
 mod seed;
+mod soak;
 mod storm;
 mod trouble;
 mod verdict;
@@ -105,6 +106,10 @@ fn main() -> ExitCode {
             _ => return usage(),
         },
         ["trouble", rest @ ..] => return trouble::command(rest),
+        ["soak", rest @ ..] => match soak::run(rest) {
+            Some(done) => done,
+            None => return usage(),
+        },
         _ => return usage(),
     };
     match done {
@@ -118,7 +123,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprint!("{HELP}");
+    eprint!("{HELP}\n{}", soak::HELP);
     ExitCode::from(2)
 }
 

@@ -231,7 +231,7 @@ pub fn signal(pid: i32, signal: Signal) {
 }
 
 /// Lets the kernel end the process when this program dies: a storm that is broken off leaves nothing behind.
-fn die_with_us(command: &mut Command) {
+pub fn die_with_us(command: &mut Command) {
     let ask = || set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from);
     // SAFETY: between fork and exec only functions may run that are safe in a signal handler. This one makes a single
     // system call, takes no lock and allocates nothing; its error is a plain number.

@@ -119,10 +119,12 @@ pub struct BudgetConfig {
 pub struct RetentionConfig {
     /// How long events are kept.
     pub events_ms: i64,
-    /// How long the attempts of finished runs are kept.
+    /// How long the ledger keeps the end of an attempt's output.
     pub attempts_ms: i64,
-    /// How long the output of attempts is kept.
+    /// How long the files with the output of attempts are kept.
     pub logs_ms: i64,
+    /// How long ended runs, ended tasks with their attempts, and messages are kept.
+    pub tasks_ms: i64,
 }
 
 /// `[agents.NAME]`
@@ -189,7 +191,12 @@ impl Default for HealthConfig {
 
 impl Default for RetentionConfig {
     fn default() -> RetentionConfig {
-        RetentionConfig { events_ms: 30 * DAY_MS, attempts_ms: 30 * DAY_MS, logs_ms: 30 * DAY_MS }
+        RetentionConfig {
+            events_ms: 30 * DAY_MS,
+            attempts_ms: 30 * DAY_MS,
+            logs_ms: 30 * DAY_MS,
+            tasks_ms: 90 * DAY_MS,
+        }
     }
 }
 
@@ -425,6 +432,7 @@ fn read_retention(mut table: Table<'_, '_>) -> RetentionConfig {
         events_ms: ms("events", default.events_ms),
         attempts_ms: ms("attempts", default.attempts_ms),
         logs_ms: ms("logs", default.logs_ms),
+        tasks_ms: ms("tasks", default.tasks_ms),
     };
     table.finish();
     retention

@@ -35,6 +35,7 @@ tokens = 5_000_000
 events = "1d"
 attempts = "2d"
 logs = "3d"
+tasks = "4d"
 [agents.validation]
 driver = "command"
 capabilities = ["validation", "docs"]
@@ -64,6 +65,7 @@ fn an_empty_file_is_the_default_that_is_documented() {
     assert_eq!((found.budget.usd, found.budget.tokens), (None, None));
     assert_eq!(found.retention.events_ms, 30 * 24 * 3_600_000);
     assert_eq!(found.retention.events_ms, found.retention.logs_ms);
+    assert_eq!(found.retention.tasks_ms, 90 * 24 * 3_600_000);
     assert!(found.agents().is_empty());
 }
 
@@ -82,6 +84,7 @@ fn every_key_is_read() {
     );
     assert_eq!((found.budget.usd, found.budget.tokens), (Some(20.5), Some(5_000_000)));
     assert_eq!(found.retention.attempts_ms, 2 * 24 * 3_600_000);
+    assert_eq!(found.retention.tasks_ms, 4 * 24 * 3_600_000);
     let validation = &found.agent_tables["validation"];
     assert_eq!(validation.driver, Driver::Command);
     assert_eq!(validation.capabilities, ["validation", "docs"]);

@@ -1,30 +1,36 @@
 //! Keeping things bounded: what is older than `[retention]` says is removed, a little at a time, and processes that
 //! nobody supervises any more are ended.
 //!
-//! Here lives the loop: history once soon after the start and then every hour, processes every minute. The ledger's
-//! history is removed by one node at a time; kept output and processes are a matter of each host.
+//! Here lives the loop: history once soon after the start and then every hour, or more often where `[retention]` is
+//! short; processes every minute. The ledger's history is removed by one node at a time; kept output and processes are
+//! a matter of each host.
 
 use crate::node::Shared;
 use crate::orphans::end_strays;
 use crate::stop::{Level, Stop};
 use quorate_model::Result;
-use quorate_model::config::millis;
-use quorate_service::health::{MayPrune, Prune};
+use quorate_model::TaskId;
+use quorate_model::config::{RetentionConfig, millis};
 use quorate_service::node::Lead;
+use quorate_service::retention::{MayPrune, Prune, Pruned};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often processes are looked at. Soon after the start, so that a short run is not held up by it, begins a round
-/// through history; the next after so many looks.
+/// through history; the next after so many looks at most.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
-const ROUND_EVERY: u32 = 60;
+const LOOKS_MAX: u32 = 60;
+
+/// What is to be removed outlives its time by at most this part of it, or by a look.
+const ROUNDS_PER_TIME: i64 = 10;
 
 /// Between two parts of a round, so that others get their turn.
 const BREATH: Duration = Duration::from_millis(50);
 
 /// Removes old history until told to stop.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
+    let every = looks_between(&shared.config.retention);
     let mut looks = 0;
     while stop.level() == Level::Go {
         tokio::select! {
@@ -33,8 +39,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
         }
         // What cannot be looked at now is looked at in a minute.
         let _ = end_strays(&shared.url.full(), millis(shared.config.health.grace_ms)).await;
-        if looks % ROUND_EVERY == 0
-            && let Err(error) = round(&shared, &stop).await
+        if looks % every == 0
+            && let Err(error) = round(&shared, &stop, every).await
         {
             shared.say(format!("old history stays for now: {error}"));
         }
@@ -42,20 +48,34 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
     }
 }
 
-async fn round(shared: &Shared, stop: &Stop) -> Result<()> {
-    remove_old_files(&shared.state.join("logs"), millis(shared.config.retention.logs_ms));
+/// Returns how many looks there are from one round to the next.
+fn looks_between(retention: &RetentionConfig) -> u32 {
+    let RetentionConfig { events_ms, attempts_ms, logs_ms, tasks_ms } = *retention;
+    let shortest = events_ms.min(attempts_ms).min(logs_ms).min(tasks_ms);
+    let looks = millis(shortest / ROUNDS_PER_TIME).as_secs() / LOOK_EVERY.as_secs();
+    u32::try_from(looks).unwrap_or(LOOKS_MAX).clamp(1, LOOKS_MAX)
+}
+
+async fn round(shared: &Shared, stop: &Stop, every: u32) -> Result<()> {
+    let retention = &shared.config.retention;
+    let (logs, age) = (shared.state.join("logs"), millis(retention.logs_ms));
+    // There may be many; files that stay are no reason to leave the ledger's history as it is.
+    let _ = tokio::task::spawn_blocking(move || remove_old_files(&logs, age)).await;
     // Who may not remove history must not keep those from it who may.
     if !shared.store.read(MayPrune).await? {
         return Ok(());
     }
-    let lease_ms = i64::try_from((LOOK_EVERY * ROUND_EVERY).as_millis()).unwrap_or(i64::MAX);
+    let lease_ms = i64::try_from((LOOK_EVERY * (every + 1)).as_millis()).unwrap_or(i64::MAX);
     let lead = Lead { duty: "retention", node: shared.node_id, lease_ms };
     if shared.store.write(lead).await?.is_none() {
         return Ok(());
     }
-    let retention = &shared.config.retention;
-    let prune = Prune { events_ms: retention.events_ms, attempts_ms: retention.attempts_ms };
-    while shared.store.write(prune.clone()).await?.more && stop.level() == Level::Go {
+    let RetentionConfig { events_ms, attempts_ms, tasks_ms, .. } = *retention;
+    let mut step = Prune { events_ms, attempts_ms, tasks_ms, after: TaskId(0) };
+    while let Pruned { seen, more: true, .. } = shared.store.write(step.clone()).await?
+        && stop.level() == Level::Go
+    {
+        step.after = seen;
         tokio::time::sleep(BREATH).await;
     }
     Ok(())
@@ -77,6 +97,16 @@ fn remove_old_files(folder: &Path, age: Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rounds_follow_the_shortest_time_but_come_every_hour_at_least() {
+        const DAY_MS: i64 = 86_400_000;
+        let with = |events_ms| looks_between(&RetentionConfig { events_ms, ..RetentionConfig::default() });
+        assert_eq!(with(30 * DAY_MS), LOOKS_MAX);
+        assert_eq!(with(3_600_000), 6);
+        assert_eq!(with(300_000), 1);
+        assert_eq!(with(100), 1);
+    }
 
     #[test]
     fn only_files_that_are_old_enough_go() {

@@ -2,102 +2,16 @@
 //!
 //! Here lives one request, [`Check`], which does a bounded part of everything that time alone brings about. It may
 //! be asked by anyone at any time: by the node that is health leader, and by a command that finds nothing to take.
-//! Who is stuck is only marked, never stopped here. Beside it stands [`Prune`], which keeps history bounded.
+//! Who is stuck is only marked, never stopped here. What grows old is the matter of [`retention`](crate::retention).
 
 use crate::task::{self, Failed, Task, columns};
 use crate::{claim, run};
 use quorate_model::retry::Failure;
 use quorate_model::{Event, EventKind, Result, TaskState};
-use quorate_store::{Dialect, Read, Sql, Tx, Write, args};
+use quorate_store::{Sql, Tx, Write, args};
 
 /// Rows of each kind handled by one check; what is more is handled by the next, which follows at once.
 const BATCH: i64 = 200;
-
-/// Events removed by one [`Prune`] at most; what is more is removed by the next, which follows at once.
-pub const PRUNE_MAX: i64 = 5_000;
-
-/// Removes old history, the oldest first: events, the output kept with attempts, nodes that stopped.
-///
-/// Of an attempt its number, owner, times, outcome and reason stay. The log always ends where it began to be cut: what
-/// is kept has no gap, and a cursor from before it is refused by [`event::After`](crate::event::After). A run that
-/// lasts longer than events are kept loses its first ones like any other, else one parked task would keep the log
-/// growing for ever.
-#[derive(Debug, Clone)]
-pub struct Prune {
-    /// Events older than this are removed, in milliseconds.
-    pub events_ms: i64,
-    /// Output of attempts that ended longer ago than this is removed, in milliseconds.
-    pub attempts_ms: i64,
-}
-
-/// Asks whether this process may remove history: on PostgreSQL its role may lack the right, and then leaves it to others.
-#[derive(Debug, Clone)]
-pub struct MayPrune;
-
-impl Read for MayPrune {
-    type Answer = bool;
-
-    async fn fetch(&self, tx: &mut Tx) -> Result<bool> {
-        if tx.dialect() == Dialect::Lite {
-            return Ok(true);
-        }
-        let sql = "select case when has_table_privilege('events', 'delete') then 1 else 0 end as may";
-        Ok(tx.one(sql, &[], |row| row.flag("may")).await?.unwrap_or(false))
-    }
-}
-
-/// What was removed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Events.
-    pub events: u64,
-    /// Attempts whose output was removed.
-    pub attempts: u64,
-    /// Nodes.
-    pub nodes: u64,
-    /// Whether more is left to be removed at once.
-    pub more: bool,
-}
-
-impl Write for Prune {
-    type Answer = Pruned;
-
-    async fn apply(&self, tx: &mut Tx) -> Result<Pruned> {
-        let events = self.events(tx).await?;
-        let attempts = tx.run(FORGET_OUTPUT, args![self.attempts_ms, PRUNE_MAX]).await?;
-        let nodes =
-            tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
-        let more = events.max(attempts) as i64 >= PRUNE_MAX;
-        Ok(Pruned { events, attempts, nodes, more })
-    }
-}
-
-impl Prune {
-    async fn events(&self, tx: &mut Tx) -> Result<u64> {
-        let Some(last) =
-            tx.one(LAST_OLD, args![PRUNE_MAX, self.events_ms], |row| row.opt_int("seq")).await?.flatten()
-        else {
-            return Ok(0);
-        };
-        let removed = tx.run("delete from events where seq <= $1", args![last]).await?;
-        tx.later(
-            "insert into meta (key, value) values ('pruned_seq', $1) on conflict (key) do update set value = excluded.value",
-            args![last.to_string()],
-        );
-        let data = serde_json::json!({ "events": removed, "up_to": last });
-        tx.record(Event::new(EventKind::LogPruned, format!("{removed} old events were removed")).data(data));
-        Ok(removed)
-    }
-}
-
-/// The end of what may go: the oldest events, up to the first that is young. Times may stand a little out of order,
-/// and what followers cannot see yet is left alone.
-const LAST_OLD: &str =
-    "with oldest as (select seq, at from events where seq < log_head() order by seq limit $1)
-    select max(seq) as seq from oldest
-     where seq < coalesce((select min(seq) from oldest where at >= now_ms() - $2), 9223372036854775807)";
-const FORGET_OUTPUT: &str = "update attempts set tail = null where (task_id, number) in
-    (select task_id, number from attempts where tail is not null and ended_at < now_ms() - $1 limit $2)";
 
 /// Does what time has brought about; answers with what was done.
 #[derive(Debug, Clone)]

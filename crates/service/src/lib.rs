@@ -12,6 +12,7 @@ pub mod health;
 pub mod log;
 pub mod message;
 pub mod node;
+pub mod retention;
 pub mod run;
 mod schema;
 pub mod task;

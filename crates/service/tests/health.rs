@@ -1,13 +1,12 @@
 //! What the health check does, on both databases: in bounded parts, once, fast, and without stopping the healthy.
 
-use quorate_model::{Event, EventKind, Kind, Result, TaskState};
-use quorate_service::event::{After, Filter};
-use quorate_service::health::{Check, Checked, MayPrune, PRUNE_MAX, Prune, Pruned};
-use quorate_service::task::{Fail, NewTask, Progress};
+use quorate_model::{Result, TaskState};
+use quorate_service::health::{Check, Checked};
+use quorate_service::task::{NewTask, Progress};
 use quorate_store::{Tx, Write};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{LEASE_MS, command, failure};
+use quorate_testkit::verbs::{LEASE_MS, command};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -169,60 +168,7 @@ async fn a_sign_of_life_ends_the_warning(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
-async fn old_history_goes_in_parts_and_what_is_kept_has_no_gap(ledger: TestLedger) -> Result<()> {
-    let id = ledger.add(command("old")).await?;
-    let taken = ledger.must_take("alpha").await?;
-    let fail = Fail { tail: Some("last words".into()), is_final: true, ..failure(&taken, "boom") };
-    ledger.store.write(fail).await?;
-    ledger.store.write(Crowd { agents: 1, tasks: 1 }).await?;
-    ledger.store.write(Many(PRUNE_MAX + 10)).await?;
-    ledger.events().await;
-    let old = ledger.store.read(After { seq: None, filter: Filter::default(), limit: 3 }).await?;
-    ledger.advance(DAY_MS + 60_000).await;
-    ledger.add(command("young")).await?;
-    ledger.events().await;
-    assert!(ledger.store.read(MayPrune).await?);
-    let prune = Prune { events_ms: DAY_MS, attempts_ms: DAY_MS };
-    let first = ledger.store.write(prune.clone()).await?;
-    assert_eq!((first.events as i64, first.attempts, first.more), (PRUNE_MAX, 1, true));
-    ledger.events().await;
-    let second = ledger.store.write(prune.clone()).await?;
-    assert_eq!((second.events, second.attempts, second.more), (13, 0, false));
-    ledger.events().await;
-    assert_eq!(ledger.store.write(prune).await?, Pruned::default());
-    assert_eq!(ledger.kinds().await, ["task.added", "log.pruned", "log.pruned"]);
-    let expired = ledger.store.read(After { seq: Some(old.seen), filter: Filter::default(), limit: 3 }).await;
-    let expired = expired.expect_err("what came after it is gone");
-    let oldest = ledger.events().await[0].seq;
-    assert_eq!(expired.kind, Kind::NotFound);
-    assert!(expired.message.ends_with(&format!("the oldest kept is {oldest}")), "{expired}");
-    let mut seen = None;
-    for kind in ["task.added", "log.pruned", "log.pruned"] {
-        let page = ledger.store.read(After { seq: seen, filter: Filter::default(), limit: 1 }).await?;
-        assert_eq!(page.events[0].kind, kind, "a walk through what is kept is not refused");
-        seen = Some(page.seen);
-    }
-    let attempt = &ledger.story(id).await?.attempts[0];
-    assert_eq!((attempt.tail.as_deref(), attempt.reason.as_deref()), (None, Some("boom")));
-    Ok(())
-}
-
-/// Records many events.
-struct Many(i64);
-
-impl Write for Many {
-    type Answer = ();
-
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        (0..self.0).for_each(|n| tx.record(Event::new(EventKind::LogLine, n.to_string())));
-        Ok(())
-    }
-}
-
-const DAY_MS: i64 = 86_400_000;
-
 on_every_backend!(
-    old_history_goes_in_parts_and_what_is_kept_has_no_gap,
     a_thousand_agents_and_ten_thousand_tasks_are_checked_in_a_moment,
     a_task_that_always_loses_its_agent_does_not_stop_the_others,
     two_checks_at_once_count_nothing_twice,

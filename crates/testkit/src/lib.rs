@@ -4,6 +4,7 @@ pub mod bouncer;
 pub mod cluster;
 pub mod ledger;
 pub mod oracle;
+pub mod plot;
 pub mod postgres;
 pub mod proxy;
 pub mod server;

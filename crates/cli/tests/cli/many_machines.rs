@@ -2,7 +2,7 @@
 
 use crate::door::{Door, number, texts, word};
 use quorate_service::SCHEMA;
-use quorate_service::health::MayPrune;
+use quorate_service::retention::MayPrune;
 use quorate_store::{Options, Read, Store, Tx, Url};
 use quorate_testkit::bouncer::Bouncer;
 use quorate_testkit::server::Server;

@@ -20,6 +20,7 @@ macro_rules! may_one_take_pg {
 }
 
 /// Takers in order, but for those that may take nothing; as many tasks; and owners for them if all of them are plain.
+/// Where there were not enough, it also tells whether there are more, which others hold at this moment: a row at least.
 const TAKE_ALL: &str = concat!(
     "with n as (
          select name, node, lease, taker, row_number() over (order by taker) as place
@@ -50,7 +51,11 @@ const TAKE_ALL: &str = concat!(
                 'task.taken', owner, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || owner || ', attempt 1',
                 '{\"attempt\":1,\"lease_ms\":' || lease_ms || ',\"term\":' || term || '}' from u)
-     select t.*, u.taker, ", needed_pg!(), " as needed from t left join u on u.id = t.id"
+     select l.more, t.*, u.taker, ", needed_pg!(), " as needed
+       from (select case when (select count(*) from t) < (select count(*) from unnest($1::text[]))
+                         then exists (select 1 from tasks where ", may_one_take_pg!(), " and id <> all (select id from t))
+                         else true end::int as more) l
+       left join t on true left join u on u.id = t.id"
 );
 
 /// Takes for all of them; answers `None` when it is not the plain case and nothing was taken.
@@ -61,22 +66,41 @@ pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Op
     }
     let heads = tx.memory::<Heads>();
     let low = heads.begin(tx).await?;
-    let decode = |row: &Row<'_>| Ok((picked(row)?, row.opt_int("taker")?, row.opt_text("needed")?));
-    let found: Vec<(Pick, Option<i64>, Option<String>)> =
-        tx.last(TAKE_ALL, &first.with_all(list, &low), decode).await?;
-    heads.advance(found.iter().map(|((task, ..), ..)| task));
-    if !found.iter().any(|(_, taker, _)| taker.is_some()) {
+    let found = tx.last(TAKE_ALL, &first.with_all(list, &low), Found::from_row).await?;
+    heads.advance(found.iter().filter_map(|found| found.pick.as_ref()).map(|(task, ..)| task));
+    let is_plain = found.iter().all(|found| found.pick.is_none() || found.taker.is_some());
+    let is_all = found.iter().all(|found| !found.more);
+    if !is_plain || (!is_all && found.iter().all(|found| found.taker.is_none())) {
         return Ok(None);
     }
-    tx.tell();
-    let mut answers: Vec<Option<Option<Taken>>> = list.iter().map(|_| None).collect();
-    for (pick, taker, needed) in found {
+    // Who got nothing looks by himself, unless there is nothing.
+    let mut answers: Vec<Option<Option<Taken>>> = list.iter().map(|_| is_all.then_some(None)).collect();
+    for Found { pick, taker, needed, .. } in found {
         let place = taker.and_then(|taker| usize::try_from(taker - 1).ok());
-        if let Some((take, answer)) = place.and_then(|place| list.get(place).zip(answers.get_mut(place))) {
+        let its = place.and_then(|place| list.get(place).zip(answers.get_mut(place)));
+        if let (Some(pick), Some((take, answer))) = (pick, its) {
+            tx.tell();
             *answer = Some(Some(take.taken_at_once(&pick, needed.as_deref())?));
         }
     }
     Ok(Some(answers))
+}
+
+/// A row of the answer.
+struct Found {
+    /// Whether there are tasks beside those that were found.
+    more: bool,
+    pick: Option<Pick>,
+    taker: Option<i64>,
+    needed: Option<String>,
+}
+
+impl Found {
+    fn from_row(row: &Row<'_>) -> Result<Found> {
+        let pick = row.opt_int("id")?.map(|_| picked(row)).transpose()?;
+        let (more, taker, needed) = (row.flag("more")?, row.opt_int("taker")?, row.opt_text("needed")?);
+        Ok(Found { more, pick, taker, needed })
+    }
 }
 
 impl Take {
