@@ -109,6 +109,7 @@ impl Block {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "what is not run is said")]
 fn kind(info: &str) -> Kind {
     let (needs, words): (Vec<&str>, Vec<&str>) =
         info.split_whitespace().partition(|word| word.starts_with("needs="));

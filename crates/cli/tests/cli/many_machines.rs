@@ -244,6 +244,18 @@ fn who_may_not_make_the_schema_says_who_must() {
 }
 
 #[test]
+fn only_the_owner_puts_the_log_of_another_server_in_order_and_the_others_say_so() {
+    let shared = Shared::start();
+    let ahead =
+        "insert into events (seq, at, kind, message) values (1::bigint << 60, 0, 'x', 'of a longer history')";
+    shared.sql("quorate_owner", ahead).expect("the owner may");
+    let error = shared.door("quorate_node").fails(1, &["status"]);
+    assert!(word(&error["message"]).contains("comes from another server"), "{error}");
+    shared.door("quorate_owner").ok(&["status"]);
+    shared.door("quorate_node").ok(&["status"]);
+}
+
+#[test]
 fn every_table_is_given_to_those_who_need_it() {
     let shared = Shared::start();
     let sql = "select c.relname from pg_class c
@@ -266,6 +278,7 @@ impl Read for Patience {
 }
 
 /// A pooler in front of a shared ledger, or `None` where PgBouncer is not installed.
+#[expect(clippy::print_stderr, reason = "what is not tested is said")]
 fn pooler(shared: &Shared, lines: &str) -> Option<Bouncer> {
     let Some(program) = Bouncer::find() else {
         eprintln!("not tested: PgBouncer is not here (`cargo xtask setup` installs it where it can)");
