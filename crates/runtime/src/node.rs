@@ -3,18 +3,19 @@
 //! Here live its beginning (orphans first, then the loops), its end (sessions finish, then the loops, then the leases
 //! are given up), and what its loops share.
 
-use crate::renewer::{Renewer, RenewerOptions};
+use crate::renewer::{Hold, Renewer, RenewerOptions};
 use crate::session::Session;
 use crate::stop::{Level, Stop, Stopper};
 use crate::team::Member;
 use crate::{checker, health, janitor, orphans};
 use quorate_model::config::{Config, millis};
-use quorate_model::{Result, RunId, TaskId};
+use quorate_model::{Result, RunId, TaskId, Term};
 use quorate_service::node::{Begin, End};
+use quorate_service::task::{Held, Renew};
 use quorate_store::{Store, Url};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -62,6 +63,25 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn lease(&self) -> Duration {
         millis(self.config.health.lease_ms)
+    }
+
+    /// Begins to keep the lease of a task that was asked for at that moment; answers with `None` if it has ended.
+    ///
+    /// It began somewhere between the question and the answer. Where the answer was long on its way, the ledger is asked
+    /// again, for another may have the task by now.
+    pub(crate) async fn hold(&self, id: TaskId, term: Term, asked: Instant) -> Option<Hold> {
+        let lease = self.lease();
+        if asked.elapsed() < lease / 6 {
+            return Some(self.renewer.hold(id, term, asked + lease));
+        }
+        let held = vec![Held { id, term, active: true }];
+        let lease_ms = self.config.health.lease_ms;
+        let renew = Renew { held, agents: Vec::new(), node: self.node.clone(), lease_ms };
+        let asked = Instant::now();
+        match tokio::time::timeout(lease / 3, self.store.write(renew)).await {
+            Ok(Ok(kept)) if kept.contains(&id) => Some(self.renewer.hold(id, term, asked + lease)),
+            _ => None,
+        }
     }
 
     pub(crate) fn log_file(&self, task: TaskId, attempt: i64, suffix: &str) -> PathBuf {

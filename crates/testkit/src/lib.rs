@@ -4,5 +4,6 @@ pub mod cluster;
 pub mod ledger;
 pub mod oracle;
 pub mod postgres;
+pub mod proxy;
 pub mod server;
 pub mod verbs;
