@@ -71,17 +71,20 @@ impl Shared {
     /// again, for another may have the task by now.
     pub(crate) async fn hold(&self, id: TaskId, term: Term, asked: Instant) -> Option<Hold> {
         let lease = self.lease();
-        if asked.elapsed() < lease / 6 {
-            return Some(self.renewer.hold(id, term, asked + lease));
+        let mut asked = asked;
+        if asked.elapsed() > lease / 2 {
+            let held = vec![Held { id, term, active: true }];
+            let lease_ms = self.config.health.lease_ms;
+            let renew = Renew { held, agents: Vec::new(), node: self.node.clone(), lease_ms };
+            asked = Instant::now();
+            let kept = tokio::time::timeout(lease / 2, self.store.write(renew)).await.ok()?.ok()?;
+            kept.contains(&id).then_some(())?;
         }
-        let held = vec![Held { id, term, active: true }];
-        let lease_ms = self.config.health.lease_ms;
-        let renew = Renew { held, agents: Vec::new(), node: self.node.clone(), lease_ms };
-        let asked = Instant::now();
-        match tokio::time::timeout(lease / 3, self.store.write(renew)).await {
-            Ok(Ok(kept)) if kept.contains(&id) => Some(self.renewer.hold(id, term, asked + lease)),
-            _ => None,
+        let hold = self.renewer.hold(id, term, asked + lease);
+        if asked.elapsed() > lease / 6 {
+            self.renewer.hurry();
         }
+        Some(hold)
     }
 
     pub(crate) fn log_file(&self, task: TaskId, attempt: i64, suffix: &str) -> PathBuf {
@@ -164,13 +167,31 @@ impl Node {
     }
 
     /// Waits until it was told to stop and everything has ended in order.
-    pub async fn wait(mut self) {
-        while self.sessions.join_next().await.is_some() {}
-        self.loops_stopper.stop(Level::Now);
-        while self.loops.join_next().await.is_some() {}
-        // Leases end by themselves if the ledger cannot be told.
-        let _ = self.shared.store.write(End { id: self.shared.node_id }).await;
-        self.shared.store.close().await;
+    pub async fn wait(self) {
+        self.wait_and_hear(drop).await;
+    }
+
+    /// The same, and passes on the notices that come until then.
+    pub async fn wait_and_hear(self, mut hear: impl FnMut(String)) {
+        let Node { shared, mut sessions, mut loops, loops_stopper, mut notices, .. } = self;
+        let end = async {
+            while sessions.join_next().await.is_some() {}
+            loops_stopper.stop(Level::Now);
+            while loops.join_next().await.is_some() {}
+            // Leases end by themselves if the ledger cannot be told.
+            let _ = shared.store.write(End { id: shared.node_id }).await;
+            shared.store.close().await;
+        };
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                Some(notice) = notices.recv() => hear(notice),
+                () = &mut end => break,
+            }
+        }
+        while let Ok(notice) = notices.try_recv() {
+            hear(notice);
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) struct Renewer {
 #[derive(Debug)]
 struct Shared {
     book: Mutex<Book>,
+    /// Something has to be renewed before its turn.
+    hurry: Notify,
     stop: Notify,
 }
 
@@ -124,7 +126,7 @@ pub(crate) struct RenewerOptions {
 
 impl Renewer {
     pub(crate) fn start(store: &Store, options: RenewerOptions) -> Result<Renewer> {
-        let shared = Arc::new(Shared { book: Mutex::default(), stop: Notify::new() });
+        let shared = Arc::new(Shared { book: Mutex::default(), hurry: Notify::new(), stop: Notify::new() });
         let (thread_shared, store) = (shared.clone(), store.clone());
         let body = move || serve(&thread_shared, store, &options);
         let thread = std::thread::Builder::new().name("renewer".into()).spawn(body).map_err(|e| {
@@ -139,6 +141,11 @@ impl Renewer {
         let holding = Holding { term, until, control: None, seen: None, lost: sender };
         self.shared.book().tasks.insert(id, holding);
         Hold { shared: self.shared.clone(), id, term, lost }
+    }
+
+    /// Renews everything now: something that is held has less of its lease left than a fresh one.
+    pub(crate) fn hurry(&self) {
+        self.shared.hurry.notify_one();
     }
 
     /// Begins to keep the lease of an agent's session.
@@ -197,7 +204,10 @@ async fn renew_for_ever(shared: &Shared, store: &Store, options: &RenewerOptions
     let mut due = Instant::now();
     loop {
         due = (due + options.lease / 3).max(Instant::now());
-        tokio::time::sleep_until(due.into()).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = shared.hurry.notified() => due = Instant::now(),
+        }
         renew(shared, store, options).await;
     }
 }

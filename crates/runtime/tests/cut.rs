@@ -147,12 +147,17 @@ async fn a_task_whose_take_is_answered_after_its_lease_is_not_begun() {
     world.running(id, 1).await;
     let other = world.node(world.schema.url()).await;
     world.running(id, 2).await;
+    // What it is told now comes while it stops, and is passed on all the same.
+    slow.stopper().stop(Level::Finish);
     proxy.stand(Still::Nothing);
     let started = async || last_line(world.folder.path(), "starts").eq(&2).then_some(());
     world.until("the second attempt's child", started).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let starts = std::fs::read_to_string(world.folder.path().join("starts")).expect("it has begun");
     assert_eq!(starts, "2\n", "the first owner began when the second had the task");
-    stop(slow).await;
+    let mut heard = Vec::new();
+    let ended = slow.wait_and_hear(|notice| heard.push(notice));
+    tokio::time::timeout(PATIENCE, ended).await.expect("a node ends when told to");
+    assert!(heard.iter().any(|notice| notice.contains("not begun")), "{heard:?}");
     stop(other).await;
 }
