@@ -37,6 +37,8 @@ const FLIGHT_MAX: usize = 256;
 const NOTIFY_EVERY: Duration = Duration::from_millis(10);
 /// How long a caller waits for a free connection.
 const POOL_WAIT: Duration = Duration::from_secs(15);
+/// How long what was sent over a network may stay without a sign that it arrived.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long a connection attempt may take.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// Writes meet small rows by key: plans that scan are never right, and compiling them costs more than they take.
@@ -221,6 +223,7 @@ fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_WAIT);
     }
+    notice_silence(&mut config);
     let manager =
         Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(CONNECT_WAIT), recycle: None };
@@ -230,6 +233,17 @@ fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|e| Error::failed(format!("cannot make a pool of connections: {e}")))
+}
+
+/// Lets a connection end when nothing comes back, so that another is made. Left alone, the kernel tries for a quarter of
+/// an hour, ever more rarely, and notices that a silent network has healed as long after as it was away.
+fn notice_silence(config: &mut tokio_postgres::Config) {
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENCE_MAX);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_idle(SILENCE_MAX / 2).keepalives_interval(SILENCE_MAX / 4);
+    }
 }
 
 /// One connection, at most one transaction open on it.
@@ -555,7 +569,8 @@ async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
 }
 
 /// Rings the bell on every notification; connects again for ever, since it is only a hint.
-async fn listen(server: Server, channel: Arc<str>, bell: Bell) {
+async fn listen(mut server: Server, channel: Arc<str>, bell: Bell) {
+    notice_silence(&mut server.config);
     loop {
         if let Ok((client, mut connection)) = server.config.connect(server.tls.clone()).await {
             let listen = format!("listen \"{channel}\"");
@@ -626,5 +641,22 @@ fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
             Error::unavailable(message).hint("grant the role the right, or use another")
         }
         _ => Error::failed(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_network_is_noticed_as_soon_as_the_address_says() {
+        let noticed = |url: &str| {
+            let mut config: tokio_postgres::Config = url.parse().unwrap();
+            notice_silence(&mut config);
+            (config.get_tcp_user_timeout().copied(), config.get_keepalives_idle())
+        };
+        assert_eq!(noticed("postgres://a@b/c"), (Some(SILENCE_MAX), SILENCE_MAX / 2));
+        let own = "postgres://a@b/c?tcp_user_timeout=60&keepalives_idle=30&keepalives_interval=9";
+        assert_eq!(noticed(own), (Some(Duration::from_secs(60)), Duration::from_secs(30)));
     }
 }
