@@ -50,22 +50,33 @@ const CONFIG: &str = "[health]\ninterval = \"500ms\"\nlease = \"2s\"\nretry_afte
 impl Arena {
     /// Makes the folder, the database and the plan.
     pub fn make(backend: Backend, program: &Path, chance: &mut Chance, tasks: usize) -> Outcome<Arena> {
-        let folder = tempfile::Builder::new().prefix("quorate-fire-").tempdir().map_err(said)?;
+        let folder = new_folder()?;
         let server = (backend == Backend::Pg).then(Server::start).transpose()?;
         let url = match &server {
             Some(server) => server.url().to_owned(),
             None => format!("sqlite:{}", folder.path().join("ledger.db").display()),
         };
-        for name in ["out", "logs"] {
-            std::fs::create_dir(folder.path().join(name)).map_err(said)?;
-        }
         let text = plan(chance, tasks, LEASE_MS);
-        for (name, text) in
-            [("quorate.toml", CONFIG), ("work.sh", WORK), ("check.sh", CHECK), ("plan.toml", &text)]
-        {
-            std::fs::write(folder.path().join(name), text).map_err(said)?;
+        let files = [("quorate.toml", CONFIG), ("work.sh", WORK), ("check.sh", CHECK), ("plan.toml", &text)];
+        Arena { folder, program: program.to_owned(), url, server }.furnished(&files)
+    }
+
+    /// Makes the folder with other files, for a ledger at an address that is known; without one, for a file in it.
+    pub fn around(url: Option<&str>, program: &Path, files: &[(&str, &str)]) -> Outcome<Arena> {
+        let folder = new_folder()?;
+        let file = format!("sqlite:{}", folder.path().join("ledger.db").display());
+        let url = url.map_or(file, str::to_owned);
+        Arena { folder, program: program.to_owned(), url, server: None }.furnished(files)
+    }
+
+    fn furnished(self, files: &[(&str, &str)]) -> Outcome<Arena> {
+        for name in ["out", "logs"] {
+            std::fs::create_dir(self.path().join(name)).map_err(said)?;
         }
-        Ok(Arena { folder, program: program.to_owned(), url, server })
+        for (name, text) in files {
+            std::fs::write(self.path().join(name), text).map_err(said)?;
+        }
+        Ok(self)
     }
 
     /// Returns the folder.
@@ -115,6 +126,10 @@ impl Arena {
     pub fn unrunnable(&self, error: &std::io::Error) -> String {
         format!("cannot run {}: {error}", self.program.display())
     }
+}
+
+fn new_folder() -> Outcome<TempDir> {
+    tempfile::Builder::new().prefix("quorate-fire-").tempdir().map_err(said)
 }
 
 fn said(error: std::io::Error) -> String {
