@@ -1,16 +1,32 @@
 //! `cargo xtask fire`: tests that break things.
 //!
-//! Here lives the building of what they need. What is broken, and what must hold then, lives in `crates/fire`.
+//! Here lives the building of what they need, and the look whether they can be run here at all. What is broken, and
+//! what must hold then, lives in `crates/fire`.
+
+mod needs;
 
 use crate::{Outcome, root};
 use std::path::PathBuf;
 use std::process::Command;
 
+/// How a test that breaks things ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All held.
+    Well,
+    /// This machine cannot run it, and why. It is no pass.
+    NotRun(String),
+}
+
 /// Builds the program and its tormentor, and passes `words` on.
-pub fn command(words: &[&str]) -> Outcome {
+pub fn command(words: &[&str]) -> Outcome<Ended> {
     let (is_release, words) = split(words);
     // An hour of an unoptimised build would say little about the one that people use.
     let is_release = is_release || words.first() == Some(&"soak");
+    let library = match needs::of(&words) {
+        Ok(library) => library,
+        Err(why) => return Ok(Ended::NotRun(format!("fire {}: {why}", words.join(" ")))),
+    };
     build(is_release)?;
     let profile = if is_release { "release" } else { "debug" };
     let mut fire = Command::new(target().join(profile).join("fire"));
@@ -18,8 +34,11 @@ pub fn command(words: &[&str]) -> Outcome {
     if words.first() == Some(&"mutants") {
         fire.arg("--root").arg(root());
     }
+    if let Some(library) = library {
+        fire.arg("--faketime").arg(library);
+    }
     let status = fire.status().map_err(|e| format!("cannot run fire: {e}"))?;
-    if status.success() { Ok(()) } else { Err("fire did not end well".to_string()) }
+    if status.success() { Ok(Ended::Well) } else { Err("fire did not end well".to_string()) }
 }
 
 /// Takes `--release` out of the words.

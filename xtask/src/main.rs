@@ -45,6 +45,11 @@ usage: cargo xtask COMMAND
   fire storm [--release] [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full]
              [--tasks N] [--quorate PATH]
                             kills and stops what works at a plan, then checks everything; --short: a minute
+  fire hosts [--release] [silence|link|stall|slow|loss] [--seed N] [--short]
+                            three nodes and a database in network namespaces: cut off, slowed down, losing packets
+  fire time [--release] [postgres|one|host] [--seed N] [--short]
+                            the wall clock jumps by an hour, a node sleeps past its leases
+                            both end with exit code 2, `not run`, where this machine cannot run them
   fire mutants [--release] [NAME] [--seed N]
                             takes one guard away after another: the storm must go red
   fuzz [TARGET…] [--seconds N]
@@ -64,7 +69,13 @@ fn main() -> ExitCode {
         ["deny"] => deny::command(),
         ["pg", rest @ ..] => pg::command(rest),
         ["bench", rest @ ..] => bench::command(rest),
-        ["fire", rest @ ..] => fire::command(rest),
+        ["fire", rest @ ..] => match fire::command(rest) {
+            Ok(fire::Ended::NotRun(why)) => {
+                eprintln!("xtask: not run: {why}");
+                return ExitCode::from(2);
+            }
+            done => done.map(drop),
+        },
         ["fuzz", rest @ ..] => fuzz::command(rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -38,10 +38,29 @@ pub enum Runner {
     None,
 }
 
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Failed,
+    /// This machine cannot run it: no pass, and no failure.
+    NotRun,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Failed => "FAILED",
+            Verdict::NotRun => "not run",
+        }
+    }
+}
+
 /// Steps that were run, in order.
 #[derive(Default)]
 pub struct Report {
-    steps: Vec<(String, bool, Duration)>,
+    steps: Vec<(String, Verdict, Duration)>,
     tally: Tally,
 }
 
@@ -51,43 +70,49 @@ impl Report {
         self.step(name, || {
             let (success, tally) = watch(command, runner)?;
             let unexplained = !success && tally.failed == 0;
-            Ok((success, Tally { failed: tally.failed + u64::from(unexplained), ..tally }))
+            let verdict = if success { Verdict::Ok } else { Verdict::Failed };
+            Ok((verdict, Tally { failed: tally.failed + u64::from(unexplained), ..tally }))
         });
     }
 
     /// Runs a step made of our own code.
     pub fn check(&mut self, name: &str, check: impl FnOnce() -> Outcome) {
-        self.step(name, || check().map(|()| (true, Tally::default())));
+        self.step(name, || check().map(|()| (Verdict::Ok, Tally::default())));
     }
 
-    fn step(&mut self, name: &str, run: impl FnOnce() -> Outcome<(bool, Tally)>) {
+    /// Runs a step that not every machine can run; it answers with the reason where this one cannot.
+    pub fn attempt(&mut self, name: &str, attempt: impl FnOnce() -> Outcome<Option<String>>) {
+        self.step(name, || {
+            let Some(why) = attempt()? else { return Ok((Verdict::Ok, Tally::default())) };
+            println!("not run: {why}");
+            Ok((Verdict::NotRun, Tally::default()))
+        });
+    }
+
+    fn step(&mut self, name: &str, run: impl FnOnce() -> Outcome<(Verdict, Tally)>) {
         println!("\n=== {name}");
         let began = Instant::now();
-        let (success, tally) = run().unwrap_or_else(|why| {
+        let (verdict, tally) = run().unwrap_or_else(|why| {
             println!("{why}");
-            (false, Tally { passed: 0, failed: 1 })
+            (Verdict::Failed, Tally { passed: 0, failed: 1 })
         });
         self.tally.add(tally);
         let took = began.elapsed();
-        println!("=== {name}: {} in {:.1} s", verdict(success), took.as_secs_f64());
-        self.steps.push((name.to_string(), success, took));
+        println!("=== {name}: {} in {:.1} s", verdict.word(), took.as_secs_f64());
+        self.steps.push((name.to_string(), verdict, took));
     }
 
     /// Prints all steps and, as the last line, the sum; an error if anything failed.
     pub fn finish(self) -> Outcome {
         println!();
-        for (name, success, took) in &self.steps {
-            println!("{:>8.1} s  {:6}  {name}", took.as_secs_f64(), verdict(*success));
+        for (name, verdict, took) in &self.steps {
+            println!("{:>8.1} s  {:7}  {name}", took.as_secs_f64(), verdict.word());
         }
         println!("{} passed, {} failed", self.tally.passed, self.tally.failed);
-        let failed: Vec<&str> =
-            self.steps.iter().filter(|step| !step.1).map(|step| step.0.as_str()).collect();
+        let failed = self.steps.iter().filter(|step| step.1 == Verdict::Failed);
+        let failed: Vec<&str> = failed.map(|step| step.0.as_str()).collect();
         if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", "))) }
     }
-}
-
-fn verdict(success: bool) -> &'static str {
-    if success { "ok" } else { "FAILED" }
 }
 
 /// Runs a command, passes both its outputs on as they come, and counts the tests they report.
@@ -189,6 +214,16 @@ mod tests {
         let line = "\u{1b}[32;1m     Summary\u{1b}[0m [   0.1s] \u{1b}[1m2\u{1b}[0m tests run: \
                     \u{1b}[1m2\u{1b}[0m \u{1b}[32;1mpassed\u{1b}[0m, \u{1b}[1m0\u{1b}[0m \u{1b}[33;1mskipped\u{1b}[0m";
         check(Runner::Nextest, line, Some((2, 0)));
+    }
+
+    #[test]
+    fn step_that_cannot_be_run_here_is_no_pass_and_no_failure() {
+        let mut report = Report::default();
+        report.attempt("hosts", || Ok(Some("needs root".into())));
+        assert_eq!((report.steps[0].1.word(), report.tally), ("not run", Tally::default()));
+        report.attempt("time", || Err("it broke".into()));
+        assert_eq!(report.steps[1].1, Verdict::Failed);
+        assert!(report.finish().is_err_and(|why| why == "failed: time"));
     }
 
     #[test]

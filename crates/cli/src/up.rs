@@ -90,14 +90,14 @@ async fn serve(
         }
         tokio::select! {
             () = async { tokio::time::sleep(Duration::from_millis(50)).await; changes.wait(Duration::from_secs(5)).await } => {}
-            Some(notice) = node.notice() => print::note(&format!("notice: {}", print::one_line(&notice))),
+            Some(notice) = node.notice() => show(&notice),
             urgent = signals.next() => break urgent,
         }
     };
     node.stopper().stop(if urgent { Level::Now } else { Level::Finish });
     print::note(&farewell(&store, &node, urgent).await);
     let stopper = node.stopper();
-    let mut ended = std::pin::pin!(node.wait());
+    let mut ended = std::pin::pin!(node.wait_and_hear(|notice| show(&notice)));
     let mut at_once = false;
     loop {
         tokio::select! {
@@ -111,6 +111,10 @@ async fn serve(
     // The log may be out of reach at the end; the node itself has ended in order.
     let _ = show_new(place, &store, seen, json).await;
     Ok(if at_once { Kind::Interrupted.exit_code() } else { 0 })
+}
+
+fn show(notice: &str) {
+    print::note(&format!("notice: {}", print::one_line(notice)));
 }
 
 /// Says what a node that stops still does.

@@ -50,11 +50,8 @@ const LITE: &str = "sqlite:";
 const CONFIG: &str = "[health]\ninterval = \"500ms\"\nlease = \"2s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n\
                       timeout = \"60s\"\nmax_attempts = 60\nmax_respawns = 1000\n";
 
-/// A file of the folder: its name and its text.
-pub type File = (&'static str, String);
-
 /// What a storm works with.
-fn files(chance: &mut Chance, tasks: usize) -> [File; 4] {
+fn files(chance: &mut Chance, tasks: usize) -> [(&'static str, String); 4] {
     [
         ("quorate.toml", CONFIG.to_owned()),
         ("work.sh", WORK.to_owned()),
@@ -70,25 +67,28 @@ impl Arena {
     }
 
     /// Makes the folder with these files, and the database.
-    pub fn with(backend: Backend, program: &Path, files: &[File]) -> Outcome<Arena> {
+    pub fn with(backend: Backend, program: &Path, files: &[(&str, impl AsRef<str>)]) -> Outcome<Arena> {
         let server = (backend == Backend::Pg).then(Server::start).transpose()?;
-        let url = server.as_ref().map(|server| server.url().to_owned());
-        Ok(Arena { server, ..Arena::within(url, program, files)? })
+        let url = server.as_ref().map(Server::url);
+        let arena = Arena::around(url, program, files)?;
+        Ok(Arena { server, ..arena })
     }
 
     /// Makes the folder and the plan for the ledger at an address; without one it is a file in the folder.
     pub fn at(url: Option<String>, program: &Path, chance: &mut Chance, tasks: usize) -> Outcome<Arena> {
-        Arena::within(url, program, &files(chance, tasks))
+        Arena::around(url.as_deref(), program, &files(chance, tasks))
     }
 
-    fn within(url: Option<String>, program: &Path, files: &[File]) -> Outcome<Arena> {
+    /// Makes the folder with other files, for a ledger at an address that is known; without one, for a file in it.
+    pub fn around(url: Option<&str>, program: &Path, files: &[(&str, impl AsRef<str>)]) -> Outcome<Arena> {
         let folder = tempfile::Builder::new().prefix("quorate-fire-").tempdir().map_err(said)?;
-        let url = url.unwrap_or_else(|| format!("{LITE}{}", folder.path().join("ledger.db").display()));
+        let file = || format!("{LITE}{}", folder.path().join("ledger.db").display());
+        let url = url.map_or_else(file, str::to_owned);
         for name in ["out", "logs"] {
             std::fs::create_dir(folder.path().join(name)).map_err(said)?;
         }
         for (name, text) in files {
-            std::fs::write(folder.path().join(name), text).map_err(said)?;
+            std::fs::write(folder.path().join(name), text.as_ref()).map_err(said)?;
         }
         Ok(Arena { folder, program: program.to_owned(), url, server: None })
     }

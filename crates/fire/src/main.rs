@@ -11,6 +11,7 @@ mod check;
 mod clock;
 mod follower;
 mod history;
+mod hosts;
 mod ledger;
 mod mutants;
 mod party;
@@ -18,7 +19,9 @@ mod plan;
 mod procfs;
 mod seed;
 mod soak;
+mod stage;
 mod storm;
+mod time;
 mod trouble;
 mod verdict;
 
@@ -34,6 +37,8 @@ type Outcome<T = ()> = Result<T, String>;
 const HELP: &str = "\
 usage: fire storm [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full] [--tasks N]
                   [--quorate PATH]
+       fire hosts [silence|link|stall|slow|loss] [--seed N] [--short] [--quorate PATH]
+       fire time [postgres|one|host] --faketime LIBRARY [--seed N] [--short] [--quorate PATH]
        fire mutants [NAME] --root PATH [--seed N]
        fire trouble [CASE] [--backend sqlite|postgres|both] [--short] [--seed N] [--quorate PATH]
 
@@ -45,6 +50,14 @@ storm: nodes and agents work at a plan while they are killed and stopped; then e
   --full            1,000 tasks and at most 120 s of blows
   --tasks N         another number of tasks
   --quorate PATH    the program (else the one beside this program)
+
+hosts: three nodes and a database, each in a network namespace of its own; one is cut off, slowed down, loses packets
+  --short           less work, and without `link` and `stall`: under 45 s
+
+time: the wall clock of a node jumps by an hour, and a node sleeps past its leases; on PostgreSQL, and where one process,
+or all of them, share a file
+  --faketime LIBRARY  libfaketimeMT.so.1
+  --short             less work, and without `one`: under 40 s
 
 mutants: takes one guard of the product away, builds it, and demands that a storm goes red
 
@@ -100,6 +113,14 @@ fn main() -> ExitCode {
         ["storm", rest @ ..] => match read(rest) {
             Some(request) if request.name.is_empty() => storms(&request),
             _ => return usage(),
+        },
+        ["hosts", rest @ ..] => match hosts::run(rest) {
+            Some(done) => done,
+            None => return usage(),
+        },
+        ["time", rest @ ..] => match time::run(rest) {
+            Some(done) => done,
+            None => return usage(),
         },
         ["mutants", rest @ ..] => match read(rest).map(|request| (request.root.clone(), request)) {
             Some((Some(root), request)) => mutants::run(&root, &request),

@@ -7,6 +7,7 @@ use crate::Outcome;
 use crate::arena::{Arena, Backend};
 use crate::clock::now_ms;
 use crate::history::Disturbance;
+use crate::hosts::net::Home;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -32,11 +33,21 @@ pub struct Member {
     /// Whether it is a node with several agents.
     pub is_node: bool,
     words: Vec<&'static str>,
+    setting: Setting,
     child: Option<Child>,
     log: PathBuf,
     lives: u32,
     /// The place in the record of its present stop.
     stopped: Option<usize>,
+}
+
+/// Where a member runs, where that is not here.
+#[derive(Debug, Clone, Default)]
+pub struct Setting {
+    /// The host; none is this one.
+    pub home: Option<Home>,
+    /// Variables beside, or instead of, those that all have.
+    pub env: Vec<(&'static str, String)>,
 }
 
 /// All of them.
@@ -61,6 +72,11 @@ impl Party {
         members.push(Member::new("solo-1", false, vec!["agent", "run", "solo-1"]));
         members.push(Member::new("solo-2", false, vec!["agent", "run", "solo-2"]));
         Party { members, record: Vec::new(), shares_a_file: backend == Backend::Lite }
+    }
+
+    /// Names who takes part elsewhere than in a storm.
+    pub fn made_of(members: Vec<Member>, shares_a_file: bool) -> Party {
+        Party { members, record: Vec::new(), shares_a_file }
     }
 
     /// Starts a member that does not run.
@@ -163,8 +179,18 @@ impl Drop for Party {
 
 impl Member {
     fn new(name: &str, is_node: bool, words: Vec<&'static str>) -> Member {
-        let (child, log) = (None, PathBuf::new());
-        Member { name: name.to_owned(), is_node, words, child, log, lives: 0, stopped: None }
+        let (child, log, setting) = (None, PathBuf::new(), Setting::default());
+        Member { name: name.to_owned(), is_node, words, setting, child, log, lives: 0, stopped: None }
+    }
+
+    /// Makes a node that runs somewhere else, or otherwise.
+    pub fn node_in(setting: Setting, name: &str, words: Vec<&'static str>) -> Member {
+        Member { setting, ..Member::new(name, true, words) }
+    }
+
+    /// Returns what it has said in its present life.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Returns its process, if it runs.
@@ -186,14 +212,15 @@ impl Member {
         let log = std::fs::File::create(&self.log).map_err(|e| e.to_string())?;
         let other = log.try_clone().map_err(|e| e.to_string())?;
         let mut command = arena.command(&self.words);
-        command.stdout(log).stderr(other);
+        command.stdout(log).stderr(other).envs(self.setting.env.iter().cloned());
+        self.setting.home.iter().try_for_each(|home| home.prepare(&mut command))?;
         die_with_us(&mut command);
         self.child = Some(command.spawn().map_err(|e| arena.unrunnable(&e))?);
         Ok(())
     }
 
     fn last_words(&self) -> (bool, String) {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.said();
         let mut lines: Vec<&str> = text.lines().rev().take(3).collect();
         lines.reverse();
         (text.contains(AT_WORK), lines.join(" / "))

@@ -77,6 +77,11 @@ impl Verdict {
             took.as_secs_f64(),
             if findings.is_empty() { "clean" } else { "RED" }
         );
+        Verdict::of(line, findings, kept)
+    }
+
+    /// Says what was found beside a line that was made elsewhere.
+    pub fn of(line: String, findings: Vec<(&'static str, Vec<String>)>, kept: Option<PathBuf>) -> Verdict {
         Verdict { line, findings, kept }
     }
 

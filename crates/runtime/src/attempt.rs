@@ -34,9 +34,17 @@ const STUCK_LOOK: Duration = Duration::from_secs(1);
 /// Why a child of a node that stops is stopped.
 const NODE_STOPS: &str = "its node stops";
 
-/// Runs one attempt to its end. Errors of the ledger end it quietly: the lease then lapses by itself.
-pub(crate) async fn run(session: &mut Session, taken: Taken) {
-    let hold = session.shared.renewer.hold(taken.task.id, taken.task.term, session.shared.lease());
+/// Why an attempt was not begun.
+const TOO_LATE: &str = "not begun: the database's answer came when the lease may have been over";
+
+/// Runs one attempt at a task that was asked for at `asked` to its end. Errors of the ledger end it quietly: the lease
+/// then lapses by itself.
+pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
+    let Some(hold) = session.shared.hold(taken.task.id, taken.task.term, asked).await else {
+        session.shared.say(format!("{}: task {}: {TOO_LATE}", session.name, taken.task.named()));
+        let _ = gone(session, &taken).await;
+        return;
+    };
     let assignment = assignment(session, &taken);
     let own_process = session.member.worker.is_own_process(&assignment);
     let command = match session.member.worker.command(&assignment) {

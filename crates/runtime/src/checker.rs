@@ -12,7 +12,7 @@ use quorate_service::node::Gone;
 use quorate_service::run;
 use quorate_service::task::{Release, SettleCheck, TakeCheck, Task};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Without a hint of a change, the checker looks this often.
@@ -28,9 +28,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
             node: shared.node.clone(),
             lease_ms: shared.config.health.lease_ms,
         };
+        let asked = Instant::now();
         match shared.store.write(take).await {
             Ok(Some(task)) => {
-                if let Err(error) = check(&shared, &stop, &task).await {
+                if let Err(error) = check(&shared, &stop, &task, asked).await {
                     shared.say(format!("check of task {}: {error}", task.named()));
                 }
             }
@@ -42,9 +43,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
     }
 }
 
-async fn check(shared: &Shared, stop: &Stop, task: &Task) -> Result<()> {
-    let hold = shared.renewer.hold(task.id, task.term, shared.lease());
-    let (failure, tail) = match run_check(shared, stop, task, &hold).await {
+async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Result<()> {
+    let outcome = match shared.hold(task.id, task.term, asked).await {
+        Some(hold) => run_check(shared, stop, task, &hold).await,
+        None => Outcome::Lost,
+    };
+    let (failure, tail) = match outcome {
         Outcome::Ended { failure, tail } => (failure, tail),
         Outcome::Stopped => {
             let release = Release { id: task.id, term: task.term, reason: "its node stops".into() };

@@ -3,18 +3,19 @@
 //! Here live its beginning (orphans first, then the loops), its end (sessions finish, then the loops, then the leases
 //! are given up), and what its loops share.
 
-use crate::renewer::{Renewer, RenewerOptions};
+use crate::renewer::{Hold, Renewer, RenewerOptions};
 use crate::session::Session;
 use crate::stop::{Level, Stop, Stopper};
 use crate::team::Member;
 use crate::{checker, health, janitor, orphans};
 use quorate_model::config::{Config, millis};
-use quorate_model::{Result, RunId, TaskId};
+use quorate_model::{Result, RunId, TaskId, Term};
 use quorate_service::node::{Begin, End};
+use quorate_service::task::{Held, Renew};
 use quorate_store::{Store, Url};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -62,6 +63,28 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn lease(&self) -> Duration {
         millis(self.config.health.lease_ms)
+    }
+
+    /// Begins to keep the lease of a task that was asked for at that moment; answers with `None` if it has ended.
+    ///
+    /// It began somewhere between the question and the answer. Where the answer was long on its way, the ledger is asked
+    /// again, for another may have the task by now.
+    pub(crate) async fn hold(&self, id: TaskId, term: Term, asked: Instant) -> Option<Hold> {
+        let lease = self.lease();
+        let mut asked = asked;
+        if asked.elapsed() > lease / 2 {
+            let held = vec![Held { id, term, active: true }];
+            let lease_ms = self.config.health.lease_ms;
+            let renew = Renew { held, agents: Vec::new(), node: self.node.clone(), lease_ms };
+            asked = Instant::now();
+            let kept = tokio::time::timeout(lease / 2, self.store.write(renew)).await.ok()?.ok()?;
+            kept.contains(&id).then_some(())?;
+        }
+        let hold = self.renewer.hold(id, term, asked + lease);
+        if asked.elapsed() > lease / 6 {
+            self.renewer.hurry();
+        }
+        Some(hold)
     }
 
     pub(crate) fn log_file(&self, task: TaskId, attempt: i64, suffix: &str) -> PathBuf {
@@ -144,13 +167,31 @@ impl Node {
     }
 
     /// Waits until it was told to stop and everything has ended in order.
-    pub async fn wait(mut self) {
-        while self.sessions.join_next().await.is_some() {}
-        self.loops_stopper.stop(Level::Now);
-        while self.loops.join_next().await.is_some() {}
-        // Leases end by themselves if the ledger cannot be told.
-        let _ = self.shared.store.write(End { id: self.shared.node_id }).await;
-        self.shared.store.close().await;
+    pub async fn wait(self) {
+        self.wait_and_hear(drop).await;
+    }
+
+    /// The same, and passes on the notices that come until then.
+    pub async fn wait_and_hear(self, mut hear: impl FnMut(String)) {
+        let Node { shared, mut sessions, mut loops, loops_stopper, mut notices, .. } = self;
+        let end = async {
+            while sessions.join_next().await.is_some() {}
+            loops_stopper.stop(Level::Now);
+            while loops.join_next().await.is_some() {}
+            // Leases end by themselves if the ledger cannot be told.
+            let _ = shared.store.write(End { id: shared.node_id }).await;
+            shared.store.close().await;
+        };
+        let mut end = std::pin::pin!(end);
+        loop {
+            tokio::select! {
+                Some(notice) = notices.recv() => hear(notice),
+                () = &mut end => break,
+            }
+        }
+        while let Ok(notice) = notices.try_recv() {
+            hear(notice);
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Every third of a lease it renews all that this node holds, in one transaction. A task that is no longer held, or
 //! whose lease would end before the database answers again, loses its child at once: another may have the task.
-//! A hint that the ledger changed makes it look whether something was taken away, so that a cancel is felt in
-//! milliseconds and not at the next renewal.
+//! Beside that, a hint that the ledger changed makes it look whether something was taken away, so that a cancel is felt
+//! in milliseconds and not at the next renewal. A renewal waits for nothing: not even for such a look.
 
 use quorate_model::{Result, TaskId, Term};
 use quorate_process::{Activity, Control};
@@ -29,6 +29,8 @@ pub(crate) struct Renewer {
 #[derive(Debug)]
 struct Shared {
     book: Mutex<Book>,
+    /// Something has to be renewed before its turn.
+    hurry: Notify,
     stop: Notify,
 }
 
@@ -86,7 +88,8 @@ impl Hold {
         let Some(holding) = book.tasks.get_mut(&self.id).filter(|h| h.term == self.term) else { return };
         let lost = holding.lost.borrow().clone();
         if let Some(reason) = lost {
-            control.stop(reason);
+            // It has only just begun: there is nothing for it to end in order.
+            control.kill(reason);
         }
         holding.control = Some(control);
     }
@@ -123,7 +126,7 @@ pub(crate) struct RenewerOptions {
 
 impl Renewer {
     pub(crate) fn start(store: &Store, options: RenewerOptions) -> Result<Renewer> {
-        let shared = Arc::new(Shared { book: Mutex::default(), stop: Notify::new() });
+        let shared = Arc::new(Shared { book: Mutex::default(), hurry: Notify::new(), stop: Notify::new() });
         let (thread_shared, store) = (shared.clone(), store.clone());
         let body = move || serve(&thread_shared, store, &options);
         let thread = std::thread::Builder::new().name("renewer".into()).spawn(body).map_err(|e| {
@@ -132,13 +135,17 @@ impl Renewer {
         Ok(Renewer { shared, thread: Some(thread) })
     }
 
-    /// Begins to keep the lease of a task that was just taken for `lease`.
-    pub(crate) fn hold(&self, id: TaskId, term: Term, lease: Duration) -> Hold {
+    /// Begins to keep the lease of a task that was taken until then.
+    pub(crate) fn hold(&self, id: TaskId, term: Term, until: Instant) -> Hold {
         let (sender, lost) = watch::channel(None);
-        let holding =
-            Holding { term, until: Instant::now() + lease, control: None, seen: None, lost: sender };
+        let holding = Holding { term, until, control: None, seen: None, lost: sender };
         self.shared.book().tasks.insert(id, holding);
         Hold { shared: self.shared.clone(), id, term, lost }
+    }
+
+    /// Renews everything now: something that is held has less of its lease left than a fresh one.
+    pub(crate) fn hurry(&self) {
+        self.shared.hurry.notify_one();
     }
 
     /// Begins to keep the lease of an agent's session.
@@ -188,20 +195,30 @@ async fn own_store(store: Store, url: &Url) -> Store {
 }
 
 async fn keep(shared: &Shared, store: &Store, options: &RenewerOptions) {
-    let mut changes = store.changes();
-    let mut renewed = Instant::now();
+    let lease = options.lease;
+    let renewed = renew_for_ever(shared, store, options);
+    tokio::join!(renewed, lose_for_ever(shared, lease), look_for_ever(shared, store, lease));
+}
+
+async fn renew_for_ever(shared: &Shared, store: &Store, options: &RenewerOptions) {
+    let mut due = Instant::now();
     loop {
-        let due = (renewed + options.lease / 3).saturating_duration_since(Instant::now());
-        changes.wait(due).await;
-        if Instant::now() >= renewed + options.lease / 3 {
-            renewed = Instant::now();
-            renew(shared, store, options).await;
-        } else {
-            // Only a hint led here: a look that takes long must not keep the next renewal waiting.
-            let left = (renewed + options.lease / 3).saturating_duration_since(Instant::now());
-            let _ = tokio::time::timeout(left, look(shared, store)).await;
-            tokio::time::sleep(LOOK_EVERY.min(due)).await;
+        due = (due + options.lease / 3).max(Instant::now());
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = shared.hurry.notified() => due = Instant::now(),
         }
+        renew(shared, store, options).await;
+    }
+}
+
+async fn look_for_ever(shared: &Shared, store: &Store, lease: Duration) {
+    let mut changes = store.changes();
+    loop {
+        changes.wait(lease).await;
+        // Given up when renewals have told by then; what was taken away meanwhile is seen by the next.
+        let _ = tokio::time::timeout(lease, look(shared, store)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -218,11 +235,10 @@ async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) {
     let sent = Instant::now();
     let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
     let request = Renew { held: held.clone(), agents, node: options.node.clone(), lease_ms };
-    // A database that does not answer must not keep us from stopping what we are about to lose.
+    // A database that does not answer now may answer the next.
     if let Ok(Ok(kept)) = tokio::time::timeout(options.lease / 3, store.write(request)).await {
         settle(shared, &held, &kept, sent + options.lease);
     }
-    lose_what_ends(shared, options.lease);
 }
 
 fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
@@ -240,14 +256,31 @@ fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
 const TAKEN_AWAY: &str = "the task is no longer ours: its term has changed";
 const UNREACHABLE: &str = "the lease could not be renewed before its end: the database did not answer";
 
-/// Stops children early enough that they are gone when another may take their task.
-fn lose_what_ends(shared: &Shared, lease: Duration) {
+/// Stops children early enough that they are gone when another may take their task, whatever grace they have: a third of
+/// the lease before its end they are told to go, and at half of that they are killed.
+async fn lose_for_ever(shared: &Shared, lease: Duration) {
     let margin = lease / 3;
-    for holding in shared.book().tasks.values() {
-        if holding.until.saturating_duration_since(Instant::now()) < margin {
+    loop {
+        // Nothing that is taken meanwhile ends sooner than this.
+        let mut next = Instant::now() + margin;
+        for holding in shared.book().tasks.values().filter(|holding| holding.lost.borrow().is_none()) {
+            let left = holding.until.saturating_duration_since(Instant::now());
+            if left > margin {
+                next = next.min(Instant::now() + left - margin);
+                continue;
+            }
             holding.lose(UNREACHABLE);
+            if let Some(control) = holding.control.clone() {
+                tokio::spawn(kill_after(left.saturating_sub(margin / 2), control));
+            }
         }
+        tokio::time::sleep_until(next.into()).await;
     }
+}
+
+async fn kill_after(pause: Duration, control: Control) {
+    tokio::time::sleep(pause).await;
+    control.kill(UNREACHABLE);
 }
 
 /// Looks whether something was taken away since the last renewal.

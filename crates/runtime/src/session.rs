@@ -11,7 +11,7 @@ use quorate_service::agent::{Begin, End};
 use quorate_service::task::{Take, Taken};
 use quorate_store::Changes;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Without a hint of a change, an idle agent looks this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -60,8 +60,9 @@ impl Session {
     pub(crate) async fn serve(mut self) {
         let mut changes = self.shared.store.changes();
         while self.stop.level() == Level::Go {
+            let asked = Instant::now();
             match self.take().await {
-                Ok(Some(taken)) => attempt::run(&mut self, taken).await,
+                Ok(Some(taken)) => attempt::run(&mut self, taken, asked).await,
                 Ok(None) => self.wait(&mut changes, LOOK_EVERY).await,
                 Err(error) => {
                     self.shared.say(format!("{}: {error}", self.name));

@@ -22,6 +22,11 @@ pub static SCHEMA: Schema = Schema {
     shift_leases: &[
         "update tasks set lease_until = lease_until + $1 where lease_until is not null",
         "update tasks set active_at = active_at + $1 where state = 'running'",
+        // What goes on keeps its age, so that it takes as long as it takes.
+        "update tasks set started_at = started_at + $1 where state in ('running', 'verifying')",
+        "update attempts set started_at = started_at + $1
+          where ended_at is null and task_id in (select id from tasks where state in ('running', 'verifying'))",
+        "update runs set created_at = created_at + $1 where state = 'running'",
         "update tasks set avoid_until = avoid_until + $1 where avoid_until is not null",
         // A retry's pause moves; what was asked for by the clock on the wall does not.
         "update tasks set due_at = due_at + $1

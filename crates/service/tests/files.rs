@@ -6,8 +6,8 @@
 use quorate_model::{Kind, Result};
 use quorate_service::SCHEMA;
 use quorate_service::log::Line;
-use quorate_service::task::{Add, Fail, NewTask};
-use quorate_service::view::Claims;
+use quorate_service::task::{Add, Done, Fail, NewTask};
+use quorate_service::view::{Claims, Story};
 use quorate_service::{claim, health};
 use quorate_store::{Clock, Options, Store, Tx, Url, Write, args};
 use quorate_testkit::ledger::{Backend, START_MS, TestLedger};
@@ -296,6 +296,32 @@ fn a_wall_clock_that_jumps_neither_ends_nor_doubles_a_lease() {
         Ok::<(), quorate_model::Error>(())
     })
     .expect("no error");
+}
+
+#[test]
+fn an_attempt_took_as_long_as_it_took_however_the_clock_was_set() {
+    for jump in [HOUR_MS, -HOUR_MS] {
+        let (_folder, path) = new_file();
+        let clock = Clock::sim(START_MS);
+        let options = Options { clock: clock.clone(), ..Options::new(&SCHEMA) };
+        block_on(async {
+            let store = Store::open(&Url::Lite(path), options).await?;
+            store.write(Add { run: None, tasks: vec![command("x")], by: None }).await?;
+            let taken = store.write(next_of("alpha")).await?.expect("there is one");
+            clock.advance(10_000);
+            clock.step_wall(jump);
+            clock.advance(5_000);
+            let id = taken.task.id;
+            store.write(Done { id, term: taken.task.term, result: None, tail: None }).await?;
+            clock.step_wall(-jump);
+            let story = store.read(Story { id }).await?;
+            let (task, attempt) = (&story.task, &story.attempts[0]);
+            assert_eq!(attempt.ended_at.map(|end| end - attempt.started_at), Some(15_000), "after {jump} ms");
+            assert_eq!(task.finished_at.zip(task.started_at).map(|(end, start)| end - start), Some(15_000));
+            Ok::<(), quorate_model::Error>(())
+        })
+        .expect("no error");
+    }
 }
 
 #[test]

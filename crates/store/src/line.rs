@@ -19,10 +19,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How long a host may be silent where others follow.
 const HOST_WAIT: Duration = Duration::from_secs(3);
+/// How long what was sent over a network may stay without a sign that it arrived. Left alone, the kernel tries for a quarter
+/// of an hour, ever more rarely, and notices that a silent network has healed as long after as it was away.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// The kernel asks a line that was idle for so long whether it is alive …
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE: Duration = Duration::from_secs(5);
 /// … again after so long …
-const ASK_AGAIN: Duration = Duration::from_secs(10);
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// … and so often.
 const ASKED_MAX: u32 = 3;
 /// What the driver takes where an address says nothing of it: longer than any firewall remembers.
@@ -41,7 +44,7 @@ impl Server {
             config.keepalives_idle(IDLE).keepalives_interval(ASK_AGAIN).keepalives_retries(ASKED_MAX);
         }
         if config.get_tcp_user_timeout().is_none() {
-            config.tcp_user_timeout(IDLE);
+            config.tcp_user_timeout(SILENCE_MAX);
         }
         self
     }

@@ -8,4 +8,5 @@ pub mod plot;
 pub mod postgres;
 pub mod proxy;
 pub mod server;
+pub mod slow_proxy;
 pub mod verbs;

@@ -1,0 +1,1 @@
+select distinct agent from attempts where node = '$node' order by agent

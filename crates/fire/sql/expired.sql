@@ -1,0 +1,1 @@
+select count(*) from events where kind = 'task.lease_expired'

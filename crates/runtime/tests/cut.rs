@@ -1,0 +1,163 @@
+//! A node whose database falls silent: nothing is refused, nothing is closed, nothing comes.
+
+use quorate_model::config::Config;
+use quorate_model::{TaskId, TaskState};
+use quorate_runtime::{Level, Node, NodeOptions, team};
+use quorate_service::SCHEMA;
+use quorate_service::run::Start;
+use quorate_service::task::{NewTask, Work};
+use quorate_service::view::Story;
+use quorate_store::{Options, Store, Url};
+use quorate_testkit::postgres::Schema;
+use quorate_testkit::slow_proxy::{Proxy, Still};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How long a test waits for what it expects; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The grace is longer than the lease.
+const CONFIG: &str =
+    "[health]\ninterval = \"500ms\"\nlease = \"3s\"\nretry_after = \"100ms\"\ngrace = \"20s\"\n";
+
+struct World {
+    schema: Schema,
+    /// The ledger, reached past the proxy.
+    store: Store,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    async fn new() -> World {
+        let schema = Schema::create();
+        let store = open(schema.url()).await;
+        World { schema, store, folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    async fn node(&self, url: &str) -> Node {
+        let config = Config::parse("quorate.toml", CONFIG.as_bytes()).expect("a good configuration");
+        let options = NodeOptions {
+            kind: "up",
+            url: Url::Pg(url.to_owned()),
+            members: team(&config, None),
+            config: Arc::new(config),
+            folder: self.folder.path().to_owned(),
+            state: self.folder.path().join(".quorate"),
+            run: None,
+        };
+        Node::begin(open(url).await, options).await.expect("the node begins")
+    }
+
+    async fn start(&self, key: &str, run: &str) -> TaskId {
+        let task = NewTask { key: Some(key.into()), work: Some(Work::Run(run.into())), ..NewTask::new(key) };
+        let start = Start { goal: "a test".into(), source: None, detached: true, tasks: vec![task] };
+        self.store.write(start).await.expect("started").1[0]
+    }
+
+    async fn until<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+        let begun = std::time::Instant::now();
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until the task runs for the `attempt`th time; answers with the end of its lease.
+    async fn running(&self, id: TaskId, attempt: i64) -> i64 {
+        let look = async || {
+            let task = self.store.read(Story { id }).await.expect("readable").task;
+            (task.state == TaskState::Running && task.attempt == attempt)
+                .then_some(task.lease_until)
+                .flatten()
+        };
+        self.until("the task runs", look).await
+    }
+}
+
+async fn open(url: &str) -> Store {
+    Store::open(&Url::Pg(url.to_owned()), Options::new(&SCHEMA)).await.expect("the ledger opens")
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
+}
+
+fn last_line(folder: &Path, file: &str) -> i64 {
+    let text = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+    text.lines().filter_map(|line| line.parse().ok()).max().unwrap_or(0)
+}
+
+async fn stop(node: Node) {
+    node.stopper().stop(Level::Now);
+    tokio::time::timeout(PATIENCE, node.wait()).await.expect("a node ends when told to");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_is_gone_before_its_lease_ends_when_the_database_falls_silent() {
+    let world = World::new().await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let node = world.node(&url).await;
+    let beat = "while :; do date +%s%3N >> $QUORATE_TASK_ID; sleep 0.05; done";
+    let polite = world.start("polite", beat).await;
+    let stubborn = world.start("stubborn", &format!("trap '' TERM; {beat}")).await;
+    for id in [polite, stubborn] {
+        world.running(id, 1).await;
+    }
+    // Others change the ledger all the time, so the node is mostly just looking whether it still has its tasks.
+    proxy.delay(Duration::from_millis(100));
+    for n in 0..20 {
+        world.start(&format!("other{n}"), "true").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    proxy.stand(Still::All);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut ends = Vec::new();
+    for id in [polite, stubborn] {
+        ends.push((id, world.running(id, 1).await));
+    }
+    let last_end = ends.iter().map(|(_, until)| *until).max().unwrap_or(0);
+    world.until("the leases end", async || (now_ms() > last_end + 1_000).then_some(())).await;
+    for (id, until) in ends {
+        let last = last_line(world.folder.path(), &id.to_string());
+        assert!(last > 0 && last < until, "task {id} went on until {} ms after its lease", last - until);
+    }
+    proxy.stand(Still::Nothing);
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_take_is_answered_after_its_lease_is_not_begun() {
+    let world = World::new().await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let slow = world.node(&url).await;
+    // Once it has taken something, all it needs for another take has been prepared.
+    let first = world.start("first", "true").await;
+    let done = async || {
+        let task = world.store.read(Story { id: first }).await.expect("readable").task;
+        (task.state == TaskState::Completed).then_some(())
+    };
+    world.until("the first task is done", done).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    proxy.stand(Still::Answers);
+    let id = world.start("second", "echo $QUORATE_ATTEMPT >> starts; sleep 600").await;
+    world.running(id, 1).await;
+    let other = world.node(world.schema.url()).await;
+    world.running(id, 2).await;
+    // What it is told now comes while it stops, and is passed on all the same.
+    slow.stopper().stop(Level::Finish);
+    proxy.stand(Still::Nothing);
+    let started = async || last_line(world.folder.path(), "starts").eq(&2).then_some(());
+    world.until("the second attempt's child", started).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let starts = std::fs::read_to_string(world.folder.path().join("starts")).expect("it has begun");
+    assert_eq!(starts, "2\n", "the first owner began when the second had the task");
+    let mut heard = Vec::new();
+    let ended = slow.wait_and_hear(|notice| heard.push(notice));
+    tokio::time::timeout(PATIENCE, ended).await.expect("a node ends when told to");
+    assert!(heard.iter().any(|notice| notice.contains("not begun")), "{heard:?}");
+    stop(other).await;
+}
