@@ -5,7 +5,7 @@
 
 use crate::cluster::{Cluster, Durability, Until};
 use crate::step::{Report, Runner};
-use crate::{Outcome, fire, root, say, setup, tidy};
+use crate::{Outcome, bench, fire, root, say, setup, tidy};
 use std::process::Command;
 
 /// Runs all steps; with `locked`, Cargo.lock must be up to date.
@@ -31,6 +31,10 @@ pub fn everything(locked: bool) -> Outcome {
         report.command("tests", Runner::Libtest, with(&mut tests, &cluster));
     }
     report.check("a storm on each database", || fire::command(&["storm", "--short"]));
+    // Only where nobody else is to be kept from working: it builds the bench with optimisation.
+    if locked {
+        report.check("the ledger's share of its databases' speed", || bench::command(&["--ratio"]));
+    }
     let mut doc = build("doc --workspace --no-deps");
     report.command("documentation without warnings", Runner::None, doc.env("RUSTDOCFLAGS", "-D warnings"));
     report.finish()
