@@ -12,7 +12,7 @@ use std::process::Command;
 pub fn command(words: &[&str]) -> Outcome {
     build("quorate-bench")?;
     // Without it the bench measures the ledger and says what it left out.
-    let has_program = build("quorate").inspect_err(|why| say(why)).is_ok();
+    let has_program = wants_program(words) && build("quorate").inspect_err(|why| say(why)).is_ok();
     let folder = Folder::make()?;
     let cluster = wants_postgres(words).then(|| start(&folder)).transpose()?;
     let mut bench = Command::new(target().join("quorate-bench"));
@@ -39,6 +39,11 @@ fn build(package: &str) -> Outcome {
 /// Tells whether the words ask for a measurement on PostgreSQL, as everything but `--only sqlite` does.
 fn wants_postgres(words: &[&str]) -> bool {
     !words.windows(2).any(|pair| pair == ["--only", "sqlite"])
+}
+
+/// Tells whether the words ask for figures of the program itself, and not only of the ledger in the bench's process.
+fn wants_program(words: &[&str]) -> bool {
+    !words.iter().any(|word| matches!(*word, "--scale" | "--peers" | "--ratio"))
 }
 
 fn start(folder: &Folder) -> Outcome<Cluster> {
@@ -81,5 +86,11 @@ mod tests {
         {
             assert_eq!(wants_postgres(words), expected, "{words:?}");
         }
+    }
+
+    #[test]
+    fn the_program_is_built_for_its_own_figures_only() {
+        assert!(wants_program(&["--quick"]));
+        assert!(!wants_program(&["--ratio", "--only", "sqlite"]));
     }
 }

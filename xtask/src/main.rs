@@ -42,6 +42,10 @@ usage: cargo xtask COMMAND
                             what each operation takes, beside the database alone; minutes (--quick: one)
   bench --scale [--huge] [--match WORD]
                             long queues and histories, many agents, followers and processes
+  bench --peers [--quick] [--match NAME] [--only sqlite|postgres] [--json]
+                            other queues and frameworks beside this one (peers/README.md); installs them first
+  bench --ratio [--only sqlite|postgres]
+                            a minute: claim and completion have at least 60 % of what the database alone does
   fire storm [--release] [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full]
              [--tasks N] [--quorate PATH]
                             kills and stops what works at a plan, then checks everything; --short: a minute

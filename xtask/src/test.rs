@@ -6,7 +6,7 @@
 use crate::cluster::{Cluster, Durability, Until};
 use crate::fire::Ended;
 use crate::step::{Report, Runner};
-use crate::{Outcome, fire, root, say, setup, tidy};
+use crate::{Outcome, bench, fire, root, say, setup, tidy};
 use std::process::Command;
 
 /// Runs all steps; with `locked`, Cargo.lock must be up to date.
@@ -34,6 +34,10 @@ pub fn everything(locked: bool) -> Outcome {
     breaking(&mut report, "a storm on each database", &["storm", "--short"]);
     breaking(&mut report, "several hosts", &["hosts", "--short"]);
     breaking(&mut report, "clocks that jump", &["time", "--short"]);
+    // Only where nobody else is to be kept from working: it builds the bench with optimisation.
+    if locked {
+        report.check("the ledger's share of its databases' speed", || bench::command(&["--ratio"]));
+    }
     let mut doc = build("doc --workspace --no-deps");
     report.command("documentation without warnings", Runner::None, doc.env("RUSTDOCFLAGS", "-D warnings"));
     report.finish()

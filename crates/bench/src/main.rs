@@ -12,7 +12,9 @@ mod disk;
 mod load;
 mod operation;
 mod ours;
+mod peers;
 mod process;
+mod ratio;
 mod raw_lite;
 mod raw_pg;
 mod samples;
@@ -26,19 +28,22 @@ use crate::operation::Operation;
 use crate::scale::{Scenario, Size};
 use crate::table::{Figure, HEAD, Line, Verdict};
 use quorate_model::{Error, Result};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 const HELP: &str = "\
 usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--match WORD] [--dir DIR]
-                     [--postgres URL] [--quorate FILE] [--scale [--huge]]
+                     [--postgres URL] [--quorate FILE] [--scale [--huge] | --peers | --ratio]
 
   --quick           0.5 s per measurement instead of 2.5 s
   --json            one JSON document on standard output instead of the table
   --only WHAT       one database, or the program's own figures
-  --match WORD      only operations (with --scale: measurements) whose name has this word
+  --match WORD      only operations (with --scale: measurements, with --peers: peers) whose name has this word
   --scale           long queues and histories, many agents, followers and processes instead
+  --peers           other queues and frameworks beside this one; installs them (see peers/README.md)
+  --ratio           a short check: claim+complete has at least 60 % of what the database alone does
   --huge            with ten million tasks of history too: needs 20 GB and half an hour
   --dir DIR         where ledgers are made and the disk is probed (a real disk; else the temporary folder)
   --postgres URL    a durable server of your own making; its schemas bench_ours and bench_raw are dropped
@@ -57,6 +62,8 @@ struct Options {
     quick: bool,
     json: bool,
     scale: bool,
+    peers: bool,
+    ratio: bool,
     huge: bool,
     only: Option<String>,
     matching: Option<String>,
@@ -107,6 +114,8 @@ fn read(words: &[String]) -> Option<Options> {
             "--quick" => options.quick = true,
             "--json" => options.json = true,
             "--scale" => options.scale = true,
+            "--peers" => options.peers = true,
+            "--ratio" => options.ratio = true,
             "--huge" => options.huge = true,
             "--only" => options.only = Some(words.next().filter(|what| is_part(what))?.clone()),
             "--match" => options.matching = Some(words.next()?.clone()),
@@ -161,6 +170,8 @@ struct Report {
     json: bool,
     lines: Vec<Line>,
     figures: Vec<Figure>,
+    /// The ledger beside its peers, as JSON.
+    heats: Vec<Value>,
 }
 
 impl Report {
@@ -182,6 +193,10 @@ impl Report {
         self.figures.extend(figures);
     }
 
+    fn heat(&mut self, heat: Value) {
+        self.heats.push(heat);
+    }
+
     /// Returns the names of what had this verdict.
     fn named(&self, wanted: Verdict) -> Vec<String> {
         let lines = self.lines.iter().map(|line| (line.verdict().0, line.called()));
@@ -194,7 +209,7 @@ impl Report {
         if self.json {
             let lines: Vec<_> = self.lines.iter().map(Line::json).collect();
             let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
-            println!("{}", serde_json::json!({ "lines": lines, "figures": figures }));
+            println!("{}", json!({ "lines": lines, "figures": figures, "heats": self.heats }));
         }
         let (met, missed) = (self.named(Verdict::Pass), self.named(Verdict::Miss));
         let (met, count) = (met.len(), missed.len());
@@ -221,6 +236,20 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
     }
     if options.scale {
         at_scale(options, &databases, &mut report).await?;
+        return Ok(report.finish());
+    }
+    let wanted: Vec<&Database> = databases.iter().filter(|database| options.wants(database.name())).collect();
+    if options.peers {
+        let (matching, server) = (options.matching.as_deref(), options.postgres.as_deref());
+        let wish =
+            peers::Wish { quick: options.quick, matching, databases: &wanted, server, folder: &folder };
+        peers::measure(&wish, &mut report).await?;
+        return Ok(report.finish());
+    }
+    if options.ratio {
+        for database in wanted {
+            report.figures(ratio::measure(database).await?);
+        }
         return Ok(report.finish());
     }
     for database in databases.iter().filter(|database| options.wants(database.name())) {

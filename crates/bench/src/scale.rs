@@ -9,6 +9,7 @@ mod growth;
 mod held;
 mod queue;
 mod share;
+mod thousand;
 
 pub(crate) use share::work as share_work;
 
@@ -38,11 +39,13 @@ pub(crate) enum Scenario {
     Follow,
     /// Sixteen processes write to one file.
     Share,
+    /// A run fans out to a thousand tasks for functions in this process.
+    Thousand,
 }
 
 impl Scenario {
     /// All, in order.
-    pub(crate) const ALL: [Scenario; 9] = [
+    pub(crate) const ALL: [Scenario; 10] = [
         Scenario::Drain,
         Scenario::Bulk,
         Scenario::Wake,
@@ -52,6 +55,7 @@ impl Scenario {
         Scenario::Health,
         Scenario::Follow,
         Scenario::Share,
+        Scenario::Thousand,
     ];
 
     /// Returns its name, by which it is asked for.
@@ -66,6 +70,7 @@ impl Scenario {
             Scenario::Health => "health",
             Scenario::Follow => "follow",
             Scenario::Share => "share",
+            Scenario::Thousand => "thousand",
         }
     }
 
@@ -81,6 +86,7 @@ impl Scenario {
             Scenario::Health => crowd::health(database).await,
             Scenario::Follow => follow::measure(database, size).await,
             Scenario::Share => share::measure(database, size).await,
+            Scenario::Thousand => thousand::measure(database).await,
         }
     }
 }

@@ -204,6 +204,11 @@ impl Figure {
         Figure { note: note.into(), ..self }
     }
 
+    /// Returns what was measured.
+    pub(crate) fn value(&self) -> f64 {
+        self.value
+    }
+
     /// Returns what was measured in a few words.
     pub(crate) fn called(&self) -> String {
         format!("{} {}", self.database, self.name).trim_start().to_owned()

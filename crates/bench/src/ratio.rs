@@ -1,0 +1,82 @@
+//! A short check that the ledger keeps its share of what its database can do.
+//!
+//! Here lives the one idea: slices of about a second, ours and the database's own in turn, and the median of the
+//! ratios of neighbours. A machine that is busy slows both of a pair; a pair that was disturbed is outvoted. Too low a
+//! median is looked at again with more pairs before it counts.
+
+use crate::database::Database;
+use crate::load::Timing;
+use crate::operation::Operation;
+use crate::table::{Figure, Limit};
+use quorate_model::Result;
+use std::time::Duration;
+
+/// Callers at once: a few, and as many as share commits.
+const CALLERS: [i64; 2] = [8, 50];
+/// The share of the database alone that is asked for, in percent.
+const SHARE_MIN: f64 = 60.0;
+/// Pairs of slices that are measured first, and as many more while the median is too low.
+const PAIRS: usize = 5;
+/// Pairs of slices at most.
+const PAIRS_MAX: usize = 15;
+
+/// Measures a database.
+pub(crate) async fn measure(database: &Database) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for callers in CALLERS {
+        let mut ratios = Vec::new();
+        while ratios.len() < PAIRS_MAX {
+            for _ in 0..PAIRS {
+                ratios.push(pair(database, callers, ratios.len() % 2 == 0).await?);
+            }
+            if median(&ratios) >= SHARE_MIN {
+                break;
+            }
+        }
+        figures.push(figure(database.name(), callers, &ratios));
+    }
+    Ok(figures)
+}
+
+/// Measures a slice of each and answers with our share in percent; which is first changes from pair to pair.
+async fn pair(database: &Database, callers: i64, raw_first: bool) -> Result<f64> {
+    let ms = Duration::from_millis;
+    // Together one second: pgbench counts in whole ones.
+    let timing = Timing { warm_up: ms(200), cell: ms(800), probe: ms(0) };
+    let operation = Operation::Cycle;
+    let (ours, raw) = if raw_first {
+        let raw = database.raw(operation, callers, timing).await?;
+        (database.ours(operation, callers, timing).await?, raw)
+    } else {
+        let ours = database.ours(operation, callers, timing).await?;
+        (ours, database.raw(operation, callers, timing).await?)
+    };
+    Ok(100.0 * ours.per_second() / raw.per_second().max(1.0))
+}
+
+fn median(ratios: &[f64]) -> f64 {
+    let mut sorted = ratios.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+fn figure(database: &'static str, callers: i64, ratios: &[f64]) -> Figure {
+    let (low, high) = ratios.iter().fold((f64::MAX, 0.0_f64), |(low, high), r| (low.min(*r), high.max(*r)));
+    let name = format!("claim+complete by {callers}, share of the database alone");
+    Figure::new(database, name, median(ratios), "%")
+        .limit(Limit::AtLeast(SHARE_MIN))
+        .note(format!("median of {} pairs, {low:.0} to {high:.0} %", ratios.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Verdict;
+
+    #[test]
+    fn one_disturbed_pair_is_outvoted_and_a_low_median_misses() {
+        let verdict = |ratios: &[f64]| figure("sqlite", 8, ratios).verdict();
+        assert_eq!(verdict(&[90.0, 12.0, 85.0, 88.0, 30.0]), Verdict::Pass);
+        assert_eq!(verdict(&[59.0, 12.0, 95.0, 58.0, 61.0]), Verdict::Miss);
+    }
+}
