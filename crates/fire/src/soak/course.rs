@@ -113,6 +113,7 @@ pub struct Sample {
 
 struct Course<'a> {
     options: &'a Options,
+    stop: &'a AtomicBool,
     // Fields are dropped in this order: the processes go before what they work on.
     node: Node,
     follower: Follower,
@@ -134,8 +135,8 @@ struct Course<'a> {
 
 /// Runs a soak until its time is over, or `stop` is set, and judges it.
 pub fn run(options: &Options, stop: &AtomicBool) -> Outcome<Record> {
-    let mut course = Course::begin(options)?;
-    course.feed(stop)?;
+    let mut course = Course::begin(options, stop)?;
+    course.feed();
     course.end()
 }
 
@@ -148,7 +149,7 @@ fn config(retention: Duration) -> String {
 }
 
 impl<'a> Course<'a> {
-    fn begin(options: &'a Options) -> Outcome<Course<'a>> {
+    fn begin(options: &'a Options, stop: &'a AtomicBool) -> Outcome<Course<'a>> {
         let files = [
             ("quorate.toml", config(options.retention)),
             ("work.sh", WORK.into()),
@@ -163,6 +164,7 @@ impl<'a> Course<'a> {
         let record = Record::create(options)?;
         Ok(Course {
             options,
+            stop,
             arena,
             ledger,
             node,
@@ -183,12 +185,12 @@ impl<'a> Course<'a> {
     }
 
     /// Adds tasks and measures until the time is over.
-    fn feed(&mut self, stop: &AtomicBool) -> Outcome {
+    fn feed(&mut self) {
         let pause = Duration::from_secs_f64(1.0 / self.options.rate);
         let (mut next, mut sample) = (self.begun, self.begun + self.options.sample);
         let (mut plan, mut inbox, mut say) =
             (self.begun + pause, self.begun + INBOX_EVERY, self.begun + SAY_EVERY);
-        while self.begun.elapsed() < self.options.length && !stop.load(Ordering::Relaxed) && self.all_live() {
+        while self.begun.elapsed() < self.options.length && !self.is_stopped() && self.all_live() {
             let now = Instant::now();
             if now >= next {
                 self.add();
@@ -200,7 +202,7 @@ impl<'a> Course<'a> {
                 self.tell(&["inbox", LISTENER]);
                 inbox += INBOX_EVERY;
             } else if now >= sample {
-                self.sample()?;
+                self.sample();
                 sample += self.options.sample;
             } else if now >= say {
                 self.record.say(self.options.backend);
@@ -210,7 +212,10 @@ impl<'a> Course<'a> {
             }
         }
         self.record.length_s = self.begun.elapsed().as_secs_f64();
-        Ok(())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// Tells whether the node and the follower are there; notes it if one is not.
@@ -249,6 +254,8 @@ impl<'a> Course<'a> {
     fn tell(&mut self, words: &[&str]) -> Option<String> {
         match self.arena.run(words) {
             Ok(said) => Some(said),
+            // Ctrl-C reaches the program that we wait for too.
+            Err(_) if self.is_stopped() => None,
             Err(why) => {
                 self.complain(why);
                 None
@@ -262,7 +269,14 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn sample(&mut self) -> Outcome {
+    /// Measures everything; what cannot be measured now is a complaint, and the soak goes on.
+    fn sample(&mut self) {
+        if let Err(why) = self.measure() {
+            self.complain(why);
+        }
+    }
+
+    fn measure(&mut self) -> Outcome {
         let at_s = self.begun.elapsed().as_secs_f64();
         let window = self.window();
         let behind = std::mem::take(&mut self.follower.told().behind_ms);
@@ -331,7 +345,7 @@ impl<'a> Course<'a> {
         let open = include_str!("../../sql/open.sql");
         wait(DRAIN, || self.ledger.number(open) == Ok(0));
         sleep(IDLE);
-        self.sample()?;
+        self.sample();
         self.dismiss();
         let head = include_str!("../../sql/head.sql");
         let last = self.ledger.number(head)?;
@@ -441,10 +455,12 @@ impl Sample {
         let mut cells: Vec<(String, f64)> = [
             ("seconds", self.at_s),
             ("node_memory_mib", self.node.memory_mib),
+            ("node_own_memory_mib", self.node.own_mib),
             ("node_files", self.node.handles),
             ("node_threads", self.node.threads),
             ("node_cpu_percent", self.node_percent),
             ("follower_memory_mib", self.follower.memory_mib),
+            ("follower_own_memory_mib", self.follower.own_mib),
             ("follower_files", self.follower.handles),
             ("database_mib", self.size.data_mib),
             ("written_ahead_mib", self.size.wal_mib),

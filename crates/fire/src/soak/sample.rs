@@ -20,6 +20,8 @@ pub const TABLES: [&str; 6] = ["tasks", "attempts", "events", "messages", "runs"
 pub struct Usage {
     /// Resident memory, in MiB.
     pub memory_mib: f64,
+    /// That part of it which is not the program's own text or another file, in MiB.
+    pub own_mib: f64,
     /// Open files.
     pub handles: f64,
     /// Threads.
@@ -35,6 +37,7 @@ pub fn usage(pid: u32) -> Option<Usage> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(Usage {
         memory_mib: field(&status, "VmRSS:")? / 1024.0,
+        own_mib: field(&status, "RssAnon:")? / 1024.0,
         handles: handles as f64,
         threads: field(&status, "Threads:")?,
         cpu_s: cpu_of(&stat)?,
