@@ -97,11 +97,11 @@ pub(super) const PEERS: [Peer; 18] = [
     on_sqlite(thousand(
         "LangGraph",
         "thousand_langgraph",
-        "the state after each step; all tasks are one step",
+        "kept as one state after each step, of which all are one",
     )),
-    on_sqlite(thousand("DBOS", "thousand_dbos", "each workflow; looks every 0.1 s")),
-    thousand("LangGraph", "thousand_langgraph", "the state after each step; all tasks are one step"),
-    thousand("DBOS", "thousand_dbos", "each workflow; looks every 0.1 s"),
+    on_sqlite(thousand("DBOS", "thousand_dbos", "kept, each a workflow; looks every 0.1 s")),
+    thousand("LangGraph", "thousand_langgraph", "kept as one state after each step, of which all are one"),
+    thousand("DBOS", "thousand_dbos", "kept, each a workflow; looks every 0.1 s"),
 ];
 
 type Settings = &'static [(&'static str, &'static str)];

@@ -48,7 +48,7 @@ pub(super) fn make(peer: &Peer) -> Result<(), Why> {
         Language::Rust => {
             let mut cargo = Command::new("cargo");
             cargo.args(["build", "--release", "--locked", "--quiet", "--target-dir"]).arg(made.join("rust"));
-            run_to_end(cargo.current_dir(sources().join("rust")), &made.join("rust.log"))
+            make_with(cargo.current_dir(sources().join("rust")), &made.join("rust.log"))
         }
         Language::Node => {
             let pins = sources().join("node/package.json");
@@ -56,7 +56,7 @@ pub(super) fn make(peer: &Peer) -> Result<(), Why> {
                 copy(&pins, &folder.join("package.json"))?;
                 let mut npm = Command::new("npm");
                 npm.args(["install", "--no-fund", "--no-audit", "--no-package-lock"]).current_dir(folder);
-                run_to_end(&mut npm, &made.join("node.log"))
+                make_with(&mut npm, &made.join("node.log"))
             })
         }
         Language::Python => {
@@ -64,10 +64,10 @@ pub(super) fn make(peer: &Peer) -> Result<(), Why> {
                 (made.join(format!("{}.log", peer.program)), source(peer).with_extension("txt"));
             once(&made.join("python").join(peer.program), &pins, |folder| {
                 let mut python = Command::new("python3");
-                run_to_end(python.args(["-m", "venv", "--clear"]).arg(folder), &log)?;
+                make_with(python.args(["-m", "venv", "--clear"]).arg(folder), &log)?;
                 let mut pip = Command::new(folder.join("bin/pip"));
                 pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&pins);
-                run_to_end(&mut pip, &log)
+                make_with(&mut pip, &log)
             })
         }
     }
@@ -120,6 +120,11 @@ pub(super) fn run(peer: &Peer, tasks: usize, place: (&'static str, &str)) -> Res
     if round.is_empty() { Err("it printed no numbers".to_owned()) } else { Ok(round) }
 }
 
+/// Runs a package manager: what it prints is not the bench's.
+fn make_with(command: &mut Command, log: &Path) -> Result<(), Why> {
+    run_to_end(command.stdout(Stdio::null()), log)
+}
+
 /// Runs a command; the end of what it says on standard error is the reason when it fails.
 fn run_to_end(command: &mut Command, log: &Path) -> Result<(), Why> {
     let name = command.get_program().to_string_lossy().into_owned();
@@ -156,8 +161,8 @@ fn is_maker(name: &str) -> bool {
 
 /// Returns the line that says most: the last one, cut.
 fn reason(said: &str) -> String {
-    let lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.last().unwrap_or("it said nothing").chars().take(REASON_MAX).collect()
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.next_back().unwrap_or("it said nothing").chars().take(REASON_MAX).collect()
 }
 
 /// Reads lines of `NAME jobs_per_s=… p50_ms=… p99_ms=…`.
@@ -219,7 +224,11 @@ mod tests {
         let mut times = 0;
         for text in ["a==1\n", "a==1\n", "a==2\n"] {
             fs::write(&pins, text).expect("written");
-            once(&made, &pins, |_| Ok(times += 1)).expect("made");
+            let count = |_: &Path| {
+                times += 1;
+                Ok(())
+            };
+            once(&made, &pins, count).expect("made");
         }
         assert_eq!(times, 2);
         let failed = || once(&folder.path().join("other"), &pins, |_| Err("no network".to_owned()));
