@@ -58,8 +58,7 @@ const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c
      -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off \
      -c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c synchronous_commit=on";
 /// Reads may scan, but a cursor over the log must not build a bitmap of it.
-const READ_OPTIONS: &str =
-    "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=5s -c synchronous_commit=off";
+const READ_OPTIONS: &str = "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=5s";
 
 #[derive(Debug)]
 pub(crate) struct Pg {
@@ -96,8 +95,8 @@ impl Pg {
         let shown: Arc<str> = shown.into();
         let server = Server::parse(text, &shown)?.bound();
         let patience = options.answer;
-        let pool_to_write = pool(&server, WRITE_OPTIONS, options.connections)?;
-        let read = pool(&server, READ_OPTIONS, options.connections.div_ceil(2))?;
+        let pool_to_write = pool(&server, true, options.connections)?;
+        let read = pool(&server, false, options.connections.div_ceil(2))?;
         let channel: Arc<str> =
             prepare_schema(&pool_to_write, options.schema, &shown, patience).await?.into();
         let teller = Arc::new(Teller::default());
@@ -235,7 +234,8 @@ fn pause(tries: u32) -> Duration {
     Duration::from_millis(u64::from(1_u32 << tries.min(6)) + spread as u64)
 }
 
-fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
+fn pool(server: &Server, writes: bool, size: usize) -> Result<Pool> {
+    let options = if writes { WRITE_OPTIONS } else { READ_OPTIONS };
     let mut server = server.clone();
     let config = &mut server.config;
     let own = config.get_options().map(str::to_owned).unwrap_or_default();
@@ -245,7 +245,7 @@ fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
     }
     let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(server.connect_wait()), recycle: None };
     let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_connect(server.config.clone(), Dialer(server), how);
+    let manager = Manager::from_connect(server.config.clone(), Dialer { server, writes }, how);
     Pool::builder(manager)
         .max_size(size.max(1))
         .timeouts(timeouts)
@@ -642,7 +642,9 @@ async fn tell_now(pool: &Pool, teller: &Teller, channel: &str) {
     let Ok(mut lent) = pool.get().await.map(Lent::new) else { return };
     let (client, asked) = lent.parts();
     let notify = async {
-        let statement = client.prepare_cached("select pg_notify($1, '')").await?;
+        // Nobody waits for the disk to be told.
+        let notify = "select set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
+        let statement = client.prepare_cached(notify).await?;
         client.execute(&statement, &[&channel]).await
     };
     let _ = heard(asked, NOTIFY_WAIT, notify).await;
