@@ -6,6 +6,9 @@ use crate::{Outcome, root};
 use std::path::PathBuf;
 use std::process::Command;
 
+/// What `fire` ends with where a case could not be made on this machine, or where it was asked for in the wrong way.
+const NOT_RUN: i32 = 2;
+
 /// Builds the program and its tormentor, and passes `words` on.
 pub fn command(words: &[&str]) -> Outcome {
     let (is_release, words) = split(words);
@@ -17,7 +20,11 @@ pub fn command(words: &[&str]) -> Outcome {
         fire.arg("--root").arg(root());
     }
     let status = fire.status().map_err(|e| format!("cannot run fire: {e}"))?;
-    if status.success() { Ok(()) } else { Err("fire did not end well".to_string()) }
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(NOT_RUN) => Err("something could not be run here, which is no pass: see above".to_string()),
+        _ => Err("fire did not end well".to_string()),
+    }
 }
 
 /// Takes `--release` out of the words.

@@ -47,6 +47,8 @@ usage: cargo xtask COMMAND
                             kills and stops what works at a plan, then checks everything; --short: a minute
   fire mutants [--release] [NAME] [--seed N]
                             takes one guard away after another: the storm must go red
+  fire trouble [--release] [CASE] [--backend sqlite|postgres|both] [--short] [--seed N]
+                            makes trouble for the database and heals it: all must go on by itself, with nothing lost
   fuzz [TARGET…] [--seconds N]
                             looks for inputs that break the readers; plan, config, json, output, resource
 ";

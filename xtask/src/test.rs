@@ -31,6 +31,7 @@ pub fn everything(locked: bool) -> Outcome {
         report.command("tests", Runner::Libtest, with(&mut tests, &cluster));
     }
     report.check("a storm on each database", || fire::command(&["storm", "--short"]));
+    report.check("short trouble with the database", || fire::command(&["trouble", "--short"]));
     let mut doc = build("doc --workspace --no-deps");
     report.command("documentation without warnings", Runner::None, doc.env("RUSTDOCFLAGS", "-D warnings"));
     report.finish()
