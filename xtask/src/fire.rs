@@ -18,6 +18,9 @@ pub enum Ended {
     NotRun(String),
 }
 
+/// What `fire` ends with where a case could not be made on this machine, or where it was asked for in the wrong way.
+const NOT_RUN: i32 = 2;
+
 /// Builds the program and its tormentor, and passes `words` on.
 pub fn command(words: &[&str]) -> Outcome<Ended> {
     let (is_release, words) = split(words);
@@ -38,7 +41,13 @@ pub fn command(words: &[&str]) -> Outcome<Ended> {
         fire.arg("--faketime").arg(library);
     }
     let status = fire.status().map_err(|e| format!("cannot run fire: {e}"))?;
-    if status.success() { Ok(Ended::Well) } else { Err("fire did not end well".to_string()) }
+    match status.code() {
+        Some(0) => Ok(Ended::Well),
+        Some(NOT_RUN) => {
+            Ok(Ended::NotRun("something could not be run here, which is no pass: see above".to_string()))
+        }
+        _ => Err("fire did not end well".to_string()),
+    }
 }
 
 /// Takes `--release` out of the words.

@@ -56,6 +56,8 @@ usage: cargo xtask COMMAND
                             both end with exit code 2, `not run`, where this machine cannot run them
   fire mutants [--release] [NAME] [--seed N]
                             takes one guard away after another: the storm must go red
+  fire trouble [--release] [CASE] [--backend sqlite|postgres|both] [--short] [--seed N]
+                            makes trouble for the database and heals it: all must go on by itself, with nothing lost
   fuzz [TARGET…] [--seconds N]
                             looks for inputs that break the readers; plan, config, json, output, resource
 ";

@@ -32,6 +32,7 @@ pub fn everything(locked: bool) -> Outcome {
         report.command("tests", Runner::Libtest, with(&mut tests, &cluster));
     }
     breaking(&mut report, "a storm on each database", &["storm", "--short"]);
+    breaking(&mut report, "short trouble with the database", &["trouble", "--short"]);
     breaking(&mut report, "several hosts", &["hosts", "--short"]);
     breaking(&mut report, "clocks that jump", &["time", "--short"]);
     // Only where nobody else is to be kept from working: it builds the bench with optimisation.

@@ -298,9 +298,12 @@ fn snapshot(vitals: &Vitals) -> Finding {
 
 fn standby(vitals: &Vitals) -> Finding {
     if vitals.is_asynchronous {
-        let message =
-            "a standby confirms nothing: a failover could lose acknowledged work and take terms back";
+        let message = "a standby confirms nothing: a failover could lose acknowledged work";
         return warn("standby", message, "set synchronous_standby_names on the primary");
+    }
+    if vitals.is_forgetful {
+        let message = "the store's url weakens synchronous_commit: a crash could lose acknowledged work";
+        return warn("standby", message, "take synchronous_commit out of the url's options");
     }
     ok("standby", "no asynchronous standby")
 }

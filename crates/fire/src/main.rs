@@ -66,8 +66,10 @@ mutants: takes one guard of the product away, builds it, and demands that a stor
 
 trouble: makes trouble for the database while a node works, heals it, and checks everything
 
-  CASE              one of them: restart, drop, suspend, limit, failover, read-only, full, locks, snapshot, conflicts
-  --short           only those that take a few seconds
+  CASE              one of them: restart, drop, suspend, limit, failover, failover-async, read-only, full, locks,
+                    snapshot, conflicts
+  --short           only some that take a few seconds
+                    exit code 2: one could not be made on this machine, and none went red
 ";
 
 /// What was asked for.

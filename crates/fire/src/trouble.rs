@@ -4,6 +4,7 @@
 //! `postgres`, `failover` and `sqlite`; `clerk` keeps the list of what was acknowledged.
 
 mod clerk;
+mod failover;
 mod mount;
 mod postgres;
 mod scene;
@@ -28,7 +29,7 @@ type Run = fn(&Setting) -> Outcome<End>;
 struct Case {
     name: &'static str,
     backend: Backend,
-    /// Whether it takes only a few seconds.
+    /// Whether it takes only a few seconds, needs no rights, and is not part of the storm already.
     is_short: bool,
     run: Run,
 }
@@ -38,15 +39,17 @@ const fn case(name: &'static str, backend: Backend, is_short: bool, run: Run) ->
 }
 
 /// All cases.
-const CASES: [Case; 12] = [
-    case("restart", Backend::Pg, true, postgres::restart),
+const CASES: [Case; 14] = [
+    case("restart", Backend::Pg, false, postgres::restart),
     case("drop", Backend::Pg, true, postgres::drop_all),
     case("suspend", Backend::Pg, false, postgres::suspend),
-    case("limit", Backend::Pg, true, postgres::limit),
+    case("limit", Backend::Pg, false, postgres::limit),
+    case("failover", Backend::Pg, true, failover::synchronous),
+    case("failover-async", Backend::Pg, false, failover::asynchronous),
     case("read-only", Backend::Pg, true, postgres::read_only),
     case("read-only", Backend::Lite, true, sqlite::read_only),
     case("full", Backend::Pg, false, postgres::full),
-    case("full", Backend::Lite, true, sqlite::full),
+    case("full", Backend::Lite, false, sqlite::full),
     case("locks", Backend::Pg, false, postgres::locks),
     case("locks", Backend::Lite, true, sqlite::locks),
     case("snapshot", Backend::Pg, false, postgres::snapshot),

@@ -16,8 +16,10 @@ pub struct Vitals {
     pub events: i64,
     /// The oldest transaction of another that is still open (PostgreSQL): dead rows pile up behind it.
     pub oldest: Option<OpenTransaction>,
-    /// Whether standbys confirm commits (PostgreSQL with standbys only).
+    /// Whether a standby follows that confirms nothing (PostgreSQL).
     pub is_asynchronous: bool,
+    /// Whether the address asks for commits that a crash of the server may forget (PostgreSQL).
+    pub is_forgetful: bool,
     /// The server and our rights there (PostgreSQL).
     pub server: Option<Server>,
 }
@@ -94,10 +96,17 @@ async fn postgres(tx: &mut Tx) -> Result<Vitals> {
             })
         })
         .await?;
-    let sql = "select count(*) as n from pg_stat_replication where sync_state = 'async'";
-    let standbys = tx.one(sql, &[], |row| row.int("n")).await?.unwrap_or(0);
+    let standbys = tx.one(LAGGARDS, &[], |row| row.int("n")).await?.unwrap_or(0);
+    let forgets = tx.one(FORGETS, &[], |row| row.int("n")).await?.unwrap_or(0);
     let server = tx.one(SERVER, &[], server_from_row).await?;
-    Ok(Vitals { size_bytes, oldest, is_asynchronous: standbys > 0, events: 0, server })
+    Ok(Vitals {
+        size_bytes,
+        oldest,
+        is_asynchronous: standbys > 0,
+        is_forgetful: forgets > 0,
+        events: 0,
+        server,
+    })
 }
 
 const SERVER: &str = "select current_setting('server_version_num')::bigint as version,
@@ -125,3 +134,12 @@ fn server_from_row(row: &Row<'_>) -> Result<Server> {
         sees_others: row.flag("sees_others")?,
     })
 }
+
+/// Standbys that confirm nothing. A role that may not see more sees that there is one; a copy in the making is none.
+const LAGGARDS: &str = "select count(*) as n from pg_stat_replication
+     where coalesce(state, 'streaming') = 'streaming'
+       and (sync_state = 'async' or (sync_state is null and current_setting('synchronous_standby_names') = ''))";
+/// What the server's own settings say does not count: a write asks for the commit that it needs, unless the address
+/// says otherwise.
+const FORGETS: &str = "select count(*) as n from pg_settings
+     where name = 'synchronous_commit' and source = 'client' and setting in ('off', 'local')";

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -120,14 +121,25 @@ fn give<T>(to: &mut Config, value: Option<T>, set: impl FnOnce(&mut Config, T) -
 
 /// Makes the connections of a pool.
 #[derive(Debug)]
-pub(crate) struct Dialer(pub(crate) Server);
+pub(crate) struct Dialer {
+    pub(crate) server: Server,
+    /// What each is asked first, if anything. A new database has no function of ours to answer it.
+    pub(crate) asked: Option<String>,
+}
 
 impl Connect for Dialer {
     fn connect(&self, _: &Config) -> Made<'_> {
         Box::pin(async move {
-            let (client, connection) = self.0.connect().await?;
+            let (client, connection) = self.server.connect().await?;
             // What goes wrong on it shows in the answers that do not come.
-            Ok((client, tokio::spawn(async move { drop(connection.await) })))
+            let task = tokio::spawn(async move { drop(connection.await) });
+            if let Some(asked) = &self.asked {
+                match client.batch_execute(asked).await {
+                    Err(e) if e.code() == Some(&SqlState::UNDEFINED_FUNCTION) => {}
+                    answer => answer?,
+                }
+            }
+            Ok((client, task))
         })
     }
 }

@@ -14,7 +14,7 @@ mod wrong;
 pub(crate) use self::conn::PgConn;
 
 use self::conn::{commit, conn, rollback};
-use self::door::Door;
+use self::door::{Door, Purpose};
 use self::hint::Teller;
 use crate::changes::{Bell, Changes};
 use crate::lane::{Lane, Merged};
@@ -38,17 +38,6 @@ const BEGIN_TO_READ: &str = "begin isolation level repeatable read read only";
 const TRIES_MAX: u32 = 8;
 /// A read may take so many times as long as a write: it may fetch a whole history.
 const READS_LONGER: u32 = 2;
-/// Writes meet small rows by key: plans that scan are never right, and compiling them costs more than they take.
-///
-/// Nobody waits long for a lock: a lease that is taken counts from the transaction's beginning. And nobody keeps others
-/// waiting long: a process that was stopped (Ctrl-Z) within a transaction loses it.
-const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
-     -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off \
-     -c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c synchronous_commit=on";
-/// Reads may scan, but a cursor over the log must not build a bitmap of it.
-const READ_OPTIONS: &str =
-    "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=5s -c synchronous_commit=off";
-
 #[derive(Debug)]
 pub(crate) struct Pg {
     writer: Arc<Writer>,
@@ -71,9 +60,9 @@ impl Pg {
     pub(crate) async fn open(text: &str, shown: String, options: Options) -> Result<Pg> {
         let (shown, patience): (Arc<str>, _) = (shown.into(), options.answer);
         let server = Server::parse(text, &shown)?.bound();
-        let door = Door::new(&server, WRITE_OPTIONS, options.connections, &shown, patience)?;
+        let door = Door::new(&server, Purpose::Write, options.connections, &shown, patience)?;
         let readers = options.connections.div_ceil(2);
-        let reading = Door::new(&server, READ_OPTIONS, readers, &shown, patience * READS_LONGER)?;
+        let reading = Door::new(&server, Purpose::Read, readers, &shown, patience * READS_LONGER)?;
         let channel: Arc<str> = schema::prepare(&door, &server, options.schema).await?.into();
         let teller = Teller::begin(reading.clone(), Arc::clone(&channel));
         let writer = Arc::new(Writer { door, bell: Bell::new(), teller });

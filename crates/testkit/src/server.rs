@@ -38,13 +38,13 @@ impl Server {
         Ok(Server { installation, cluster, data: parent.join(format!("{name}-data")) })
     }
 
-    /// Makes a standby of this server, which follows it.
+    /// Makes a standby, which follows the server at an address.
     ///
     /// # Errors
     /// As [`start`](Server::start).
-    pub fn standby(&self) -> Result<Server, String> {
+    pub fn standby_of(primary: &str) -> Result<Server, String> {
         let installation = installed()?;
-        let cluster = Cluster::start_standby(&installation, self.url())?;
+        let cluster = Cluster::start_standby(&installation, primary)?;
         let data = cluster.folder().join("data");
         Ok(Server { installation, cluster, data })
     }

@@ -203,6 +203,8 @@ pub(super) fn snapshot(setting: &Setting) -> Outcome<End> {
     scene.finish().map(End::Judged)
 }
 
+/// Tasks that keep a node busy all along.
+const BUSY: usize = 150;
 /// Deadlocks that are provoked.
 const DEADLOCKS: usize = 10;
 
@@ -211,7 +213,7 @@ pub(super) fn conflicts(setting: &Setting) -> Outcome<End> {
     let server = Server::start()?;
     server.psql("alter system set deadlock_timeout = '400ms'")?;
     server.psql("select pg_reload_conf()")?;
-    let mut scene = Scene::on_server(setting, server)?;
+    let mut scene = Scene::on_server(&Setting { tasks: BUSY, ..setting.clone() }, server)?;
     scene.trouble("40P01", |scene| {
         for _ in 0..DEADLOCKS {
             deadlock(scene)?;

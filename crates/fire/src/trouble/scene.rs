@@ -16,7 +16,7 @@ use crate::seed::Chance;
 use crate::trouble::clerk::{Book, Clerk};
 use nix::sys::signal::Signal;
 use quorate_testkit::server::Server;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -58,6 +58,15 @@ pub struct Scene {
     seen: Vec<String>,
     findings: Vec<String>,
     begun: Instant,
+}
+
+/// What may be missing afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nothing.
+    OfNothing,
+    /// What was acknowledged last: the standby that took over had not heard of it.
+    OfTheLast,
 }
 
 /// What became of a case.
@@ -188,7 +197,12 @@ impl Scene {
     }
 
     /// Lets everything come to its end and judges.
-    pub fn finish(mut self) -> Outcome<Report> {
+    pub fn finish(self) -> Outcome<Report> {
+        self.finish_with(Loss::OfNothing)
+    }
+
+    /// The same where something may be lost.
+    pub fn finish_with(mut self, loss: Loss) -> Outcome<Report> {
         let book = self.clerk.stop();
         self.wait(DEADLINE, |scene| scene.ledger.number(include_str!("../../sql/open.sql")) == Ok(0));
         self.wait(REST, |scene| scene.ledger.number(include_str!("../../sql/claimed.sql")) == Ok(0));
@@ -201,8 +215,11 @@ impl Scene {
         });
         self.look_for_deserters();
         self.follower.kill();
-        let history = self.history()?;
-        Ok(self.judge(&book, &history))
+        let mut history = self.history()?;
+        if loss == Loss::OfTheLast {
+            forget_the_lost(&mut history);
+        }
+        Ok(self.judge(&book, &history, loss))
     }
 
     fn history(&mut self) -> Outcome<History> {
@@ -233,16 +250,15 @@ impl Scene {
         })
     }
 
-    fn judge(mut self, book: &Book, history: &History) -> Report {
+    fn judge(mut self, book: &Book, history: &History, loss: Loss) -> Report {
         let mut findings = check::run(history);
-        for (name, own) in [
-            ("what_was_acknowledged_is_there", book.check(history)),
+        let own = [
+            ("what_was_acknowledged_is_there", book.check(history, loss)),
+            ("a_term_is_given_once", a_term_is_given_once(history)),
             ("everything_goes_on_by_itself", std::mem::take(&mut self.findings)),
-        ] {
-            if !own.is_empty() {
-                findings.push((name, own));
-            }
-        }
+        ];
+        findings.extend(own);
+        findings.retain(|(_, list)| !list.is_empty());
         let (told, refused) = book.counts();
         let seen = format!(
             "{} tasks, {} attempts, {} takeovers; {told} acknowledged, {refused} refused, longest word {:.1} s; {}; {:.0} s in all",
@@ -273,5 +289,52 @@ impl Scene {
             sleep(TICK);
         }
         false
+    }
+}
+
+/// Takes what was lost out of what the follower saw. Everything that is in the log must have been seen all the same.
+fn forget_the_lost(history: &mut History) {
+    let known: BTreeSet<i64> = history.events.iter().map(|event| event.seq).collect();
+    history.followed.retain(|seq| known.contains(seq));
+}
+
+/// No two attempts at a task were begun under the same term, also where one of them is no longer known.
+///
+/// Each child has written down its term before it did anything.
+fn a_term_is_given_once(history: &History) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (key, lines) in &history.lines {
+        let mut terms: Vec<i64> = lines.iter().map(|line| line.term).collect();
+        terms.sort_unstable();
+        let twice = terms.windows(2).filter(|pair| pair[0] == pair[1]);
+        findings.extend(twice.map(|pair| format!("task {key}: term {} was given twice", pair[0])));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Line;
+
+    #[test]
+    fn a_term_that_was_given_twice_is_found() {
+        let lines = |terms: &[i64]| {
+            let lines = (1..).zip(terms).map(|(attempt, term)| Line { attempt, term: *term }).collect();
+            History { lines: [("t1".to_owned(), lines)].into(), ..History::default() }
+        };
+        assert_eq!(a_term_is_given_once(&lines(&[1, 3, 5])), Vec::<String>::new());
+        assert_eq!(a_term_is_given_once(&lines(&[1, 3, 1])), ["task t1: term 1 was given twice"]);
+    }
+
+    #[test]
+    fn what_was_lost_need_not_be_in_the_log_but_what_is_in_it_must_have_been_seen() {
+        let event = |seq| crate::history::Event { seq, ..Default::default() };
+        let mut history =
+            History { events: vec![event(1), event(9)], followed: vec![1, 2, 3], ..History::default() };
+        forget_the_lost(&mut history);
+        assert_eq!(history.followed, [1]);
+        let findings = check::run(&history);
+        assert!(findings.iter().any(|(name, _)| *name == "the_follower_saw_the_log"), "{findings:?}");
     }
 }

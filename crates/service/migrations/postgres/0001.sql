@@ -5,7 +5,11 @@ create function server_started_ms() returns bigint language sql stable
     as $$ select (extract(epoch from pg_postmaster_start_time()) * 1000)::bigint $$;
 
 -- Places in the log: see docs/schema.md. A reader stays below the oldest open transaction.
-create table log_era (era bigint not null);
+create table log_era (
+    era        bigint not null,                        -- is added to the numbers of transactions
+    timeline   bigint not null default 0,              -- the server's, as it was last seen
+    term_floor bigint not null default 0               -- a task's next term is higher than this
+);
 insert into log_era (era) values (0);
 create sequence log_order;                             -- who came first of those with the same turn
 -- The time of the statement that writes: now_ms() is that of the transaction's beginning, which may have waited since.
@@ -240,6 +244,39 @@ create function log_event(kind text, agent text, task_id bigint, run_id bigint, 
            $1, $2, $3, $4, $5, $6, $7::text
 $$;
 
+-- Asked on every new connection that writes. A standby that took the primary's place may not have heard of the last
+-- commits: terms, claims and places in the log that were given there must not be given again. The jumps are far more
+-- than can be given in such a while.
+-- It does so for every role, and nothing else.
+create function settle_timeline() returns void language plpgsql security definer set search_path from current as $$
+declare
+    current bigint;
+    before  bigint;
+begin
+    if pg_is_in_recovery() then
+        raise exception 'this server is a standby' using errcode = 'read_only_sql_transaction';
+    end if;
+    begin
+        current := ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint;
+    exception when others then
+        return;                                        -- a service that does not show its log
+    end;
+    if exists (select 1 from log_era where timeline = current) then
+        return;
+    end if;
+    select timeline into before from log_era for update;
+    if before = current then
+        return;
+    end if;
+    update log_era set timeline = current;
+    if before > 0 then
+        update log_era set era = era + 1048576,
+               term_floor = greatest(term_floor, (select coalesce(max(term), 0) from tasks)) + 1000;
+        perform setval(pg_get_serial_sequence('claims', 'id'), nextval(pg_get_serial_sequence('claims', 'id')) + 100000);
+    end if;
+end
+$$;
+
 create function claim_task(agent text, lease_ms bigint default 900000) returns setof tasks language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -247,6 +284,7 @@ declare
     length_ms bigint := claim_task.lease_ms;
     one tasks;
 begin
+    perform settle_timeline();
     insert into agents (name, driver, created_at) values (taker, 'external', now_ms()) on conflict (name) do nothing;
     if found then
         perform log_event('agent.added', taker, null, null, null, taker || ' joined the team (external)', null);
@@ -263,7 +301,7 @@ begin
     if one.id is null then
         return;
     end if;
-    update tasks set state = 'running', term = term + 1, attempt = attempt + 1, owner = taker, node = null,
+    update tasks set state = 'running', term = greatest(term, (select term_floor from log_era)) + 1, attempt = attempt + 1, owner = taker, node = null,
            lease_ms = length_ms, lease_until = now_ms() + length_ms, started_at = now_ms(), active_at = now_ms(),
            stuck = 0, progress = 0, message = null, reason = null, holds = 0, claims_since = null
      where id = one.id returning * into one;
@@ -298,3 +336,6 @@ begin
     end loop;
 end
 $$;
+
+-- The timeline on which this ledger begins.
+select settle_timeline();

@@ -184,7 +184,7 @@ macro_rules! first_pg {
 macro_rules! pick_lite {
     ($and:literal) => {
         concat!(
-            "select ", columns!(), ", claims_since, now_ms() as now from tasks
+            "select ", columns!(), ", claims_since, now_ms() as now, 0 as term_floor from tasks
               where state = 'ready'
                 and (agent is null or agent = $1)
                 and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
@@ -224,8 +224,11 @@ const STILL_READY: Sql = Sql::Each {
 /// A task that may be taken, since when it has been passed over for its claims, and the ledger's time.
 type Pick = (Task, Option<i64>, i64);
 
+/// Reads a pick. After a failover of PostgreSQL its next term is above all that the lost primary may have given.
 fn picked(row: &Row<'_>) -> Result<Pick> {
-    Ok((Task::from_row(row)?, row.opt_int("claims_since")?, row.int("now")?))
+    let mut task = Task::from_row(row)?;
+    task.term = task.term.max(Term(row.int("term_floor")?));
+    Ok((task, row.opt_int("claims_since")?, row.int("now")?))
 }
 
 /// Results of the tasks that `t` needs, a JSON text.
@@ -245,7 +248,7 @@ const TAKE_ONE: &str = concat!(
     "with t as (",
     first_pg!("$7"),
     "), u as (
-         update tasks set state = 'running', term = t.term + 1, attempt = 1, owner = $1, node = $5, lease_ms = $6,
+         update tasks set state = 'running', term = greatest(t.term, t.term_floor) + 1, attempt = 1, owner = $1, node = $5, lease_ms = $6,
                 lease_until = now_ms() + $6, started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0,
                 message = null, reason = null, holds = 0, claims_since = null
            from t where tasks.id = t.id and t.claims is null and t.attempt = 0
@@ -566,10 +569,17 @@ impl Write for TakeCheck {
         let Some(id) = tx.one(lock, args![self.task, self.run], |row| row.int("id")).await? else {
             return Ok(None);
         };
-        let sql = concat!(
-            "update tasks set term = term + 1, node = $2, lease_ms = $3, lease_until = now_ms() + $3 where id = $1 returning ",
-            columns!()
-        );
+        let sql = Sql::Each {
+            lite: concat!(
+                "update tasks set term = term + 1, node = $2, lease_ms = $3, lease_until = now_ms() + $3 where id = $1 returning ",
+                columns!()
+            ),
+            pg: concat!(
+                "update tasks set term = greatest(term, (select term_floor from log_era)) + 1, node = $2, lease_ms = $3,
+                        lease_until = now_ms() + $3 where id = $1 returning ",
+                columns!()
+            ),
+        };
         tx.one(sql, args![id, &self.node, self.lease_ms], Task::from_row).await
     }
 }

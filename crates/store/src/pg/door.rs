@@ -19,6 +19,35 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 /// How long a caller waits for a free connection.
 pub(super) const POOL_WAIT: Duration = Duration::from_secs(15);
 
+/// Writes meet small rows by key: plans that scan are never right, and compiling them costs more than they take.
+///
+/// Nobody waits long for a lock: a lease that is taken counts from the transaction's beginning. And nobody keeps others
+/// waiting long: a process that was stopped (Ctrl-Z) within a transaction loses it.
+const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
+     -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off \
+     -c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c synchronous_commit=on";
+/// Reads may scan, but a cursor over the log must not build a bitmap of it.
+const READ_OPTIONS: &str = "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=5s";
+
+/// What the connections of a pool are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Write,
+    Read,
+}
+
+impl Purpose {
+    fn options(self) -> &'static str {
+        match self {
+            Purpose::Write => WRITE_OPTIONS,
+            Purpose::Read => READ_OPTIONS,
+        }
+    }
+}
+
+/// Lets the ledger see on which timeline the server is, and that it is no standby.
+const SETTLE: &str = "select settle_timeline()";
+
 /// How statements are sent over the connections of a pool.
 #[derive(Debug)]
 pub(super) struct Way {
@@ -44,18 +73,20 @@ impl Door {
     /// Makes a pool; its connections are made when they are needed.
     pub(super) fn new(
         server: &Server,
-        options: &str,
+        purpose: Purpose,
         size: usize,
         shown: &Arc<str>,
         patience: Duration,
     ) -> Result<Door> {
+        let options = purpose.options();
         let settings = match server.pooler {
             None => String::new(),
             Some(_) => pooler::set_local(&format!("{options} {}", server.options))?,
         };
         let named = server.pooler != Some(Pooler::Transaction);
+        let asked = (purpose == Purpose::Write).then(|| format!("{settings}{SETTLE}"));
         let way = Way { shown: Arc::clone(shown), settings, named, patience };
-        Ok(Door { pool: pool(server, options, size)?, way: Arc::new(way), memory: Arc::default() })
+        Ok(Door { pool: pool(server, options, asked, size)?, way: Arc::new(way), memory: Arc::default() })
     }
 
     /// Borrows a connection and prepares the beginning of a transaction on it.
@@ -97,7 +128,7 @@ pub(super) async fn first(
     }))
 }
 
-fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
+fn pool(server: &Server, options: &str, asked: Option<String>, size: usize) -> Result<Pool> {
     let mut server = server.clone();
     if server.pooler.is_none() {
         server.config.options(format!("{options} {} {}", pooler::SIGN, server.options).trim());
@@ -107,7 +138,7 @@ fn pool(server: &Server, options: &str, size: usize) -> Result<Pool> {
     }
     let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(server.connect_wait()), recycle: None };
     let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_connect(server.config.clone(), Dialer(server), how);
+    let manager = Manager::from_connect(server.config.clone(), Dialer { server, asked }, how);
     Pool::builder(manager)
         .max_size(size.max(1))
         .timeouts(timeouts)

@@ -33,9 +33,9 @@ const TAKE_ALL: &str = concat!(
                 lateral (select * from tasks where ", may_one_take_pg!(), " and priority = urgency and id >= head
                           order by id limit (select count(*) from n) for update skip locked) t
           limit (select count(*) from n)),
-     t as (select f.*, now_ms() as now, row_number() over (order by priority, id) as place from f),
+     t as (select f.*, now_ms() as now, (select term_floor from log_era) as term_floor, row_number() over (order by priority, id) as place from f),
      u as (
-         update tasks set state = 'running', term = t.term + 1, attempt = 1, owner = n.name, node = n.node,
+         update tasks set state = 'running', term = greatest(t.term, t.term_floor) + 1, attempt = 1, owner = n.name, node = n.node,
                 lease_ms = n.lease, lease_until = now_ms() + n.lease, started_at = now_ms(), active_at = now_ms(),
                 stuck = 0, progress = 0, message = null, reason = null, holds = 0, claims_since = null
            from t join n on n.place = t.place

@@ -47,7 +47,7 @@ pub(super) enum Choice {
 const WINDOW: &str = concat!(
     "select ",
     columns!(),
-    ", claims_since, now_ms() as now, avoid_agent, avoid_until from tasks
+    ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor, avoid_agent, avoid_until from tasks
       where state = 'ready'
         and (agent is null or agent = any($2))
         and (agent is not null or capability is null or $3::text[] is null or capability = any($3))

@@ -1,0 +1,2 @@
+-- How many attempts there were.
+select count(*) from attempts
