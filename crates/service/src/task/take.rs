@@ -170,7 +170,7 @@ macro_rules! first_pg {
         concat!(
             "select ",
             columns!(),
-            ", claims_since, now_ms() as now
+            ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor
                from unnest(array[0, 1, 2]::bigint[], ",
             $heads,
             "::bigint[]) as heads (urgency, head),
@@ -208,7 +208,7 @@ const AFTER: Sql = Sql::Each {
     pg: concat!(
         "select ",
         columns!(),
-        ", claims_since, now_ms() as now from tasks where ",
+        ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor from tasks where ",
         may_take_pg!(),
         " and (priority, id) > ($5, $6) and (claims is null or claims <> all($7::text[])) order by priority, id limit $8"
     ),
