@@ -24,7 +24,7 @@ mod at_once;
 mod heads;
 mod together;
 
-use heads::Heads;
+use heads::{Heads, Low, START, met_pg};
 use together::{Choice, Window, begin_all};
 
 /// Which work a taker can do.
@@ -114,12 +114,13 @@ impl Write for Take {
         {
             return Ok(Some(taken(tx, task).await?));
         }
+        let low;
         match self.at_once(tx).await? {
             AtOnce::Taken(taken) => return Ok(Some(*taken)),
             AtOnce::Nothing => return Ok(None),
-            AtOnce::NotPlain => {}
+            AtOnce::NotPlain(from) => low = from,
         }
-        let Some(first) = self.first(tx).await? else { return Ok(None) };
+        let Some(first) = self.first(tx, low).await? else { return Ok(None) };
         if first.0.claims.is_empty() {
             return Ok(Some(self.begin(tx, first).await?));
         }
@@ -245,7 +246,9 @@ use needed_pg;
 /// The plain case as one statement, so that it is one flight to PostgreSQL: the first in order, if nobody tried it
 /// before and it claims nothing. What it writes is what `begin` writes.
 const TAKE_ONE: &str = concat!(
-    "with t as (",
+    "with b as materialized (select ",
+    met_pg!(),
+    " as met), t as (",
     first_pg!("$7"),
     "), u as (
          update tasks set state = 'running', term = greatest(t.term, t.term_floor) + 1, attempt = 1, owner = $1, node = $5, lease_ms = $6,
@@ -262,23 +265,42 @@ const TAKE_ONE: &str = concat!(
                 'task.taken', $1, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || $1 || ', attempt 1',
                 '{\"attempt\":1,\"lease_ms\":' || $6 || ',\"term\":' || term || '}' from u)
-     select t.*, (select count(*) from u) as taken, ", needed_pg!(), " as needed from t"
+     select t.*, (select count(*) from u) as taken, ", needed_pg!(), " as needed, ", met_pg!(), " - b.met as walked
+       from b left join t on true"
 );
 
 /// What came of the plain case.
 enum AtOnce {
     Taken(Box<Taken>),
     Nothing,
-    NotPlain,
+    /// Nothing was taken; the search may begin there.
+    NotPlain(Low),
+}
+
+/// The answer to the plain case.
+struct FoundOne {
+    /// The first task, whether it is taken, and what it needed.
+    pick: Option<(Pick, bool, Option<String>)>,
+    /// Entries that were met on the way to it.
+    walked: i64,
+}
+
+impl FoundOne {
+    fn from_row(row: &Row<'_>) -> Result<FoundOne> {
+        let pick = match row.opt_int("id")? {
+            Some(_) => Some((picked(row)?, row.flag("taken")?, row.opt_text("needed")?)),
+            None => None,
+        };
+        Ok(FoundOne { pick, walked: row.int("walked")? })
+    }
 }
 
 impl Take {
     async fn at_once(&self, tx: &mut Tx) -> Result<AtOnce> {
         if tx.dialect() == Dialect::Lite {
-            return Ok(AtOnce::NotPlain);
+            return Ok(AtOnce::NotPlain(START));
         }
-        let heads = tx.memory::<Heads>();
-        let low = heads.begin(tx).await?;
+        let (heads, search) = Heads::begin_in(tx);
         let capabilities = self.capabilities.as_deref();
         let args = args![
             &self.agent,
@@ -287,19 +309,25 @@ impl Take {
             self.run,
             &self.node,
             self.lease_ms,
-            &low[..]
+            &search.low[..]
         ];
-        let decode = |row: &Row<'_>| Ok((picked(row)?, row.flag("taken")?, row.opt_text("needed")?));
-        let found = tx.last(TAKE_ONE, args, decode).await?.into_iter().next();
-        heads.advance(found.iter().map(|((task, ..), ..)| task));
+        let found = tx.last(TAKE_ONE, args, FoundOne::from_row).await?.into_iter().next();
+        let walked = found.as_ref().map_or(0, |found| found.walked);
+        let found = found.and_then(|found| found.pick);
+        heads.end(
+            search,
+            found.iter().map(|((task, ..), ..)| (task.priority, task.id)),
+            walked,
+            tx.instant(),
+        );
         match found {
             Some((pick, true, needed)) => {
                 tx.tell();
                 Ok(AtOnce::Taken(Box::new(self.taken_at_once(&pick, needed.as_deref())?)))
             }
-            Some(_) => Ok(AtOnce::NotPlain),
+            Some(_) => Ok(AtOnce::NotPlain(search.low)),
             None if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() => Ok(AtOnce::Nothing),
-            None => Ok(AtOnce::NotPlain),
+            None => Ok(AtOnce::NotPlain(START)),
         }
     }
 
@@ -311,10 +339,11 @@ impl Take {
 
     /// Picks the first in order. One that another transaction holds at this moment is passed over, but not forgotten:
     /// that transaction may leave it as it was, and then nobody would be told of it.
-    async fn first(&self, tx: &mut Tx) -> Result<Option<Pick>> {
+    async fn first(&self, tx: &mut Tx, low: Low) -> Result<Option<Pick>> {
         let capabilities = self.capabilities.as_deref();
-        let args = args![&self.agent, capabilities, self.kinds.as_str(), self.run, &heads::START[..]];
+        let mut low = low;
         for look in 0..LOOKS_MAX {
+            let args = args![&self.agent, capabilities, self.kinds.as_str(), self.run, &low[..]];
             let lite = tx.dialect() == Dialect::Lite;
             let pick = tx.one(FIRST, if lite { &args[..4] } else { args }, picked).await?;
             if pick.is_some() || lite {
@@ -323,6 +352,7 @@ impl Take {
             if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() {
                 return Ok(None);
             }
+            low = START;
             tx.wait(look).await;
         }
         Ok(None)

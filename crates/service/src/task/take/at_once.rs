@@ -3,7 +3,7 @@
 //! Here lives the plain case of many: the first tasks in order claim nothing and nobody tried them before, so that it does
 //! not matter which taker gets which. What it writes is what `begin` writes. Everything else goes the ways beside it.
 
-use super::{Heads, Pick, Take, Taken, needed_pg, picked};
+use super::{Heads, Pick, Take, Taken, met_pg, needed_pg, picked};
 use crate::task::columns;
 use quorate_model::Result;
 use quorate_store::{Arg, Row, Tx};
@@ -22,15 +22,16 @@ macro_rules! may_one_take_pg {
 /// Takers in order, but for those that may take nothing; as many tasks; and owners for them if all of them are plain.
 /// Where there were not enough, it also tells whether there are more, which others hold at this moment: a row at least.
 const TAKE_ALL: &str = concat!(
-    "with n as (
+    "with b as materialized (select ", met_pg!(), " as met),
+     n as (
          select name, node, lease, taker, row_number() over (order by taker) as place
            from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality as n (name, node, lease, taker)
           where not exists (select 1 from agents a
                              where a.name = n.name and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))),
      f as (
          select ", columns!(), ", claims_since
-           from unnest(array[0, 1, 2]::bigint[], $7::bigint[]) as heads (urgency, head),
-                lateral (select * from tasks where ", may_one_take_pg!(), " and priority = urgency and id >= head
+           from b, unnest(array[0, 1, 2]::bigint[], $7::bigint[]) as heads (urgency, head),
+                lateral (select * from tasks where b.met >= 0 and ", may_one_take_pg!(), " and priority = urgency and id >= head
                           order by id limit (select count(*) from n) for update skip locked) t
           limit (select count(*) from n)),
      t as (select f.*, now_ms() as now, (select term_floor from log_era) as term_floor, row_number() over (order by priority, id) as place from f),
@@ -51,7 +52,7 @@ const TAKE_ALL: &str = concat!(
                 'task.taken', owner, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || owner || ', attempt 1',
                 '{\"attempt\":1,\"lease_ms\":' || lease_ms || ',\"term\":' || term || '}' from u)
-     select l.more, t.*, u.taker, ", needed_pg!(), " as needed
+     select l.more, t.*, u.taker, ", needed_pg!(), " as needed, ", met_pg!(), " - (select met from b) as walked
        from (select case when (select count(*) from t) < (select count(*) from unnest($1::text[]))
                          then exists (select 1 from tasks where ", may_one_take_pg!(), " and id <> all (select id from t))
                          else true end::int as more) l
@@ -64,10 +65,12 @@ pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Op
     if !list.iter().all(|take| first.can_the_same(take)) {
         return Ok(None);
     }
-    let heads = tx.memory::<Heads>();
-    let low = heads.begin(tx).await?;
-    let found = tx.last(TAKE_ALL, &first.with_all(list, &low), Found::from_row).await?;
-    heads.advance(found.iter().filter_map(|found| found.pick.as_ref()).map(|(task, ..)| task));
+    let (heads, search) = Heads::begin_in(tx);
+    let found = tx.last(TAKE_ALL, &first.with_all(list, &search.low), Found::from_row).await?;
+    let walked = found.iter().map(|found| found.walked).max().unwrap_or(0);
+    let tasks =
+        found.iter().filter_map(|found| found.pick.as_ref()).map(|(task, ..)| (task.priority, task.id));
+    heads.end(search, tasks, walked, tx.instant());
     let is_plain = found.iter().all(|found| found.pick.is_none() || found.taker.is_some());
     let is_all = found.iter().all(|found| !found.more);
     if !is_plain || (!is_all && found.iter().all(|found| found.taker.is_none())) {
@@ -93,13 +96,15 @@ struct Found {
     pick: Option<Pick>,
     taker: Option<i64>,
     needed: Option<String>,
+    /// Entries that were met on the way to all of them.
+    walked: i64,
 }
 
 impl Found {
     fn from_row(row: &Row<'_>) -> Result<Found> {
         let pick = row.opt_int("id")?.map(|_| picked(row)).transpose()?;
         let (more, taker, needed) = (row.flag("more")?, row.opt_int("taker")?, row.opt_text("needed")?);
-        Ok(Found { more, pick, taker, needed })
+        Ok(Found { more, pick, taker, needed, walked: row.int("walked")? })
     }
 }
 

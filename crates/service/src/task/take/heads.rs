@@ -2,16 +2,15 @@
 //!
 //! While anybody holds a snapshot open, the entries of tasks that are ready no longer stay in the index, and every take
 //! walks over all of them. Here lives what a process remembers to begin behind them: for each priority the first task
-//! that was ready. It is looked up from the very beginning about once a second, and counts only when that walk was long:
-//! so the order is exact as long as the database is in order. A task that becomes ready before the head meanwhile
-//! (its needs are met, it is tried again) waits for the next look, or until nothing else is left: whoever finds nothing
-//! looks from the beginning. New tasks have higher ids and are never before it.
+//! that was ready. About once a second a take begins at the very beginning, and only when that walk was long is it
+//! remembered: so the order is exact as long as the database is in order. A task that becomes ready before the head
+//! meanwhile (its needs are met, it is tried again) waits for the next such take, or until nothing else is left: whoever
+//! finds nothing looks from the beginning. New tasks have higher ids and are not before it.
 
-use crate::task::Task;
-use quorate_model::Result;
+use quorate_model::TaskId;
 use quorate_model::priority::Priority;
-use quorate_store::{Tx, args};
-use std::sync::{Mutex, MutexGuard};
+use quorate_store::Tx;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 const PRIORITIES: usize = Priority::ALL.len();
@@ -20,9 +19,9 @@ pub(super) type Low = [i64; PRIORITIES];
 /// The beginning of everything.
 pub(super) const START: Low = [0; PRIORITIES];
 
-/// How often the beginning is looked for.
+/// How often a take begins at the beginning.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// The part of the time that may be spent on it: one of so many.
+/// The part of the time that such takes may need: one of so many.
 const LOOK_SHARE: u32 = 30;
 /// Entries that are walked over before remembering pays: about a millisecond.
 const LONG_WALK: i64 = 2_000;
@@ -34,95 +33,123 @@ pub(super) struct Heads(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     next_look: Option<Instant>,
-    low: Option<Low>,
+    low: Low,
+}
+
+/// A take that has begun: where, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Search {
+    pub(super) low: Low,
+    begun: Instant,
 }
 
 impl Heads {
-    /// Returns where to begin, after a look at it if that is due.
-    pub(super) async fn begin(&self, tx: &mut Tx) -> Result<Low> {
-        let begun = tx.instant();
-        if self.is_due(begun) {
-            let (low, walked) = look(tx).await?;
-            self.note(low, walked, begun, tx.instant());
-        }
-        Ok(self.state().low.unwrap_or(START))
+    /// Returns what is remembered of the ledger of a transaction, and where its take begins.
+    pub(super) fn begin_in(tx: &Tx) -> (Arc<Heads>, Search) {
+        let heads = tx.memory::<Heads>();
+        let search = heads.begin(tx.instant());
+        (heads, search)
     }
 
-    /// Remembers the first task that was found: what is before it is taken, or about to be.
-    pub(super) fn advance<'a>(&self, found: impl Iterator<Item = &'a Task>) {
+    /// Returns where a take begins.
+    fn begin(&self, now: Instant) -> Search {
         let mut state = self.state();
-        let Some(low) = &mut state.low else { return };
-        let mut is_first = [true; PRIORITIES];
-        for task in found {
-            let Ok(place) = usize::try_from(task.priority) else { continue };
-            if std::mem::take(&mut is_first[place]) {
-                low[place] = low[place].max(task.id.0);
-            }
+        let is_due = state.next_look.is_none_or(|at| at <= now);
+        if is_due {
+            // Others need not meanwhile.
+            state.next_look = Some(now + LOOK_EVERY);
         }
+        Search { low: if is_due { START } else { state.low }, begun: now }
+    }
+
+    /// Remembers what a take found (priority and id), and how many entries it walked over.
+    pub(super) fn end(
+        &self,
+        search: Search,
+        found: impl Iterator<Item = (i64, TaskId)>,
+        walked: i64,
+        now: Instant,
+    ) {
+        let mut state = self.state();
+        let is_look = search.low == START;
+        if is_look {
+            state.low = START;
+            state.next_look = Some(now + LOOK_EVERY.max((now - search.begun) * LOOK_SHARE));
+        }
+        if (is_look && walked < LONG_WALK) || (!is_look && state.low == START) {
+            return;
+        }
+        state.advance(found);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("nobody panics while they hold it")
     }
+}
 
-    /// Tells whether the caller is to look; others then need not for a while.
-    fn is_due(&self, now: Instant) -> bool {
-        let mut state = self.state();
-        let is_due = state.next_look.is_none_or(|at| at <= now);
-        if is_due {
-            state.next_look = Some(now + LOOK_EVERY);
+impl State {
+    /// What is before the first task that was found, in its priority and in all that come before, is not ready.
+    fn advance(&mut self, found: impl Iterator<Item = (i64, TaskId)>) {
+        if let Some((priority, TaskId(id))) = found.min() {
+            let place = usize::try_from(priority).unwrap_or(0);
+            self.low.iter_mut().take(place + 1).for_each(|low| *low = id.max(*low));
         }
-        is_due
-    }
-
-    fn note(&self, low: Low, walked: i64, begun: Instant, ended: Instant) {
-        let mut state = self.state();
-        state.low = (walked >= LONG_WALK).then_some(low);
-        state.next_look = Some(ended + LOOK_EVERY.max((ended - begun) * LOOK_SHARE));
     }
 }
 
-const WALKED: &str =
-    "select coalesce(pg_stat_get_xact_tuples_returned('tasks_ready'::regclass), 0) as walked";
-/// Where nothing is ready, what is added from now on will be behind the last there is.
-const LOOK: &str =
-    "select coalesce((select id from tasks where state = 'ready' and priority = urgency order by id limit 1),
-                           (select max(id) + 1 from tasks), 0) as head
-                      from unnest(array[0, 1, 2]::bigint[]) as urgencies (urgency)";
-
-/// Walks to the first ready task of each priority; answers with their ids and with how many entries it met.
-async fn look(tx: &mut Tx) -> Result<(Low, i64)> {
-    let before = walked(tx).await?;
-    let found = tx.all(LOOK, args![], |row| row.int("head")).await?;
-    let after = walked(tx).await?;
-    Ok((found.try_into().unwrap_or(START), after - before))
+/// How many entries of ready tasks this connection has met, by PostgreSQL's own counters.
+macro_rules! met_pg {
+    () => {
+        "coalesce(pg_stat_get_xact_tuples_returned('tasks_ready'::regclass), 0)"
+    };
 }
-
-async fn walked(tx: &mut Tx) -> Result<i64> {
-    Ok(tx.one(WALKED, args![], |row| row.int("walked")).await?.unwrap_or(0))
-}
+pub(super) use met_pg;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn found(priority: i64, id: i64) -> std::iter::Once<(i64, TaskId)> {
+        std::iter::once((priority, TaskId(id)))
+    }
+
+    /// A take that begins at the beginning and walks over so many entries to a task.
+    fn look(heads: &Heads, now: Instant, walked: i64, id: i64) {
+        let search = heads.begin(now);
+        assert_eq!(search.low, START);
+        heads.end(search, found(1, id), walked, now);
+    }
+
     #[test]
     fn what_was_found_counts_only_after_a_long_walk() {
         let (heads, now) = (Heads::default(), Instant::now());
-        heads.note([5, 6, 7], LONG_WALK - 1, now, now);
-        assert_eq!(heads.state().low, None);
-        heads.note([5, 6, 7], LONG_WALK, now, now);
-        assert_eq!(heads.state().low, Some([5, 6, 7]));
+        look(&heads, now, LONG_WALK - 1, 7);
+        assert_eq!(heads.begin(now).low, START);
+        look(&heads, now + LOOK_EVERY, LONG_WALK, 7);
+        assert_eq!(heads.begin(now + LOOK_EVERY).low, [7, 7, 0]);
+    }
+
+    #[test]
+    fn heads_move_on_with_what_takes_find_and_are_forgotten_when_the_walk_is_short_again() {
+        let (heads, now) = (Heads::default(), Instant::now());
+        look(&heads, now, LONG_WALK, 7);
+        let search = heads.begin(now);
+        heads.end(search, found(1, 12).chain(found(1, 9)), 3, now);
+        assert_eq!(heads.begin(now).low, [9, 9, 0]);
+        heads.end(heads.begin(now), std::iter::empty(), 3, now);
+        assert_eq!(heads.begin(now).low, [9, 9, 0], "nothing was found: nothing is known");
+        look(&heads, now + LOOK_EVERY, 3, 10);
+        heads.end(search, found(1, 13), 3, now);
+        assert_eq!(heads.begin(now).low, START, "a take that began before does not bring them back");
     }
 
     #[test]
     fn one_of_many_looks_once_in_a_while_and_less_often_when_it_takes_long() {
         let (heads, now) = (Heads::default(), Instant::now());
-        assert!(heads.is_due(now));
-        assert!(!heads.is_due(now), "another looks already");
-        assert!(heads.is_due(now + LOOK_EVERY));
-        heads.note(START, 1_000_000, now, now + Duration::from_millis(200));
-        assert!(!heads.is_due(now + LOOK_EVERY * 6));
-        assert!(heads.is_due(now + LOOK_EVERY * 7));
+        let search = heads.begin(now);
+        heads.end(search, found(0, 5), LONG_WALK, now + Duration::from_millis(200));
+        assert_ne!(heads.begin(now + LOOK_EVERY * 6).low, START);
+        assert_eq!(heads.begin(now + LOOK_EVERY * 7).low, START);
+        assert_ne!(heads.begin(now + LOOK_EVERY * 7).low, START, "another looks already");
     }
 }
