@@ -80,8 +80,8 @@ pub const MUTATIONS: [Mutation; 11] = [
         name: "skip-locked",
         edits: &[Edit {
             file: "crates/service/src/task/take.rs",
-            find: "order by id limit 1 for update skip locked) t limit 1\"",
-            put: "order by id limit 1 for update) t limit 1\"",
+            find: "order by priority, id limit 1 for update skip locked) t limit 1\"",
+            put: "order by priority, id limit 1 for update) t limit 1\"",
         }],
         backend: Backend::Pg,
         reds: &["takers_pass_over_a_locked_task"],
@@ -91,8 +91,8 @@ pub const MUTATIONS: [Mutation; 11] = [
         edits: &[
             Edit {
                 file: "crates/service/src/task/take/at_once.rs",
-                find: "order by id limit (select count(*) from n) for update skip locked) t",
-                put: "order by id limit (select count(*) from n) for update) t",
+                find: "order by priority, id limit (select count(*) from n) for update skip locked) t",
+                put: "order by priority, id limit (select count(*) from n) for update) t",
             },
             Edit {
                 file: "crates/service/src/task/take/together.rs",

@@ -165,7 +165,9 @@ macro_rules! may_take_pg {
                                  where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))"
     };
 }
-/// The first of them in order, locked. One priority after the other, so that each may begin at a head of its own.
+/// The first of them in order, locked. One priority after the other, so that each may begin at a head of its own; asked
+/// for in a way that only the index of ready tasks can answer (with `priority = urgency` the planner may prefer ids, and
+/// walk over all that is done).
 macro_rules! first_pg {
     ($heads:literal) => {
         concat!(
@@ -177,8 +179,8 @@ macro_rules! first_pg {
             "::bigint[]) as heads (urgency, head),
                     lateral (select * from tasks where ",
             may_take_pg!(),
-            " and priority = urgency and id >= head
-                              order by id limit 1 for update skip locked) t limit 1"
+            " and (priority, id) >= (urgency, head) and priority <= urgency
+                              order by priority, id limit 1 for update skip locked) t limit 1"
         )
     };
 }

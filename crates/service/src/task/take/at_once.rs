@@ -31,10 +31,13 @@ const TAKE_ALL: &str = concat!(
      f as (
          select ", columns!(), ", claims_since
            from b, unnest(array[0, 1, 2]::bigint[], $7::bigint[]) as heads (urgency, head),
-                lateral (select * from tasks where b.met >= 0 and ", may_one_take_pg!(), " and priority = urgency and id >= head
-                          order by id limit (select count(*) from n) for update skip locked) t
+                lateral (select * from tasks where b.met >= 0 and ", may_one_take_pg!(), "
+                            and (priority, id) >= (urgency, head) and priority <= urgency
+                          order by priority, id limit (select count(*) from n) for update skip locked) t
           limit (select count(*) from n)),
-     t as (select f.*, now_ms() as now, (select term_floor from log_era) as term_floor, row_number() over (order by priority, id) as place from f),
+     t as (
+         select f.*, now_ms() as now, (select term_floor from log_era) as term_floor,
+                row_number() over (order by priority, id) as place from f),
      u as (
          update tasks set state = 'running', term = greatest(t.term, t.term_floor) + 1, attempt = 1, owner = n.name, node = n.node,
                 lease_ms = n.lease, lease_until = now_ms() + n.lease, started_at = now_ms(), active_at = now_ms(),
