@@ -50,8 +50,8 @@ pub const MUTATIONS: [Mutation; 11] = [
         name: "term-check-on-plain-finish",
         edits: &[Edit {
             file: "crates/service/src/task/finish.rs",
-            find: "where id = $1 and term = $2 and state = 'running' and verify is null and holds = 0",
-            put: "where id = $1 and term >= $2 and state = 'running' and verify is null and holds = 0",
+            find: "where id = $1 and term = $2 and coalesce(state, '') = 'running'",
+            put: "where id = $1 and term >= $2 and coalesce(state, '') = 'running'",
         }],
         backend: Backend::Pg,
         reds: &["the_result_is_that_of_the_accepted_attempt"],
@@ -60,8 +60,8 @@ pub const MUTATIONS: [Mutation; 11] = [
         name: "term-check-on-merged-finish",
         edits: &[Edit {
             file: "crates/service/src/task/finish.rs",
-            find: "where id = n.task and term = n.held and state = 'running'",
-            put: "where id = n.task and term >= n.held and state = 'running'",
+            find: "where id = any($1::bigint[]) and term = ($2::bigint[])[array_position($1::bigint[], id)]",
+            put: "where id = any($1::bigint[]) and term >= ($2::bigint[])[array_position($1::bigint[], id)]",
         }],
         backend: Backend::Pg,
         reds: &["a_task_is_completed_once"],

@@ -137,14 +137,17 @@ impl Completed {
 /// The longest result, in bytes: what is bigger belongs into a file.
 pub const RESULT_MAX: usize = 1024 * 1024;
 
-/// What follows the tasks `u` in the plain way: what `complete` writes.
+/// What follows the tasks `u` in the plain way: what `complete` writes. No joins: a plan that was made while a table was
+/// empty would walk through all of it.
 macro_rules! end_pg {
     () => {
         "a as (
          update attempts set ended_at = now_ms(), outcome = 'completed', evidence = 'said',
-                tail = coalesce(u.last, tail), pid = null
-           from u where task_id = u.id and number = u.attempt and ended_at is null),
-     g as (update agents set respawns = 0, last_crash = null from u where name = u.owner and respawns > 0),
+                tail = coalesce((select u.last from u where u.id = task_id), tail), pid = null
+          where task_id = any(array(select id from u)) and number = (select u.attempt from u where u.id = task_id)
+            and ended_at is null),
+     g as (update agents set respawns = 0, last_crash = null
+            where name = any(array(select owner from u)) and respawns > 0),
      e as (
          insert into events (seq, at, kind, agent, task_id, run_id, message, data)
          select log_place(), log_time(),
@@ -155,24 +158,25 @@ macro_rules! end_pg {
 }
 
 /// The plain way as one statement, so that it is one flight to PostgreSQL: no check, nobody who needs it, nothing held.
+/// `coalesce` keeps the planner from the indexes of running tasks, which it would walk through for a handful of ids.
 const DONE_ONE: &str = concat!(
     "with u as (
          update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
                 finished_at = now_ms()
-          where id = $1 and term = $2 and state = 'running' and verify is null and holds = 0 and dependents = 0
+          where id = $1 and term = $2 and coalesce(state, '') = 'running' and verify is null and holds = 0 and dependents = 0
       returning id, key, run_id, attempt, term, owner, result, $4::text as last),
      ",
     end_pg!()
 );
-/// The same for several, in the order of their ids: two that meet must not wait for each other in a circle.
+/// The same for several. The index is asked for them in the order of their ids: two that meet do not wait for each other in
+/// a circle. Of two that name the same task only the first counts here.
 const DONE_ALL: &str = concat!(
     "with u as (
-         update tasks set state = 'completed', result = n.said, progress = 100, lease_until = null, reason = null,
-                finished_at = now_ms()
-           from (select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[]) as n (task, held, said, last)
-                  order by 1) n
-          where id = n.task and term = n.held and state = 'running' and verify is null and holds = 0 and dependents = 0
-      returning id, key, run_id, attempt, term, owner, result, n.last),
+         update tasks set state = 'completed', result = ($3::text[])[array_position($1::bigint[], id)], progress = 100,
+                lease_until = null, reason = null, finished_at = now_ms()
+          where id = any($1::bigint[]) and term = ($2::bigint[])[array_position($1::bigint[], id)]
+            and coalesce(state, '') = 'running' and verify is null and holds = 0 and dependents = 0
+      returning id, key, run_id, attempt, term, owner, result, ($4::text[])[array_position($1::bigint[], id)] as last),
      ",
     end_pg!()
 );

@@ -253,11 +253,12 @@ const TAKE_ONE: &str = concat!(
     " as met), t as (",
     first_pg!("$7"),
     "), u as (
-         update tasks set state = 'running', term = greatest(t.term, t.term_floor) + 1, attempt = 1, owner = $1, node = $5, lease_ms = $6,
-                lease_until = now_ms() + $6, started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0,
-                message = null, reason = null, holds = 0, claims_since = null
-           from t where tasks.id = t.id and t.claims is null and t.attempt = 0
-      returning tasks.id, tasks.key, tasks.run_id, tasks.term),
+         update tasks set state = 'running', term = greatest(term, (select term_floor from log_era)) + 1, attempt = 1,
+                owner = $1, node = $5, lease_ms = $6, lease_until = now_ms() + $6, started_at = now_ms(),
+                active_at = now_ms(), stuck = 0, progress = 0, message = null, reason = null, holds = 0,
+                claims_since = null
+          where id = (select t.id from t where t.claims is null and t.attempt = 0)
+      returning id, key, run_id, term),
      a as (
          insert into attempts (task_id, number, term, agent, node, started_at)
          select id, 1, term, $1, $5, now_ms() from u),

@@ -20,7 +20,8 @@ macro_rules! may_one_take_pg {
 }
 
 /// Takers in order, but for those that may take nothing; as many tasks; and owners for them if all of them are plain.
-/// Where there were not enough, it also tells whether there are more, which others hold at this moment: a row at least.
+/// No joins with tables: a plan that was made while one was empty would walk through all of it. Where there were not
+/// enough, it also tells whether there are more, which others hold at this moment: a row at least.
 const TAKE_ALL: &str = concat!(
     "with b as materialized (select ", met_pg!(), " as met),
      n as (
@@ -38,14 +39,17 @@ const TAKE_ALL: &str = concat!(
      t as (
          select f.*, now_ms() as now, (select term_floor from log_era) as term_floor,
                 row_number() over (order by priority, id) as place from f),
+     o as (
+         select t.id, n.name, n.node, n.lease, n.taker from t join n on n.place = t.place
+          where not exists (select 1 from t where agent is not null or claims is not null or attempt > 0)),
      u as (
-         update tasks set state = 'running', term = greatest(t.term, t.term_floor) + 1, attempt = 1, owner = n.name, node = n.node,
-                lease_ms = n.lease, lease_until = now_ms() + n.lease, started_at = now_ms(), active_at = now_ms(),
-                stuck = 0, progress = 0, message = null, reason = null, holds = 0, claims_since = null
-           from t join n on n.place = t.place
-          where tasks.id = t.id
-            and not exists (select 1 from t where agent is not null or claims is not null or attempt > 0)
-      returning tasks.id, tasks.key, tasks.run_id, tasks.term, tasks.owner, tasks.node, tasks.lease_ms, n.taker),
+         update tasks set state = 'running', term = greatest(term, (select term_floor from log_era)) + 1, attempt = 1,
+                (owner, node, lease_ms, lease_until) =
+                    (select o.name, o.node, o.lease, now_ms() + o.lease from o where o.id = tasks.id),
+                started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0, message = null, reason = null,
+                holds = 0, claims_since = null
+          where id = any(array(select o.id from o))
+      returning id, key, run_id, term, owner, node, lease_ms),
      a as (
          insert into attempts (task_id, number, term, agent, node, started_at)
          select id, 1, term, owner, node, now_ms() from u),
@@ -55,11 +59,11 @@ const TAKE_ALL: &str = concat!(
                 'task.taken', owner, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || owner || ', attempt 1',
                 '{\"attempt\":1,\"lease_ms\":' || lease_ms || ',\"term\":' || term || '}' from u)
-     select l.more, t.*, u.taker, ", needed_pg!(), " as needed, ", met_pg!(), " - (select met from b) as walked
+     select l.more, t.*, o.taker, ", needed_pg!(), " as needed, ", met_pg!(), " - (select met from b) as walked
        from (select case when (select count(*) from t) < (select count(*) from unnest($1::text[]))
                          then exists (select 1 from tasks where ", may_one_take_pg!(), " and id <> all (select id from t))
                          else true end::int as more) l
-       left join t on true left join u on u.id = t.id"
+       left join t on true left join o on o.id = t.id"
 );
 
 /// Takes for all of them; answers `None` when it is not the plain case and nothing was taken.
