@@ -136,8 +136,12 @@ impl Node {
     }
 
     async fn start_sessions(&mut self, members: Vec<Member>, stop: &Stop) -> Result<()> {
+        let mut begun = Vec::with_capacity(members.len());
         for member in members {
-            let session = Session::begin(self.shared.clone(), member, stop.clone()).await?;
+            begun.push(Session::begin(self.shared.clone(), member, stop.clone()).await?);
+        }
+        // Nobody works before all have begun: if one cannot, no child has to end for it.
+        for session in begun {
             self.sessions.spawn(session.serve());
         }
         Ok(())

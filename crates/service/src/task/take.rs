@@ -114,12 +114,11 @@ impl Write for Take {
         {
             return Ok(Some(taken(tx, task).await?));
         }
-        let low;
-        match self.at_once(tx).await? {
+        let low = match self.at_once(tx).await? {
             AtOnce::Taken(taken) => return Ok(Some(*taken)),
             AtOnce::Nothing => return Ok(None),
-            AtOnce::NotPlain(from) => low = from,
-        }
+            AtOnce::NotPlain(low) => low,
+        };
         let Some(first) = self.first(tx, low).await? else { return Ok(None) };
         if first.0.claims.is_empty() {
             return Ok(Some(self.begin(tx, first).await?));
