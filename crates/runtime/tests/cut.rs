@@ -141,14 +141,16 @@ async fn a_task_whose_take_is_answered_after_its_lease_is_not_begun() {
         (task.state == TaskState::Completed).then_some(())
     };
     world.until("the first task is done", done).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    proxy.stand(Still::Answers);
+    // What it asks is on its way so long that the answer can be held back once the ledger has done it.
+    proxy.delay(Duration::from_millis(700));
     let id = world.start("second", "echo $QUORATE_ATTEMPT >> starts; sleep 600").await;
     world.running(id, 1).await;
+    proxy.stand(Still::Answers);
     let other = world.node(world.schema.url()).await;
     world.running(id, 2).await;
     // What it is told now comes while it stops, and is passed on all the same.
     slow.stopper().stop(Level::Finish);
+    proxy.delay(Duration::ZERO);
     proxy.stand(Still::Nothing);
     let started = async || last_line(world.folder.path(), "starts").eq(&2).then_some(());
     world.until("the second attempt's child", started).await;

@@ -131,7 +131,8 @@ async fn ended_tasks_go_with_their_attempts_and_their_run(ledger: TestLedger) ->
         "only that of the run that goes on"
     );
     let last = ledger.events().await.pop().expect("there is one");
-    assert_eq!(last.message, "old history was removed: 3 tasks, 1 runs");
+    // On PostgreSQL old events go as soon as no open transaction of the server can stand before them: then or now.
+    assert!(last.message.ends_with("3 tasks, 1 runs"), "{}", last.message);
     Ok(())
 }
 

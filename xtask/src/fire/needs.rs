@@ -33,10 +33,11 @@ fn hosts() -> Result<(), String> {
     let name = format!("quorate-xtask-{}", std::process::id());
     try_out(&["netns", "add", &name])?;
     let filter = ["iptables", "-A", "INPUT", "-m", "statistic", "--mode", "random", "--probability", "0.2"];
-    let done =
-        try_out(&[&["-n", &name, "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"][..]].concat())
-            .and_then(|()| try_out(&["-n", &name, "link", "add", "probe2", "type", "bridge"]))
-            .and_then(|()| try_out(&[&["netns", "exec", &name][..], &filter, &["-j", "DROP"]].concat()));
+    let done = try_out(
+        &[&["-n", &name, "link", "add", "probe0", "type", "veth", "peer", "name", "probe1"][..]].concat(),
+    )
+    .and_then(|()| try_out(&["-n", &name, "link", "add", "probe2", "type", "bridge"]))
+    .and_then(|()| try_out(&[&["netns", "exec", &name][..], &filter, &["-j", "DROP"]].concat()));
     // What cannot be removed now is empty, and gone with the next start of the machine.
     let _ = try_out(&["netns", "delete", &name]);
     done
