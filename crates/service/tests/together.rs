@@ -3,7 +3,7 @@
 
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Tell, Word};
-use quorate_service::task::{Done, DoneAnswer, Kinds, NewTask, Take, Taken, Work};
+use quorate_service::task::{Done, DoneAnswer, Kinds, NewTask, Park, Take, Taken, Unpark, Work};
 use quorate_store::Write;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -282,7 +282,40 @@ async fn done_at_once_frees_dependents_claims_and_waits_for_checks(ledger: TestL
     Ok(())
 }
 
+/// A task may change between the moment at which it was found and the moment at which it is locked.
+async fn takers_own_what_they_got_while_tasks_are_parked_and_go_on(ledger: TestLedger) -> Result<()> {
+    let tasks: Vec<NewTask> = (0..8 * CALLERS).map(|n| command(&format!("task {n}"))).collect();
+    let (_, ids) = ledger.start(tasks).await?;
+    let mut parkers = JoinSet::new();
+    for id in ids.into_iter().step_by(3) {
+        let store = ledger.store.clone();
+        parkers.spawn(async move {
+            // A task that was taken is neither parked nor ready: whoever comes too late is refused.
+            for _ in 0..4 {
+                let _ = store.write(Park { id, term: None, reason: "words".into(), until: None }).await;
+                let _ = store.write(Unpark { id }).await;
+            }
+        });
+    }
+    let mut owned = 0;
+    while parkers.try_join_next().is_some() || !parkers.is_empty() {
+        for (n, taken) in take_at_once(&ledger, takers(10)).await?.iter().enumerate() {
+            let Some(taken) = taken else { continue };
+            let story = ledger.story(taken.task.id).await?;
+            let told = (story.task.owner, story.task.state, story.task.term);
+            // Parked again since: then the attempt tells who had it.
+            let its = story.attempts.iter().find(|attempt| attempt.term == taken.task.term);
+            let agent = its.map(|attempt| attempt.agent.clone());
+            assert_eq!(agent, Some(format!("agent-{n}")), "task {} {told:?}", taken.task.id);
+            owned += 1;
+        }
+    }
+    assert!(owned > 0, "something was taken");
+    Ok(())
+}
+
 on_every_backend!(
+    takers_own_what_they_got_while_tasks_are_parked_and_go_on,
     takers_at_once_get_a_task_each_and_no_task_has_two_owners,
     takers_at_once_take_what_comes_first,
     takers_at_once_get_only_what_they_may_have,

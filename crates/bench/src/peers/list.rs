@@ -68,32 +68,62 @@ const ONE_BY_ONE: &[(&str, &str)] = &[("PEERS_BATCH", "1")];
 
 /// All, in the order in which they are measured.
 pub(super) const PEERS: [Peer; 18] = [
-    rust("graphile_worker (Rust), batched", "graphile_worker", 50_000, BATCHED, "deleted"),
-    rust("apalis-postgres, batches of 100", "apalis_postgres", 20_000, BY_HUNDRED, "kept"),
-    rust("awa", "awa", 20_000, &[], "kept a while; counted when handled, not when stored"),
-    node("graphile-worker (Node), batched", "graphile_worker", 50_000, BATCHED, "deleted"),
-    node("graphile-worker (Node), one by one", "graphile_worker", 10_000, UNBATCHED, "deleted"),
-    node(
+    queue("graphile_worker (Rust), batched", Language::Rust, "graphile_worker", 50_000, BATCHED, "deleted"),
+    queue("apalis-postgres, batches of 100", Language::Rust, "apalis_postgres", 20_000, BY_HUNDRED, "kept"),
+    queue("awa", Language::Rust, "awa", 20_000, &[], "kept a while; counted when handled, not when stored"),
+    queue("graphile-worker (Node), batched", Language::Node, "graphile_worker", 50_000, BATCHED, "deleted"),
+    queue(
+        "graphile-worker (Node), one by one",
+        Language::Node,
+        "graphile_worker",
+        10_000,
+        UNBATCHED,
+        "deleted",
+    ),
+    queue(
         "pg-boss, batches of 100",
+        Language::Node,
         "pg_boss",
         50_000,
         BY_HUNDRED,
         "kept a while; bare loops, polls every 0.5 s",
     ),
-    python("pgmq, batches of 50", "queue_pgmq", 50_000, BY_FIFTY, "deleted; bare loops"),
-    python("pgmq, one by one", "queue_pgmq", 10_000, ONE_BY_ONE, "deleted; bare loops"),
-    python("procrastinate", "queue_procrastinate", 5_000, &[], "kept"),
-    python("absurd", "queue_absurd", 2_000, &[], "kept; polls every 50 ms"),
-    on_sqlite(python("huey", "queue_huey", 10_000, &[], "deleted when taken: at most once, no lease")),
-    on_sqlite(python("litequeue", "queue_litequeue", 10_000, &[], "kept; one thread, no worker")),
-    on_sqlite(python(
+    queue("pgmq, batches of 50", Language::Python, "queue_pgmq", 50_000, BY_FIFTY, "deleted; bare loops"),
+    queue("pgmq, one by one", Language::Python, "queue_pgmq", 10_000, ONE_BY_ONE, "deleted; bare loops"),
+    queue("procrastinate", Language::Python, "queue_procrastinate", 5_000, &[], "kept"),
+    queue("absurd", Language::Python, "queue_absurd", 2_000, &[], "kept; polls every 50 ms"),
+    on_sqlite(queue(
+        "huey",
+        Language::Python,
+        "queue_huey",
+        10_000,
+        &[],
+        "deleted when taken: at most once, no lease",
+    )),
+    on_sqlite(queue(
+        "litequeue",
+        Language::Python,
+        "queue_litequeue",
+        10_000,
+        &[],
+        "kept; one thread, no worker",
+    )),
+    on_sqlite(queue(
         "honker, batches of 50",
+        Language::Python,
         "queue_honker",
         20_000,
         BY_FIFTY,
         "not durable; one thread, bare loop",
     )),
-    on_sqlite(rust("apalis-sqlite, batches of 100", "apalis_sqlite", 5_000, BY_HUNDRED, "kept")),
+    on_sqlite(queue(
+        "apalis-sqlite, batches of 100",
+        Language::Rust,
+        "apalis_sqlite",
+        5_000,
+        BY_HUNDRED,
+        "kept",
+    )),
     on_sqlite(thousand(
         "LangGraph",
         "thousand_langgraph",
@@ -118,38 +148,8 @@ const fn queue(
     Peer { name, language, program, place, contest, tasks, settings, keeps }
 }
 
-const fn rust(
-    name: &'static str,
-    program: &'static str,
-    tasks: usize,
-    settings: Settings,
-    keeps: &'static str,
-) -> Peer {
-    queue(name, Language::Rust, program, tasks, settings, keeps)
-}
-
-const fn node(
-    name: &'static str,
-    program: &'static str,
-    tasks: usize,
-    settings: Settings,
-    keeps: &'static str,
-) -> Peer {
-    queue(name, Language::Node, program, tasks, settings, keeps)
-}
-
-const fn python(
-    name: &'static str,
-    program: &'static str,
-    tasks: usize,
-    settings: Settings,
-    keeps: &'static str,
-) -> Peer {
-    queue(name, Language::Python, program, tasks, settings, keeps)
-}
-
 const fn thousand(name: &'static str, program: &'static str, keeps: &'static str) -> Peer {
-    let peer = python(name, program, 1_000, &[("PEERS_SLOTS", "8")], keeps);
+    let peer = queue(name, Language::Python, program, 1_000, &[("PEERS_SLOTS", "8")], keeps);
     Peer { contest: Contest::Thousand, ..peer }
 }
 

@@ -244,6 +244,22 @@ macro_rules! needed_pg {
 }
 use needed_pg;
 
+/// What follows the taken tasks `u`: what `begin` writes.
+macro_rules! begun_pg {
+    () => {
+        "a as (
+         insert into attempts (task_id, number, term, agent, node, started_at)
+         select id, 1, term, owner, node, now_ms() from u),
+     e as (
+         insert into events (seq, at, kind, agent, task_id, run_id, message, data)
+         select log_place(), log_time(),
+                'task.taken', owner, id, run_id,
+                'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || owner || ', attempt 1',
+                '{\"attempt\":1,\"lease_ms\":' || lease_ms || ',\"term\":' || term || '}' from u)"
+    };
+}
+use begun_pg;
+
 /// The plain case as one statement, so that it is one flight to PostgreSQL: the first in order, if nobody tried it
 /// before and it claims nothing. What it writes is what `begin` writes.
 const TAKE_ONE: &str = concat!(
@@ -257,16 +273,10 @@ const TAKE_ONE: &str = concat!(
                 active_at = now_ms(), stuck = 0, progress = 0, message = null, reason = null, holds = 0,
                 claims_since = null
           where id = (select t.id from t where t.claims is null and t.attempt = 0)
-      returning id, key, run_id, term),
-     a as (
-         insert into attempts (task_id, number, term, agent, node, started_at)
-         select id, 1, term, $1, $5, now_ms() from u),
-     e as (
-         insert into events (seq, at, kind, agent, task_id, run_id, message, data)
-         select log_place(), log_time(),
-                'task.taken', $1, id, run_id,
-                'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || $1 || ', attempt 1',
-                '{\"attempt\":1,\"lease_ms\":' || $6 || ',\"term\":' || term || '}' from u)
+      returning id, key, run_id, term, owner, node, lease_ms),
+     ",
+    begun_pg!(),
+    "
      select t.*, (select count(*) from u) as taken, ", needed_pg!(), " as needed, ", met_pg!(), " - b.met as walked
        from b left join t on true"
 );

@@ -3,7 +3,7 @@
 //! Here lives the plain case of many: the first tasks in order claim nothing and nobody tried them before, so that it does
 //! not matter which taker gets which. What it writes is what `begin` writes. Everything else goes the ways beside it.
 
-use super::{Heads, Pick, Take, Taken, met_pg, needed_pg, picked};
+use super::{Heads, Pick, Take, Taken, begun_pg, met_pg, needed_pg, picked};
 use crate::task::columns;
 use quorate_model::Result;
 use quorate_store::{Arg, Row, Tx};
@@ -16,6 +16,15 @@ macro_rules! may_one_take_pg {
                 and (agent is not null or capability is null or $4::text[] is null or capability = any($4))
                 and ($5::text = 'any' or ($5 = 'run') = (run is not null))
                 and ($6::bigint is null or run_id = $6)"
+    };
+}
+
+/// What is known of a task's taker. As arrays, which are made once: a row that changed between the moment at which it was
+/// found and that at which it was locked is looked at again, and a subquery for it would be asked again, then with
+/// another answer perhaps.
+macro_rules! of_taker_pg {
+    ($column:literal) => {
+        concat!("(array(select ", $column, " from o))[array_position(array(select id from o), id)]")
     };
 }
 
@@ -44,21 +53,12 @@ const TAKE_ALL: &str = concat!(
           where not exists (select 1 from t where agent is not null or claims is not null or attempt > 0)),
      u as (
          update tasks set state = 'running', term = greatest(term, (select term_floor from log_era)) + 1, attempt = 1,
-                (owner, node, lease_ms, lease_until) =
-                    (select o.name, o.node, o.lease, now_ms() + o.lease from o where o.id = tasks.id),
-                started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0, message = null, reason = null,
+                owner = ", of_taker_pg!("name"), ", node = ", of_taker_pg!("node"), ", lease_ms = ", of_taker_pg!("lease"), ",
+                lease_until = now_ms() + ", of_taker_pg!("lease"), ", started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0, message = null, reason = null,
                 holds = 0, claims_since = null
           where id = any(array(select o.id from o))
       returning id, key, run_id, term, owner, node, lease_ms),
-     a as (
-         insert into attempts (task_id, number, term, agent, node, started_at)
-         select id, 1, term, owner, node, now_ms() from u),
-     e as (
-         insert into events (seq, at, kind, agent, task_id, run_id, message, data)
-         select log_place(), log_time(),
-                'task.taken', owner, id, run_id,
-                'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || owner || ', attempt 1',
-                '{\"attempt\":1,\"lease_ms\":' || lease_ms || ',\"term\":' || term || '}' from u)
+     ", begun_pg!(), "
      select l.more, t.*, o.taker, ", needed_pg!(), " as needed, ", met_pg!(), " - (select met from b) as walked
        from (select case when (select count(*) from t) < (select count(*) from unnest($1::text[]))
                          then exists (select 1 from tasks where ", may_one_take_pg!(), " and id <> all (select id from t))
