@@ -12,6 +12,7 @@ use quorate_model::{Error, Result};
 use quorate_service::SCHEMA;
 use quorate_store::{Options, Store, Url};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
@@ -42,6 +43,22 @@ pub(crate) struct Filled {
     /// Its address, for other processes.
     pub url: Url,
     _folder: Option<TempDir>,
+}
+
+/// How long a file may take to be closed.
+const CLOSING: Duration = Duration::from_secs(10);
+
+impl Filled {
+    /// Waits until a file is closed: the whole log is moved into it then, which would slow down what is measured next.
+    async fn end(self) {
+        let Filled { store, url, _folder } = self;
+        drop(store);
+        let Url::Lite(path) = url else { return };
+        let (log, begun) = (path.with_extension("db-wal"), Instant::now());
+        while log.exists() && begun.elapsed() < CLOSING {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
 }
 
 impl Database {
@@ -115,7 +132,9 @@ impl Database {
         let prepared = self.calls_per_second(callers) * seconds(timing);
         let filled = self.fill(operation.rows(prepared, callers)).await?;
         let share = share(operation, callers, prepared);
-        load::run(Ours::callers(&filled.store, operation, callers, share), timing).await
+        let samples = load::run(Ours::callers(&filled.store, operation, callers, share), timing).await?;
+        filled.end().await;
+        Ok(samples)
     }
 
     /// Measures an operation in a ledger that is filled already and has enough to do.

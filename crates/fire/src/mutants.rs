@@ -147,8 +147,8 @@ pub const MUTATIONS: [Mutation; 11] = [
         name: "log-cursor",
         edits: &[Edit {
             file: "crates/service/src/event.rs",
-            find: "as seq from events where seq < log_head()",
-            put: "as seq from events",
+            find: "events where seq < log_head() order by seq desc",
+            put: "events order by seq desc",
         }],
         backend: Backend::Pg,
         reds: &["the_follower_saw_the_log"],

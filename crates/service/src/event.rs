@@ -144,7 +144,8 @@ impl Read for Latest {
 }
 
 async fn end(tx: &mut Tx) -> Result<Seq> {
-    let sql = "select coalesce(max(seq), -1) as seq from events where seq < log_head()";
+    // In this form, since a plan for `max` that was made while the log was empty may read all of it.
+    let sql = "select seq from events where seq < log_head() order by seq desc limit 1";
     Ok(Seq(tx.one(sql, &[], |row| row.int("seq")).await?.unwrap_or(-1)))
 }
 

@@ -26,8 +26,10 @@ pub(super) const POOL_WAIT: Duration = Duration::from_secs(15);
 const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_seqscan=off \
      -c enable_hashjoin=off -c enable_mergejoin=off -c enable_bitmapscan=off \
      -c lock_timeout=1s -c idle_in_transaction_session_timeout=5s -c synchronous_commit=on";
-/// Reads may scan, but a cursor over the log must not build a bitmap of it.
-const READ_OPTIONS: &str = "-c jit=off -c enable_bitmapscan=off -c idle_in_transaction_session_timeout=5s";
+/// A cursor over the log must neither build a bitmap of it nor read all of it, as a plan would that was made while it was
+/// empty. What does count a whole table goes along an index then.
+const READ_OPTIONS: &str =
+    "-c jit=off -c enable_bitmapscan=off -c enable_seqscan=off -c idle_in_transaction_session_timeout=5s";
 
 /// What the connections of a pool are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
