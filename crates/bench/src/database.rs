@@ -116,6 +116,29 @@ impl Database {
         }
     }
 
+    /// Adds 1,000 tasks as often as asked, with two statements each time; answers with how long that took.
+    pub(crate) async fn raw_bulk(&self, calls: u32) -> Result<Duration> {
+        match self {
+            Database::Lite { folder } => {
+                let (_folder, path) = new_file(folder)?;
+                let store = Store::open(&Url::Lite(path.clone()), Options::new(&SCHEMA)).await?;
+                let conn = seed::open(&path)?;
+                drop(store);
+                let begun = Instant::now();
+                (0..calls).try_for_each(|_| seed::bulk_lite(&conn))?;
+                Ok(begun.elapsed())
+            }
+            Database::Pg(pg) => {
+                seed::fill_pg(&pg.raw_client, Rows::Team).await?;
+                let begun = Instant::now();
+                for _ in 0..calls {
+                    pg.raw_client.batch_execute(seed::BULK_PG).await.map_err(|e| seed::pg_failed(&e))?;
+                }
+                Ok(begun.elapsed())
+            }
+        }
+    }
+
     /// Lets every lease of a filled ledger lapse.
     pub(crate) async fn lapse(&self, filled: &Filled) -> Result<()> {
         match (self, &filled.url) {

@@ -22,6 +22,10 @@ pub(crate) const LAPSE: &str = include_str!("../sql/seed/lapse.sql");
 /// Counts the tasks in state `$1`.
 const LEFT: &str = include_str!("../sql/seed/left.sql");
 
+/// Adds 1,000 tasks with their events.
+pub(crate) const BULK_PG: &str = include_str!("../sql/postgres/bulk.sql");
+const BULK_LITE: &str = include_str!("../sql/sqlite/bulk.sql");
+
 /// Returns the texts for some rows, and how many rows each one is asked for.
 fn texts(rows: Rows) -> Vec<(&'static str, i64)> {
     let rows = match rows {
@@ -72,6 +76,11 @@ pub(crate) fn fill_lite(conn: &Connection, rows: Rows) -> Result<()> {
 /// Lets every lease of a ledger's file lapse.
 pub(crate) fn lapse_lite(path: &Path) -> Result<()> {
     open(path)?.execute_batch(LAPSE).map_err(|e| lite_failed(&e))
+}
+
+/// Adds 1,000 tasks with their events.
+pub(crate) fn bulk_lite(conn: &Connection) -> Result<()> {
+    conn.execute_batch(BULK_LITE).map_err(|e| lite_failed(&e))
 }
 
 fn lite_failed(error: &rusqlite::Error) -> Error {
