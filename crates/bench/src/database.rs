@@ -50,7 +50,7 @@ const CLOSING: Duration = Duration::from_secs(10);
 
 impl Filled {
     /// Waits until a file is closed: the whole log is moved into it then, which would slow down what is measured next.
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         let Filled { store, url, _folder } = self;
         drop(store);
         let Url::Lite(path) = url else { return };

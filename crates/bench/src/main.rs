@@ -13,6 +13,7 @@ mod load;
 mod operation;
 mod ours;
 mod peers;
+mod pictures;
 mod process;
 mod ratio;
 mod raw_lite;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 const HELP: &str = "\
 usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--match WORD] [--dir DIR]
-                     [--postgres URL] [--quorate FILE] [--scale [--huge] | --peers | --ratio]
+                     [--postgres URL] [--quorate FILE] [--plots DIR] [--scale [--huge] | --peers | --ratio]
 
   --quick           0.5 s per measurement instead of 2.5 s
   --json            one JSON document on standard output instead of the table
@@ -47,6 +48,7 @@ usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--matc
   --huge            with ten million tasks of history too: needs 20 GB and half an hour
   --dir DIR         where ledgers are made and the disk is probed (a real disk; else the temporary folder)
   --postgres URL    a durable server of your own making; its schemas bench_ours and bench_raw are dropped
+  --plots DIR       also pictures (SVG) of what was measured with --scale and --peers, and the numbers (JSON)
   --quorate FILE    the binary that is measured (else the one beside this program)
 
 Ends with 1 when a target was missed; the last line says which.
@@ -70,6 +72,7 @@ struct Options {
     folder: Option<PathBuf>,
     postgres: Option<String>,
     quorate: Option<PathBuf>,
+    plots: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -121,6 +124,7 @@ fn read(words: &[String]) -> Option<Options> {
             "--match" => options.matching = Some(words.next()?.clone()),
             "--dir" => options.folder = Some(words.next()?.into()),
             "--postgres" => options.postgres = Some(words.next()?.clone()),
+            "--plots" => options.plots = Some(words.next()?.into()),
             "--quorate" => options.quorate = Some(words.next()?.into()),
             _ => return None,
         }
@@ -168,6 +172,7 @@ impl Options {
 #[derive(Default)]
 struct Report {
     json: bool,
+    plots: Option<PathBuf>,
     lines: Vec<Line>,
     figures: Vec<Figure>,
     /// The ledger beside its peers, as JSON.
@@ -204,12 +209,27 @@ impl Report {
         all.filter(|(verdict, _)| *verdict == wanted).map(|(_, name)| name).collect()
     }
 
-    /// Prints the end of everything; answers with the targets that were missed.
-    fn finish(&self) -> Vec<String> {
+    fn document(&self) -> Value {
+        let lines: Vec<_> = self.lines.iter().map(Line::json).collect();
+        let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
+        json!({ "lines": lines, "figures": figures, "heats": self.heats })
+    }
+
+    /// Prints the end of everything and draws it; answers with the targets that were missed.
+    fn finish(&self) -> Result<Vec<String>> {
+        let document = self.document();
         if self.json {
-            let lines: Vec<_> = self.lines.iter().map(Line::json).collect();
-            let figures: Vec<_> = self.figures.iter().map(Figure::json).collect();
-            println!("{}", json!({ "lines": lines, "figures": figures, "heats": self.heats }));
+            println!("{document}");
+        }
+        if let Some(folder) = &self.plots {
+            let numbers = ("bench.json".to_owned(), format!("{document:#}\n"));
+            for (name, text) in pictures::draw(&document).into_iter().chain([numbers]) {
+                let file = folder.join(name);
+                std::fs::create_dir_all(folder)
+                    .and_then(|()| std::fs::write(&file, text))
+                    .map_err(|e| Error::failed(format!("cannot write {}: {e}", file.display())))?;
+                self.say(&format!("written: {}", file.display()));
+            }
         }
         let (met, missed) = (self.named(Verdict::Pass), self.named(Verdict::Miss));
         let (met, count) = (met.len(), missed.len());
@@ -217,13 +237,13 @@ impl Report {
         if !missed.is_empty() {
             self.say(&format!("missed: {}", missed.join(", ")));
         }
-        missed
+        Ok(missed)
     }
 }
 
 /// Measures and prints everything that is asked for; answers with the targets that were missed.
 async fn measure(options: &Options) -> Result<Vec<String>> {
-    let mut report = Report { json: options.json, ..Report::default() };
+    let mut report = Report { json: options.json, plots: options.plots.clone(), ..Report::default() };
     let folder = options.folder.clone().unwrap_or_else(std::env::temp_dir);
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     report.say(&format!(
@@ -236,7 +256,7 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
     }
     if options.scale {
         at_scale(options, &databases, &mut report).await?;
-        return Ok(report.finish());
+        return report.finish();
     }
     let wanted: Vec<&Database> = databases.iter().filter(|database| options.wants(database.name())).collect();
     if options.peers {
@@ -244,13 +264,13 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
         let wish =
             peers::Wish { quick: options.quick, matching, databases: &wanted, server, folder: &folder };
         peers::measure(&wish, &mut report).await?;
-        return Ok(report.finish());
+        return report.finish();
     }
     if options.ratio {
         for database in wanted {
             report.figures(ratio::measure(database).await?);
         }
-        return Ok(report.finish());
+        return report.finish();
     }
     for database in databases.iter().filter(|database| options.wants(database.name())) {
         report.say(&format!("\n{HEAD}"));
@@ -263,7 +283,7 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
     if options.wants("process") && options.matching.is_none() {
         processes(options, &databases, &mut report).await?;
     }
-    Ok(report.finish())
+    report.finish()
 }
 
 async fn at_scale(options: &Options, databases: &[Database], report: &mut Report) -> Result<()> {

@@ -8,11 +8,13 @@ use crate::operation::{HELD, Operation};
 use quorate_model::{Result, TaskId, Term};
 use quorate_service::task::{Add, Done, Held, Kinds, NewTask, Progress, Renew, Take, Work};
 use quorate_store::Store;
+use tokio::task::JoinSet;
 
 /// How long leases last, in milliseconds.
 const LEASE_MS: i64 = 60_000;
 
 /// An agent, or a node for renewals, that calls the ledger.
+#[derive(Clone)]
 pub(crate) struct Ours {
     store: Store,
     operation: Operation,
@@ -35,6 +37,23 @@ impl Ours {
     /// Makes the caller at a place of its own, among callers of other processes.
     pub(crate) fn at(store: &Store, operation: Operation, place: i64) -> Ours {
         Ours { store: store.clone(), operation, place, first: 1, count: 0, made: 0 }
+    }
+
+    /// Takes so many tasks at the same moment, and completes them; answers with how many there were.
+    pub(crate) async fn cycles(&self, most: usize) -> Result<usize> {
+        let mut taking = JoinSet::new();
+        for _ in 0..most {
+            let caller = self.clone();
+            taking.spawn(async move { caller.claim().await });
+        }
+        let mut completing = JoinSet::new();
+        for taken in taking.join_all().await {
+            let (Some((id, term)), caller) = (taken?, self.clone()) else { continue };
+            completing.spawn(async move { caller.complete(id, term).await });
+        }
+        let count = completing.len();
+        completing.join_all().await.into_iter().collect::<Result<()>>()?;
+        Ok(count)
     }
 
     async fn claim(&self) -> Result<Option<(TaskId, Term)>> {

@@ -56,8 +56,7 @@ pub(crate) async fn measure(wish: &Wish<'_>, report: &mut Report) -> Result<()> 
 
 async fn run_heat(wish: &Wish<'_>, database: &Database, heat: &[Peer], report: &mut Report) -> Result<()> {
     let contest = heat[0].contest;
-    let mut ours = Standing::new(OURS, tasks_of_ours(contest, wish.quick), "kept, with attempts and events");
-    let mut beside = beside_ours(contest);
+    let mut ours = our_lines(contest, wish.quick);
     let mut peers: Vec<Standing> =
         heat.iter().map(|peer| Standing::new(peer.name, tasks(peer, wish.quick), peer.keeps)).collect();
     for (peer, standing) in heat.iter().zip(&mut peers) {
@@ -67,9 +66,9 @@ async fn run_heat(wish: &Wish<'_>, database: &Database, heat: &[Peer], report: &
     let mut disks = Vec::new();
     for _ in 0..if wish.quick { 1 } else { ROUNDS } {
         disks.push(probe(wish.folder)?);
-        let [our_round, beside_round] = measure_ours(database, contest, wish.quick).await?;
-        ours.rounds.push(our_round);
-        beside.rounds.push(beside_round);
+        for (line, round) in ours.iter_mut().zip(measure_ours(database, contest, wish.quick).await?) {
+            line.rounds.push(round);
+        }
         for (peer, standing) in heat.iter().zip(&mut peers).filter(|(_, standing)| standing.failed.is_none())
         {
             eprintln!("running {}", peer.name);
@@ -81,21 +80,25 @@ async fn run_heat(wish: &Wish<'_>, database: &Database, heat: &[Peer], report: &
     }
     disks.sort_by(f64::total_cmp);
     let measures = measures(contest);
-    let lines: Vec<Standing> = [beside, ours].into_iter().chain(peers).collect();
+    let lines: Vec<Standing> = ours.into_iter().chain(peers).collect();
     say(report, database, contest, measures, &lines, &disks);
     report.figures(verdicts(database.name(), contest, &lines));
     Ok(())
 }
 
-/// Returns the line for what is measured together with the ledger.
-fn beside_ours(contest: Contest) -> Standing {
-    match contest {
-        Contest::Queue => {
-            Standing::new("the database alone", 0, "kept, with attempts and events; one at a time")
-        }
-        Contest::Thousand => {
-            Standing::new("quorate, and one that needs all", 1_002, "kept, with attempts and events")
-        }
+/// Returns the lines for what is measured of the ledger and its database, in the order of [`measure_ours`].
+fn our_lines(contest: Contest, is_quick: bool) -> Vec<Standing> {
+    let kept = "kept, with attempts and events";
+    match (contest, if is_quick { 5_000 } else { 50_000 }) {
+        (Contest::Queue, count) => vec![
+            Standing::new("the database alone", 0, "kept, with attempts and events; one at a time"),
+            Standing::new(format!("{OURS}, one by one"), count, kept),
+            Standing::new(OURS, count, "kept, with attempts and events; batches of 100"),
+        ],
+        (Contest::Thousand, _) => vec![
+            Standing::new(OURS, 1_001, kept),
+            Standing::new(format!("{OURS}, and one that needs all"), 1_002, kept),
+        ],
     }
 }
 
@@ -138,40 +141,34 @@ fn measures(contest: Contest) -> &'static [Measure] {
     }
 }
 
-/// Returns what is asked of the ledger beside the peers, as far as they were measured.
+/// Returns what is asked of the ledger beside the peers, as far as they were measured: to be quicker than all that
+/// keep what is done.
 fn verdicts(database: &'static str, contest: Contest, lines: &[Standing]) -> Vec<Figure> {
+    let is_peer = |line: &&Standing| !line.who.starts_with(OURS) && line.tasks > 0;
+    let keeps = |line: &&Standing| line.keeps.starts_with("kept");
     let beside = |measure: Measure| {
-        let of = |line: &Standing| line.median(measure);
-        let ours = lines.iter().find(|line| line.who == OURS).and_then(of)?;
-        let others = lines.iter().filter(|line| !line.who.starts_with(OURS)).filter_map(of);
-        Some((ours, others.min_by(f64::total_cmp)?))
+        let ours = lines.iter().find(|line| line.who == OURS)?.median(measure)?;
+        let others = lines.iter().filter(is_peer).filter(keeps).filter_map(|line| line.median(measure));
+        Some((ours, others.collect::<Vec<_>>()))
     };
-    let figure = |name: &str, (ours, best): (f64, f64)| {
-        Figure::new(database, name, ours / best, "x").limit(Limit::Below(1.0))
+    let (measure, name, limit) = match contest {
+        Contest::Queue => (Measure::Drain, "worked off, beside the quickest that keeps", Limit::AtLeast(1.0)),
+        Contest::Thousand => (Measure::Wall, "a thousand tasks, beside the quickest peer", Limit::Below(1.0)),
     };
-    match contest {
-        Contest::Queue => Vec::new(),
-        Contest::Thousand => {
-            let name = "a thousand tasks, beside the quickest peer";
-            beside(Measure::Wall).map(|both| figure(name, both)).into_iter().collect()
-        }
-    }
+    let best = |values: Vec<f64>| match contest {
+        Contest::Queue => values.into_iter().max_by(f64::total_cmp),
+        Contest::Thousand => values.into_iter().min_by(f64::total_cmp),
+    };
+    let figure = beside(measure).and_then(|(ours, others)| Some(ours / best(others)?));
+    figure.map(|ratio| Figure::new(database, name, ratio, "x").limit(limit)).into_iter().collect()
 }
 
 fn tasks(peer: &Peer, quick: bool) -> usize {
     if quick && peer.contest == Contest::Queue { peer.tasks / 10 } else { peer.tasks }
 }
 
-fn tasks_of_ours(contest: Contest, quick: bool) -> usize {
-    match (contest, quick) {
-        (Contest::Queue, false) => 50_000,
-        (Contest::Queue, true) => 5_000,
-        (Contest::Thousand, _) => 1_001,
-    }
-}
-
-/// Measures the ledger; and the database alone just before and just after, or the run with one more task.
-async fn measure_ours(database: &Database, contest: Contest, quick: bool) -> Result<[Round; 2]> {
+/// Measures the ledger and the database alone: a round for each of [`our_lines`].
+async fn measure_ours(database: &Database, contest: Contest, quick: bool) -> Result<Vec<Round>> {
     let ms = Duration::from_millis;
     // Short raw runs: what counts is that they are near.
     let timing = Timing { warm_up: ms(200), cell: ms(500), probe: ms(150) };
@@ -182,14 +179,17 @@ async fn measure_ours(database: &Database, contest: Contest, quick: bool) -> Res
     };
     if contest == Contest::Thousand {
         let [out, and_in, ..] = values(Scenario::Thousand).await?[..] else { return Err(unread(contest)) };
-        return Ok([out, and_in].map(|wall| Round::from([(Measure::Wall, wall)])));
+        return Ok([out, and_in].map(|wall| Round::from([(Measure::Wall, wall)])).into());
     }
-    let [rate, share, ..] = values(Scenario::Drain).await?[..] else { return Err(unread(contest)) };
+    let [single, share, batched, ..] = values(Scenario::Drain).await?[..] else {
+        return Err(unread(contest));
+    };
     let [added, ..] = values(Scenario::Bulk).await?[..] else { return Err(unread(contest)) };
     let [p50, p99, ..] = values(Scenario::Wake).await?[..] else { return Err(unread(contest)) };
     let ours =
-        [(Measure::Drain, rate), (Measure::Add, added), (Measure::WakeP50, p50), (Measure::WakeP99, p99)];
-    Ok([Round::from(ours), Round::from([(Measure::Drain, 100.0 * rate / share)])])
+        [(Measure::Drain, batched), (Measure::Add, added), (Measure::WakeP50, p50), (Measure::WakeP99, p99)];
+    let drains = [100.0 * single / share, single].map(|rate| Round::from([(Measure::Drain, rate)]));
+    Ok(drains.into_iter().chain([Round::from(ours)]).collect())
 }
 
 fn unread(contest: Contest) -> Error {
@@ -261,7 +261,7 @@ mod tests {
     fn the_ledger_is_held_against_the_quickest_that_was_measured() {
         let line = |who: &str, wall: Option<f64>| {
             let rounds = wall.map(|wall| Round::from([(Measure::Wall, wall)])).into_iter().collect();
-            Standing { rounds, ..Standing::new(who, 1, "") }
+            Standing { rounds, ..Standing::new(who, 1, "kept") }
         };
         let mut lines =
             vec![line("quorate", Some(1.0)), line("a", Some(4.0)), line("b", Some(2.0)), line("c", None)];
@@ -270,5 +270,23 @@ mod tests {
         lines.truncate(1);
         lines.push(line("quorate, and one that needs all", Some(0.5)));
         assert!(verdicts("sqlite", Contest::Thousand, &lines).is_empty(), "nobody to compare with");
+    }
+
+    #[test]
+    fn the_quickest_queue_is_one_that_keeps_what_is_done() {
+        let line = |who: &str, tasks: usize, keeps: &'static str, rate: f64| Standing {
+            rounds: vec![Round::from([(Measure::Drain, rate)])],
+            ..Standing::new(who, tasks, keeps)
+        };
+        let lines = [
+            line("the database alone", 0, "kept", 900.0),
+            line("quorate", 1, "kept", 400.0),
+            line("quorate, one by one", 1, "kept", 700.0),
+            line("a", 1, "deleted", 800.0),
+            line("b", 1, "kept a while", 200.0),
+            line("c", 1, "kept", 100.0),
+        ];
+        let figures = verdicts("postgres", Contest::Queue, &lines);
+        assert_eq!(figures.iter().map(Figure::value).collect::<Vec<_>>(), [2.0]);
     }
 }

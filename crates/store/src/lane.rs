@@ -98,17 +98,35 @@ impl<W: Write> Lane<W> {
 
     /// Applies `work`, by itself when few are under way, else with those that wait too.
     pub(crate) async fn write(self: Arc<Self>, writer: &Arc<Writer>, work: W) -> Result<W::Answer> {
-        match self.enter(work) {
+        let answer = match self.enter(work) {
+            Entered::Wait(answer) => answer,
             Entered::Go(work) => {
-                let _turn = Turn::begin(Arc::clone(&self), Arc::clone(writer), 1);
-                writer.write(&work).await
+                let mut turn = Turn::begin(Arc::clone(&self), Arc::clone(writer), 1);
+                // Those who got their answers at the same moment come together: so they go together.
+                tokio::task::yield_now().await;
+                let others = self.gather(GROUP_MAX - 1);
+                if others.is_empty() {
+                    return writer.write(&work).await;
+                }
+                let (reply, answer) = oneshot::channel();
+                let group: Vec<_> = std::iter::once(Waiting { work, reply }).chain(others).collect();
+                turn.size = group.len();
+                // Not within this call: whoever stops waiting for it must not take the others along.
+                tokio::spawn(turn.serve(group));
+                answer
             }
-            Entered::Wait(answer) => match answer.await {
-                Ok(Answered::Answer(answer)) => answer,
-                Ok(Answered::Alone(work)) => writer.write(&work).await,
-                Err(_) => Err(Error::unavailable("the program ends: an operation was not begun")),
-            },
+        };
+        match answer.await {
+            Ok(Answered::Answer(answer)) => answer,
+            Ok(Answered::Alone(work)) => writer.write(&work).await,
+            Err(_) => Err(Error::unavailable("the program ends: an operation was not begun")),
         }
+    }
+
+    fn gather(&self, most: usize) -> Vec<Waiting<W>> {
+        let mut state = self.state();
+        let count = state.waiting.len().min(most);
+        state.waiting.drain(..count).collect()
     }
 
     fn enter(&self, work: W) -> Entered<W> {

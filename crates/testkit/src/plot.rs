@@ -1,8 +1,12 @@
-//! Lines in a picture: a small SVG that can be read on light and on dark pages.
+//! Lines and bars in a picture: a small SVG that can be read on light and on dark pages.
 //!
-//! Here lives [`Plot`]: named series over two axes, each linear or logarithmic, with ticks, labels and a legend. The
+//! Here live [`Bars`] and [`Plot`]: named series over two axes, each linear or logarithmic, with ticks, labels and a legend. The
 //! picture brings its own background and follows `prefers-color-scheme`, so it is readable wherever it is shown. What
 //! is drawn, and where the picture goes, is the caller's business. Nothing here reads files or knows a ledger.
+
+mod bars;
+
+pub use bars::Bars;
 
 use std::fmt::Write as _;
 

@@ -2,7 +2,7 @@
 
 use super::Size;
 use crate::database::Database;
-use crate::load::{Call, Caller, Timing};
+use crate::load::Timing;
 use crate::operation::{Operation, Rows};
 use crate::ours::Ours;
 use crate::samples::Samples;
@@ -18,6 +18,8 @@ use tokio::task::JoinSet;
 const QUEUE: i64 = 50_000;
 /// Who work it off.
 const SLOTS: i64 = 10;
+/// Tasks that a slot takes at the same moment where it takes many.
+const BATCH: usize = 100;
 /// Tasks added with one call, and calls.
 const AT_ONCE: usize = 1_000;
 const CALLS: u32 = 50;
@@ -26,32 +28,42 @@ const WOKEN: u32 = 300;
 /// The pause before each.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Ten slots work off a full queue of no-ops, each task taken and completed by itself.
+/// Ten slots work off a full queue of no-ops: each takes and completes one at a time, or many at once as those queues do
+/// that are quickest.
 pub(super) async fn drain(database: &Database, size: Size) -> Result<Vec<Figure>> {
     let count = size.of(QUEUE);
     // As long as the drain itself: a disk that is written to for long is not that of the first seconds.
     let timing = Timing { cell: size.timing.cell * 4, ..size.timing };
     let before = database.raw(Operation::Cycle, SLOTS, timing).await?;
+    let single = drained(database, count, 1).await?;
+    let after = database.raw(Operation::Cycle, SLOTS, timing).await?;
+    let raw = before.with(&after).per_second();
+    let batched = drained(database, count, BATCH).await?;
+    let name = database.name();
+    Ok(vec![
+        Figure::new(name, format!("drain of {count} tasks by {SLOTS} slots"), single, "/s")
+            .note(format!("the database alone, one at a time: {raw:.0}/s")),
+        Figure::new(name, "drain, share of the database alone", 100.0 * single / raw, "%")
+            .limit(Limit::AtLeast(80.0)),
+        Figure::new(name, format!("the same, each slot {BATCH} at once"), batched, "/s"),
+    ])
+}
+
+/// Returns the tasks a second.
+async fn drained(database: &Database, count: i64, batch: usize) -> Result<f64> {
     let filled = database.fill(Rows::Ready(count)).await?;
     let at = Instant::now();
     let mut slots = JoinSet::new();
-    for mut slot in Ours::callers(&filled.store, Operation::Cycle, SLOTS, count) {
+    for slot in Ours::callers(&filled.store, Operation::Cycle, SLOTS, count) {
         slots.spawn(async move {
-            while slot.call().await? == Call::Done {}
+            while slot.cycles(batch).await? > 0 {}
             Ok(())
         });
     }
     slots.join_all().await.into_iter().collect::<Result<()>>()?;
     let rate = count as f64 / at.elapsed().as_secs_f64();
-    let after = database.raw(Operation::Cycle, SLOTS, timing).await?;
-    let raw = before.with(&after).per_second();
-    let name = database.name();
-    Ok(vec![
-        Figure::new(name, format!("drain of {count} tasks by {SLOTS} slots"), rate, "/s")
-            .note(format!("the database alone, one at a time: {raw:.0}/s")),
-        Figure::new(name, "drain, share of the database alone", 100.0 * rate / raw, "%")
-            .limit(Limit::AtLeast(80.0)),
-    ])
+    filled.end().await;
+    Ok(rate)
 }
 
 fn task() -> NewTask {
@@ -70,7 +82,7 @@ pub(super) async fn bulk(database: &Database, size: Size) -> Result<Vec<Figure>>
         filled.store.write(Add { run: None, tasks, by: None }).await?;
     }
     let ours = rate(at.elapsed());
-    drop(filled);
+    filled.end().await;
     let after = rate(database.raw_bulk(calls).await?);
     let name = format!("tasks added, {AT_ONCE} a call");
     let note = format!("the database alone, with two statements: {:.0}/s", (before + after) / 2.0);
