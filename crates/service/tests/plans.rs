@@ -32,6 +32,7 @@ async fn connect(ledger: &TestLedger) -> Client {
 async fn round(store: &Store, node: &str) -> Result<()> {
     let mut tasks: Vec<NewTask> = (0..AT_ONCE).map(|n| command(&format!("task {n}"))).collect();
     tasks.push(claiming("claims", &["port:1"]));
+    tasks.push(NewTask { needs_new: vec![0, 1], ..command("needs two") });
     store.write(Add { run: None, tasks, by: None }).await?;
     let mut workers = JoinSet::new();
     for n in 0..AT_ONCE {
@@ -40,7 +41,9 @@ async fn round(store: &Store, node: &str) -> Result<()> {
     for worked in workers.join_all().await {
         worked?;
     }
-    work(store.clone(), node.to_owned(), "agent-0".into()).await?;
+    for _ in 0..2 {
+        work(store.clone(), node.to_owned(), "agent-0".into()).await?;
+    }
     let end = store.read(Latest).await?;
     store.read(After { seq: Some(end), filter: Filter::default(), limit: 100 }).await?;
     Ok(())
@@ -98,7 +101,7 @@ async fn what_was_planned_on_an_empty_ledger_meets_only_its_rows_on_a_full_one()
     for _ in 0..ROUNDS {
         round(&ledger.store, "1").await?;
     }
-    let added = ROWS + 2 * ROUNDS * (AT_ONCE as i64 + 1);
+    let added = ROWS + 2 * ROUNDS * (AT_ONCE as i64 + 2);
     let most = 2 * ROUNDS * MET_MAX;
     for (table, rows) in told(ledger, &client, added).await {
         assert!(rows <= most, "{rows} rows of {table} were met, more than {most}");

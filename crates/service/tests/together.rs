@@ -3,7 +3,7 @@
 
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Tell, Word};
-use quorate_service::task::{Done, DoneAnswer, Kinds, NewTask, Park, Take, Taken, Unpark, Work};
+use quorate_service::task::{Add, Done, DoneAnswer, Kinds, NewTask, Park, Take, Taken, Unpark, Work};
 use quorate_store::Write;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -314,7 +314,34 @@ async fn takers_own_what_they_got_while_tasks_are_parked_and_go_on(ledger: TestL
     Ok(())
 }
 
+/// A task may be added that needs one at the moment at which that is done: it must not be overlooked.
+async fn who_needs_a_task_that_is_being_done_is_ready_in_the_end(ledger: TestLedger) -> Result<()> {
+    for round in 0..30 {
+        for n in 0..4 {
+            ledger.add(NewTask { priority: 0, ..command(&format!("first {round}.{n}")) }).await?;
+        }
+        let taken = take_at_once(&ledger, takers(4)).await?;
+        let taken: Vec<&Taken> = taken.iter().flatten().collect();
+        assert_eq!(taken.len(), 4);
+        let later = taken.iter().map(|taken| {
+            let task = NewTask { needs: vec![taken.task.id], priority: 2, ..command("later") };
+            Add { run: None, tasks: vec![task], by: None }
+        });
+        let done = taken.iter().map(|taken| done(taken)).collect();
+        let (done, added) = tokio::join!(at_once(&ledger, done), at_once(&ledger, later.collect()));
+        for answer in done {
+            assert_eq!(answer?, DoneAnswer::Completed { run: None });
+        }
+        for ids in added {
+            let id = ids?[0];
+            assert_eq!(ledger.state(id).await?, TaskState::Ready, "task {id} of round {round}");
+        }
+    }
+    Ok(())
+}
+
 on_every_backend!(
+    who_needs_a_task_that_is_being_done_is_ready_in_the_end,
     takers_own_what_they_got_while_tasks_are_parked_and_go_on,
     takers_at_once_get_a_task_each_and_no_task_has_two_owners,
     takers_at_once_take_what_comes_first,

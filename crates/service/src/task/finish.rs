@@ -87,7 +87,7 @@ impl Write for Done {
 
     const MERGES: bool = true;
 
-    /// Only the plain way: no check, nobody who needs it, nothing held. Whatever else happens, each says for itself.
+    /// Only the plain way: no check, nothing held. Whatever else happens, each says for itself.
     async fn apply_all(list: &[Done], tx: &mut Tx) -> Result<Vec<Option<DoneAnswer>>> {
         let plain: Vec<&Done> = list.iter().filter(|done| done.check().is_ok()).collect();
         let ids: Vec<i64> = plain.iter().map(|done| done.id.0).collect();
@@ -137,34 +137,84 @@ impl Completed {
 /// The longest result, in bytes: what is bigger belongs into a file.
 pub const RESULT_MAX: usize = 1024 * 1024;
 
+/// How many of the needs of a task were completed. As arrays, which are made once: a row that another transaction has
+/// changed meanwhile is looked at again, and a subquery for it would be asked again.
+macro_rules! met_pg {
+    () => {
+        "(array(select met from n))[array_position(array(select task_id from n), id)]"
+    };
+}
+
+/// Whether a task is ready with that.
+macro_rules! opens_pg {
+    () => {
+        concat!("state = 'waiting' and unmet = ", met_pg!(), " and (due_at is null or due_at <= now_ms())")
+    };
+}
+
+/// All who need it are known to the statement: whoever was added since it began is not, and would wait for ever. The row
+/// tells how many there are now, the table how many there were.
+macro_rules! sees_dependents_pg {
+    () => {
+        "(dependents = 0 or dependents = (select count(*) from task_needs where needs_id = tasks.id))"
+    };
+}
+
 /// What follows the tasks `u` in the plain way: what `complete` writes. No joins: a plan that was made while a table was
-/// empty would walk through all of it.
+/// empty would walk through all of it. Those who need them are asked for in the order of their ids, so that two that meet do
+/// not wait for each other in a circle.
 macro_rules! end_pg {
     () => {
-        "a as (
+        concat!(
+            "a as (
          update attempts set ended_at = now_ms(), outcome = 'completed', evidence = 'said',
                 tail = coalesce((select u.last from u where u.id = task_id), tail), pid = null
           where task_id = any(array(select id from u)) and number = (select u.attempt from u where u.id = task_id)
             and ended_at is null),
      g as (update agents set respawns = 0, last_crash = null
             where name = any(array(select owner from u)) and respawns > 0),
+     n as (
+         select task_id, count(*) as met from task_needs
+          where needs_id = any(array(select id from u where dependents > 0)) group by task_id),
+     w as (
+         update tasks set unmet = unmet - ",
+            met_pg!(),
+            ", state = case when ",
+            opens_pg!(),
+            " then 'ready' else state end,
+                ready_at = case when ",
+            opens_pg!(),
+            " then now_ms() else ready_at end,
+                reason = case when ",
+            opens_pg!(),
+            " then null else reason end
+          where id = any(array(select task_id from n))
+      returning id, key, run_id, unmet = 0 and state = 'ready' as opened),
      e as (
          insert into events (seq, at, kind, agent, task_id, run_id, message, data)
-         select log_place(), log_time(),
-                'task.completed', owner, id, run_id, 'task ' || id || coalesce(' (' || key || ')', '') || ' completed',
-                '{\"attempt\":' || attempt || ',\"evidence\":\"said\",\"term\":' || term || '}' from u)
+         select log_place(), log_time(), kind, owner, id, run_id,
+                'task ' || id || coalesce(' (' || key || ')', '') || said, data
+           from (select 1 as step, 'task.completed' as kind, owner, id, key, run_id, ' completed' as said,
+                        '{\"attempt\":' || attempt || ',\"evidence\":\"said\",\"term\":' || term || '}' as data from u
+                 union all
+                 select 2, 'task.ready', null, id, key, run_id, ' is ready: its needs are completed', null
+                   from w where opened
+                 order by step, id) news)
      select id, run_id, term, result from u"
+        )
     };
 }
 
-/// The plain way as one statement, so that it is one flight to PostgreSQL: no check, nobody who needs it, nothing held.
+/// The plain way as one statement, so that it is one flight to PostgreSQL: no check, nothing held.
 /// `coalesce` keeps the planner from the indexes of running tasks, which it would walk through for a handful of ids.
 const DONE_ONE: &str = concat!(
     "with u as (
          update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
                 finished_at = now_ms()
-          where id = $1 and term = $2 and coalesce(state, '') = 'running' and verify is null and holds = 0 and dependents = 0
-      returning id, key, run_id, attempt, term, owner, result, $4::text as last),
+          where id = $1 and term = $2 and coalesce(state, '') = 'running' and verify is null and holds = 0
+            and ",
+    sees_dependents_pg!(),
+    " returning id, key, run_id, attempt, term, owner, result, dependents, $4::text as last),
      ",
     end_pg!()
 );
@@ -175,8 +225,10 @@ const DONE_ALL: &str = concat!(
          update tasks set state = 'completed', result = ($3::text[])[array_position($1::bigint[], id)], progress = 100,
                 lease_until = null, reason = null, finished_at = now_ms()
           where id = any($1::bigint[]) and term = ($2::bigint[])[array_position($1::bigint[], id)]
-            and coalesce(state, '') = 'running' and verify is null and holds = 0 and dependents = 0
-      returning id, key, run_id, attempt, term, owner, result, ($4::text[])[array_position($1::bigint[], id)] as last),
+            and coalesce(state, '') = 'running' and verify is null and holds = 0
+            and ",
+    sees_dependents_pg!(),
+    " returning id, key, run_id, attempt, term, owner, result, dependents, ($4::text[])[array_position($1::bigint[], id)] as last),
      ",
     end_pg!()
 );
