@@ -16,14 +16,19 @@ pub(crate) fn draw(document: &Value) -> Vec<Picture> {
     let mut pictures = Vec::new();
     for database in ["sqlite", "postgres"] {
         let of: Vec<&Value> = heats.iter().filter(|heat| heat["database"] == database).collect();
-        pictures.extend(peers(&of, "drain_per_s", "tasks a second").map(|bars| {
+        let rates = peers(&of, "drain_per_s");
+        if !rates.is_empty() {
             let title = format!("{}: no-op tasks worked off by 10 slots", name(database));
-            (format!("peers-{database}-drain.svg"), bars.titled(&title))
-        }));
-        pictures.extend(peers(&of, "wall_s", "seconds").map(|bars| {
+            // The quickest comes first, here and below.
+            let svg = bars(&title, "tasks a second", rates.into_iter().rev());
+            pictures.push((format!("peers-{database}-drain.svg"), svg));
+        }
+        let times = peers(&of, "wall_s");
+        if !times.is_empty() {
             let title = format!("{}: 1,000 no-op tasks, 8 at once (shorter is better)", name(database));
-            (format!("peers-{database}-thousand.svg"), bars.titled(&title))
-        }));
+            pictures
+                .push((format!("peers-{database}-thousand.svg"), bars(&title, "seconds", times.into_iter())));
+        }
     }
     pictures.extend(growth(list(&document["figures"])));
     pictures
@@ -37,34 +42,22 @@ fn name(database: &str) -> &'static str {
     if database == "sqlite" { "SQLite" } else { "PostgreSQL" }
 }
 
-/// Bars that have no title yet.
-struct Untitled {
-    unit: &'static str,
-    lines: Vec<(String, usize, [f64; 3])>,
-}
-
 /// What becomes of a task that is done, as colours.
 const GROUPS: [&str; 3] = ["quorate", "keeps done tasks", "deletes them, or is not durable"];
 
-impl Untitled {
-    fn titled(mut self, title: &str) -> String {
-        // The best comes first: most a second, or fewest seconds.
-        self.lines.sort_by(|one, other| other.2[1].total_cmp(&one.2[1]));
-        if self.unit == "seconds" {
-            self.lines.reverse();
-        }
-        let least = self.lines.iter().map(|line| line.2[0]).fold(f64::MAX, f64::min);
-        let axis =
-            Axis::log(&format!("{}, median; the line is from the lowest round to the highest", self.unit));
-        let bars = Bars::new(title, axis.from(least / 2.0), &GROUPS);
-        let draw =
-            |bars: Bars, (who, group, spread): (String, usize, [f64; 3])| bars.bar(&who, group, spread);
-        self.lines.into_iter().fold(bars, draw).svg()
-    }
+/// Who, of which group, and the lowest, the median and the highest that was measured.
+type Peer = (String, usize, [f64; 3]);
+
+fn bars(title: &str, unit: &str, peers: impl Iterator<Item = Peer> + Clone) -> String {
+    let least = peers.clone().map(|(.., spread)| spread[0]).fold(f64::MAX, f64::min);
+    let axis = Axis::log(&format!("{unit}, median; the line is from the lowest round to the highest"));
+    let bars = Bars::new(title, axis.from(least / 2.0), &GROUPS);
+    peers.fold(bars, |bars, (who, group, spread)| bars.bar(&who, group, spread)).svg()
 }
 
 /// Gathers one measure of all heats; those that are in several (ourselves) by the median of their medians.
-fn peers(heats: &[&Value], measure: &str, unit: &'static str) -> Option<Untitled> {
+/// The smallest comes first.
+fn peers(heats: &[&Value], measure: &str) -> Vec<Peer> {
     let mut spreads: BTreeMap<(&str, usize), Vec<[f64; 3]>> = BTreeMap::new();
     for standing in heats.iter().flat_map(|heat| list(&heat["standings"])) {
         let numbers = &standing["numbers"][measure];
@@ -79,8 +72,9 @@ fn peers(heats: &[&Value], measure: &str, unit: &'static str) -> Option<Untitled
         spreads.sort_by(|one, other| one[1].total_cmp(&other[1]));
         (who.to_owned(), group, [low, spreads[spreads.len() / 2][1], high])
     });
-    let lines: Vec<_> = lines.collect();
-    (!lines.is_empty()).then_some(Untitled { unit, lines })
+    let mut lines: Vec<Peer> = lines.collect();
+    lines.sort_by(|one, other| one.2[1].total_cmp(&other.2[1]));
+    lines
 }
 
 fn group(standing: &Value) -> usize {

@@ -3,11 +3,11 @@
 
 use quorate_model::{Result, TaskId};
 use quorate_service::task::Add;
-use quorate_store::{Store, Url};
+use quorate_store::Store;
 use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::verbs::{command, next_of};
 use std::time::{Duration, Instant};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 /// More than what a take walks over without remembering it.
 const TAKEN: usize = 2_500;
@@ -17,14 +17,6 @@ const WITHIN: Duration = Duration::from_millis(900);
 /// A machine that is busy may need more than one try to be quick enough.
 const TRIES: usize = 20;
 
-async fn connect(ledger: &TestLedger) -> Client {
-    let Url::Pg(url) = &ledger.url else { panic!("a ledger on PostgreSQL") };
-    let config = url.parse::<tokio_postgres::Config>().expect("a url that the store could read");
-    let (client, connection) = config.connect(NoTls).await.expect("connects");
-    tokio::spawn(connection);
-    client
-}
-
 async fn sql(client: &Client, text: &str) {
     client.batch_execute(text).await.expect("runs");
 }
@@ -32,7 +24,7 @@ async fn sql(client: &Client, text: &str) {
 /// A queue whose first tasks are gone but kept in the index, and who keeps them there.
 async fn held_queue(gone: usize) -> Result<(TestLedger, Client, Client)> {
     let ledger = TestLedger::new(Backend::Pg).await;
-    let (holder, hand) = (connect(&ledger).await, connect(&ledger).await);
+    let (holder, hand) = (ledger.client().await, ledger.client().await);
     let tasks = (0..gone + LEFT).map(|n| command(&format!("task {n}"))).collect();
     ledger.store.write(Add { run: None, tasks, by: None }).await?;
     sql(&holder, "begin isolation level repeatable read; select now()").await;

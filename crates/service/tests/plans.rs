@@ -4,12 +4,12 @@
 use quorate_model::Result;
 use quorate_service::event::{After, Filter, Latest};
 use quorate_service::task::{Add, Done, Held, NewTask, Progress, Renew};
-use quorate_store::{Store, Url};
+use quorate_store::Store;
 use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::verbs::{LEASE_MS, claiming, command, next_of};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
 /// Tasks that are there when it counts; each has an event, most of them have an attempt that has ended.
 const ROWS: i64 = 3_000;
@@ -19,14 +19,6 @@ const ROUNDS: i64 = 6;
 const AT_ONCE: usize = 8;
 /// What one round may meet of a table: some rows for each of its operations, far fewer than there are.
 const MET_MAX: i64 = 200;
-
-async fn connect(ledger: &TestLedger) -> Client {
-    let Url::Pg(url) = &ledger.url else { panic!("a ledger on PostgreSQL") };
-    let config = url.parse::<tokio_postgres::Config>().expect("a url that the store could read");
-    let (client, connection) = config.connect(NoTls).await.expect("connects");
-    tokio::spawn(connection);
-    client
-}
 
 /// One of each operation that is called again and again while work goes on.
 async fn round(store: &Store, node: &str) -> Result<()> {
@@ -87,7 +79,7 @@ async fn fill(client: &Client) {
 #[tokio::test]
 async fn what_was_planned_on_an_empty_ledger_meets_only_its_rows_on_a_full_one() -> Result<()> {
     let ledger = TestLedger::new(Backend::Pg).await;
-    let client = connect(&ledger).await;
+    let client = ledger.client().await;
     client
         .batch_execute("vacuum analyze tasks, events, attempts, claims, task_needs, agents")
         .await

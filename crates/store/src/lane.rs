@@ -104,7 +104,7 @@ impl<W: Write> Lane<W> {
                 let mut turn = Turn::begin(Arc::clone(&self), Arc::clone(writer), 1);
                 // Those who got their answers at the same moment come together: so they go together.
                 tokio::task::yield_now().await;
-                let others = self.gather(GROUP_MAX - 1);
+                let others = self.state().gather(GROUP_MAX - 1);
                 if others.is_empty() {
                     return writer.write(&work).await;
                 }
@@ -123,12 +123,6 @@ impl<W: Write> Lane<W> {
         }
     }
 
-    fn gather(&self, most: usize) -> Vec<Waiting<W>> {
-        let mut state = self.state();
-        let count = state.waiting.len().min(most);
-        state.waiting.drain(..count).collect()
-    }
-
     fn enter(&self, work: W) -> Entered<W> {
         let mut state = self.state();
         if state.under_way < state.pace.under_way_max() || state.waiting.len() >= WAITING_MAX {
@@ -144,12 +138,19 @@ impl<W: Write> Lane<W> {
     fn leave(&self, took: Duration, size: usize) -> Vec<Waiting<W>> {
         let mut state = self.state();
         state.pace.note(took, size);
-        let count = state.waiting.len().min(GROUP_MAX);
-        if count == 0 || state.under_way > state.pace.under_way_max() {
+        if state.waiting.is_empty() || state.under_way > state.pace.under_way_max() {
             state.under_way -= 1;
             return Vec::new();
         }
-        state.waiting.drain(..count).collect()
+        state.gather(GROUP_MAX)
+    }
+}
+
+impl<W: Write> State<W> {
+    /// Takes the first of those who wait, so many at most.
+    fn gather(&mut self, most: usize) -> Vec<Waiting<W>> {
+        let count = self.waiting.len().min(most);
+        self.waiting.drain(..count).collect()
     }
 }
 

@@ -64,9 +64,7 @@ impl TestLedger {
         let schema = postgres::Schema::create();
         let url = Url::Pg(schema.url().to_owned());
         let store = Store::open(&url, Options::new(&SCHEMA)).await.expect("the ledger opens");
-        let config = schema.url().parse::<tokio_postgres::Config>().expect("a url that the store could read");
-        let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("connects");
-        tokio::spawn(connection);
+        let client = connect(schema.url()).await;
         let sim = format!(
             "create table sim_clock (ms bigint not null); insert into sim_clock values ({START_MS});
              create or replace function now_ms() returns bigint language sql stable as 'select ms from sim_clock';
@@ -86,6 +84,15 @@ impl TestLedger {
             SimClock::Pg { .. } => Options::new(&SCHEMA),
         };
         Store::open(&self.url, options).await.expect("the ledger opens again")
+    }
+
+    /// Returns a connection of its own to a ledger on PostgreSQL, as another program would have.
+    ///
+    /// # Panics
+    /// When the ledger is on SQLite, or cannot be connected to: the test fails.
+    pub async fn client(&self) -> tokio_postgres::Client {
+        let Url::Pg(url) = &self.url else { panic!("a ledger on PostgreSQL") };
+        connect(url).await
     }
 
     /// Lets time pass.
@@ -137,6 +144,13 @@ impl TestLedger {
     pub async fn count(&self, kind: &str) -> usize {
         self.events().await.iter().filter(|event| event.kind == kind).count()
     }
+}
+
+async fn connect(url: &str) -> tokio_postgres::Client {
+    let config = url.parse::<tokio_postgres::Config>().expect("a url that the store could read");
+    let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("connects");
+    tokio::spawn(connection);
+    client
 }
 
 /// Runs one test on one database.

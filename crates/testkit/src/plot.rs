@@ -1,7 +1,7 @@
 //! Lines and bars in a picture: a small SVG that can be read on light and on dark pages.
 //!
-//! Here live [`Bars`] and [`Plot`]: named series over two axes, each linear or logarithmic, with ticks, labels and a legend. The
-//! picture brings its own background and follows `prefers-color-scheme`, so it is readable wherever it is shown. What
+//! Here live [`Plot`], named series over two axes, each linear or logarithmic, with ticks, labels and a legend, and
+//! what it shares with [`Bars`], one number each for many. A picture brings its own background and follows `prefers-color-scheme`, so it is readable wherever it is shown. What
 //! is drawn, and where the picture goes, is the caller's business. Nothing here reads files or knows a ledger.
 
 mod bars;
@@ -122,15 +122,7 @@ impl Plot {
     pub fn svg(&self) -> String {
         let x = Ruler::over(&self.x, self.numbers(|point| point.0), (LEFT, WIDTH - RIGHT));
         let y = Ruler::over(&self.y, self.numbers(|point| point.1), (HEIGHT - BOTTOM, TOP));
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" \
-             height=\"{HEIGHT}\" role=\"img\" aria-label=\"{title}\">\n<style>{STYLE}</style>\n\
-             <rect class=\"b\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
-             <text class=\"t\" x=\"20\" y=\"27\">{title}</text>\n",
-            WIDTH - 1.0,
-            HEIGHT - 1.0,
-            title = escaped(&self.title),
-        );
+        let mut svg = opening(&self.title, HEIGHT);
         self.grid(&mut svg, &x, &y);
         self.legend(&mut svg);
         for series in &self.series {
@@ -194,10 +186,28 @@ impl Plot {
                 at + 28.0,
                 escaped(&series.name)
             );
-            // Letters differ in width; this is that of a wide one on average.
-            at += 28.0 + 6.8 * series.name.chars().count() as f64 + 20.0;
+            at += 28.0 + legend_width(&series.name);
         }
     }
+}
+
+/// Begins a picture: its size, its colours, its background and its title.
+fn opening(title: &str, height: f64) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
+         height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n<style>{STYLE}</style>\n\
+         <rect class=\"b\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
+         <text class=\"t\" x=\"20\" y=\"27\">{title}</text>\n",
+        WIDTH - 1.0,
+        height - 1.0,
+        title = escaped(title),
+    )
+}
+
+/// Returns what a name in the legend takes, with the gap after it. Letters differ in width; this is that of a wide one
+/// on average.
+fn legend_width(name: &str) -> f64 {
+    6.8 * name.chars().count() as f64 + 20.0
 }
 
 fn draw(svg: &mut String, series: &Series, x: &Ruler, y: &Ruler) {

@@ -1,14 +1,12 @@
 //! Bars in a picture: one number each for many who did the same.
 
-use super::{Axis, COLOURS, Ruler, STYLE, escaped, number};
+use super::{Axis, COLOURS, Ruler, TOP, WIDTH, escaped, legend_width, number, opening};
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 760.0;
 /// Where bars begin: names stand before it.
 const LEFT: f64 = 262.0;
 /// Numbers stand behind the longest bar.
 const RIGHT: f64 = 92.0;
-const TOP: f64 = 66.0;
 const BOTTOM: f64 = 46.0;
 const ROW: f64 = 24.0;
 
@@ -48,15 +46,7 @@ impl Bars {
         let height = TOP + ROW * self.bars.len() as f64 + BOTTOM;
         let numbers = self.bars.iter().flat_map(|bar| bar.spread).filter(|number| number.is_finite());
         let ruler = Ruler::over(&self.axis, numbers, (LEFT, WIDTH - RIGHT));
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
-             height=\"{height}\" role=\"img\" aria-label=\"{title}\">\n<style>{STYLE}</style>\n\
-             <rect class=\"b\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
-             <text class=\"t\" x=\"20\" y=\"27\">{title}</text>\n",
-            WIDTH - 1.0,
-            height - 1.0,
-            title = escaped(&self.title),
-        );
+        let mut svg = opening(&self.title, height);
         self.grid(&mut svg, &ruler, height - BOTTOM);
         self.legend(&mut svg);
         for (place, bar) in self.bars.iter().enumerate() {
@@ -98,8 +88,7 @@ impl Bars {
                 at + 18.0,
                 escaped(name)
             );
-            // Letters differ in width; this is that of a wide one on average.
-            at += 18.0 + 6.8 * name.chars().count() as f64 + 20.0;
+            at += 18.0 + legend_width(name);
         }
     }
 }
