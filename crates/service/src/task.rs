@@ -234,8 +234,8 @@ pub(crate) async fn free_dependents(tx: &mut Tx, task: &Task) -> Result<()> {
             Sql::Each {
                 lite: concat!("update tasks set unmet = unmet - 1 where id in (select task_id from task_needs where needs_id = $1) returning ", columns!()),
                 pg: concat!(
-                    "update tasks set unmet = unmet - 1 where id in (select id from tasks where id in
-                     (select task_id from task_needs where needs_id = $1) order by id for update) returning ",
+                    "update tasks set unmet = unmet - 1 where id = any(array(select id from tasks where id = any(array(
+                     select task_id from task_needs where needs_id = $1)) order by id for update)) returning ",
                     columns!()
                 ),
             },

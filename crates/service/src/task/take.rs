@@ -233,13 +233,13 @@ fn picked(row: &Row<'_>) -> Result<Pick> {
     Ok((task, row.opt_int("claims_since")?, row.int("now")?))
 }
 
-/// Results of the tasks that `t` needs, a JSON text.
+/// Results of the tasks that `t` needs, a JSON text. No join: see [`need_results`].
 macro_rules! needed_pg {
     () => {
         "case when t.needs > 0 then
             (select json_agg(json_build_object('id', o.id, 'key', coalesce(o.key, o.id::text), 'result', o.result)
                              order by o.id)
-               from task_needs n join tasks o on o.id = n.needs_id where n.task_id = t.id)::text end"
+               from tasks o where o.id = any(array(select needs_id from task_needs where task_id = t.id)))::text end"
     };
 }
 use needed_pg;
@@ -486,8 +486,13 @@ async fn taken(tx: &mut Tx, mut task: Task) -> Result<Taken> {
 }
 
 pub(crate) async fn need_results(tx: &mut Tx, task: TaskId) -> Result<Vec<NeedResult>> {
-    let sql = "select t.id, coalesce(t.key, cast(t.id as text)) as name, t.result
-                 from task_needs n join tasks t on t.id = n.needs_id where n.task_id = $1 order by t.id";
+    // No join on PostgreSQL: a plan that was made while there were few tasks would walk through all that there are now.
+    let sql = Sql::Each {
+        lite: "select id, coalesce(key, cast(id as text)) as name, result from tasks
+                where id in (select needs_id from task_needs where task_id = $1) order by id",
+        pg: "select id, coalesce(key, cast(id as text)) as name, result from tasks
+              where id = any(array(select needs_id from task_needs where task_id = $1)) order by id",
+    };
     tx.all(sql, args![task], |row| {
         Ok(NeedResult { id: TaskId(row.int("id")?), key: row.text("name")?, result: row.opt_text("result")? })
     })
