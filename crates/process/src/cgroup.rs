@@ -134,6 +134,11 @@ impl Group {
         path.file_name()?.to_str()?.starts_with(CHILD).then_some(Group { path })
     }
 
+    /// Opens its folder, for a child to be born there.
+    pub(crate) fn folder(&self) -> io::Result<fs::File> {
+        fs::File::open(&self.path)
+    }
+
     /// Opens the file to which a process writes `0` to enter.
     pub(crate) fn door(&self) -> io::Result<fs::File> {
         fs::OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))

@@ -26,6 +26,7 @@ mod cgroup;
 mod command;
 mod control;
 mod exit;
+mod fork;
 mod keep;
 pub mod limits;
 mod lines;

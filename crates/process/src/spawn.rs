@@ -1,6 +1,6 @@
 //! The start of a child, and the handle that ends its tree when it is dropped.
 //!
-//! Here live fork and exec, the clean environment, the errors of starting, and the reaping.
+//! Here live the clean environment, the errors of starting, and the thread that starts. How is in [`crate::fork`].
 //!
 //! A child leads a session of its own. So its whole job can be signalled and found, and a program that wants to ask
 //! for a password finds no terminal and fails, in place of waiting for ever for a person who is not there.
@@ -13,25 +13,22 @@ use crate::cgroup::{self, Group};
 use crate::command::{Command, inherited};
 use crate::control::{Control, Pulse, Request};
 use crate::exit::ExitKind;
+use crate::fork::{self, Born, Image, Process};
 use crate::keep::{Keeper, SharedTail};
-use crate::limits;
 use crate::log::Log;
 use crate::orphan;
 use crate::output::{Pump, Source};
 use crate::procfs::{self, ProcessId};
 use crate::tree::Tree;
 use nix::errno::Errno;
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::{AccessFlags, Pid, access, getpid, getppid, setsid};
+use nix::unistd::{AccessFlags, Pid, access};
 use quorate_model::{Error, Result};
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
 use std::path::Path;
-use std::process::{self, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,7 +54,7 @@ pub struct Child {
     /// `None` once it runs.
     pub(crate) pump: Option<Pump>,
     /// `None` once it is reaped.
-    process: Option<process::Child>,
+    process: Option<Process>,
     exits: tokio::signal::unix::Signal,
     input: JoinHandle<()>,
 }
@@ -75,29 +72,32 @@ impl Command {
         let exits =
             signal(SignalKind::child()).map_err(|e| Error::failed(format!("cannot watch children: {e}")))?;
         let started = Instant::now();
-        let (process, group) = start(&self).await?;
-        Child::new(self, process, group, log, exits, started)
+        let (born, group) = start(&self).await?;
+        Child::new(self, born, group, log, exits, started)
     }
 }
 
 impl Child {
     fn new(
         command: Command,
-        mut process: process::Child,
+        born: Born,
         group: Option<Arc<Group>>,
         log: Log,
         exits: tokio::signal::unix::Signal,
         started: Instant,
     ) -> Result<Child> {
-        let (input, out, err) = match pipes(&mut process) {
+        let Born { process, stdin, stdout, stderr } = born;
+        let readers = pipe::Receiver::from_owned_fd(stdout).and_then(|out| {
+            Ok((pipe::Sender::from_owned_fd(stdin)?, out, pipe::Receiver::from_owned_fd(stderr)?))
+        });
+        let (input, out, err) = match readers {
             Ok(pipes) => pipes,
-            Err(e) => return Err(abandon(process, &format!("cannot read from it: {e}"))),
+            Err(e) => return Err(abandon(&process, &format!("cannot read from it: {e}"))),
         };
-        let pid = process.id() as i32;
-        let Some(start_time) = procfs::start_time(pid) else {
-            return Err(abandon(process, "/proc does not show it"));
+        let Some(start_time) = procfs::start_time(process.pid()) else {
+            return Err(abandon(&process, "/proc does not show it"));
         };
-        let id = ProcessId { pid, start_time };
+        let id = ProcessId { pid: process.pid(), start_time };
         let (pulse, tail, mut mask) = (Pulse::new(), SharedTail::default(), command.mask);
         mask.add_env(command.env);
         let keeper = Keeper::new(mask.clone(), tail.clone());
@@ -144,7 +144,7 @@ impl Child {
     /// Waits for its exit and reaps it.
     pub(crate) async fn reap(&mut self) -> ExitKind {
         self.exited().await;
-        match self.process.as_mut().map(|process| process.try_wait()) {
+        match self.process.as_ref().map(Process::try_wait) {
             Some(Ok(Some(status))) => {
                 self.process = None;
                 status.into()
@@ -157,12 +157,12 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.input.abort();
-        if let Some(mut process) = self.process.take() {
+        if let Some(process) = self.process.take() {
             self.tree.signal(Signal::SIGKILL);
             let tree = self.tree.clone();
             // Reaped on a thread of its own, since it may take its time and a drop must not.
             let _ = thread::Builder::new().name("quorate-reap".to_owned()).spawn(move || {
-                let _ = process.wait();
+                process.wait();
                 tree.signal(Signal::SIGKILL);
             });
         }
@@ -170,24 +170,9 @@ impl Drop for Child {
 }
 
 /// Ends a child that was started and cannot be used.
-fn abandon(mut process: process::Child, why: &str) -> Error {
-    let _ = process.kill();
-    let _ = process.wait();
-    Error::failed(format!("cannot supervise process {}: {why}", process.id()))
-}
-
-type Pipes = (pipe::Sender, pipe::Receiver, pipe::Receiver);
-
-fn pipes(process: &mut process::Child) -> io::Result<Pipes> {
-    let missing = || io::Error::other("a pipe is missing");
-    let input = OwnedFd::from(process.stdin.take().ok_or_else(missing)?);
-    let out = OwnedFd::from(process.stdout.take().ok_or_else(missing)?);
-    let err = OwnedFd::from(process.stderr.take().ok_or_else(missing)?);
-    Ok((
-        pipe::Sender::from_owned_fd(input)?,
-        pipe::Receiver::from_owned_fd(out)?,
-        pipe::Receiver::from_owned_fd(err)?,
-    ))
+fn abandon(process: &Process, why: &str) -> Error {
+    process.abandon();
+    Error::failed(format!("cannot supervise process {}: {why}", process.pid()))
 }
 
 /// Writes all of the input and closes the pipe. A child need not read it: it may close its end, or leave it.
@@ -198,68 +183,43 @@ async fn write_input(mut pipe: pipe::Sender, input: Vec<u8>) {
 /// Starts the process, in a control group if there is one.
 ///
 /// If that fails it is tried again without: the reason may be the group, and if not, the error is the program's own.
-async fn start(command: &Command) -> Result<(process::Child, Option<Arc<Group>>)> {
-    if let Some((group, door)) = make_group(command)
-        && let Ok(process) = run_on_spawner(prepare(command, Some(door))).await?
-    {
-        return Ok((process, Some(Arc::new(group))));
+async fn start(command: &Command) -> Result<(Born, Option<Arc<Group>>)> {
+    let base = cgroup::base();
+    let group = base.and_then(|base| Group::create(base, &command.limits).ok()).map(Arc::new);
+    if group.is_some() {
+        let grouped = base.is_some_and(|base| base.memory);
+        let image = image(command, command.limits.memory_bytes.filter(|_| !grouped))?;
+        if let Ok(born) = run_on_spawner(image, group.clone()).await? {
+            return Ok((born, group));
+        }
     }
-    let process = run_on_spawner(prepare(command, None)).await?.map_err(|e| explain(command, &e))?;
-    Ok((process, None))
+    let image = image(command, command.limits.memory_bytes)?;
+    let born = run_on_spawner(image, None).await?.map_err(|e| explain(command, &e))?;
+    Ok((born, None))
 }
 
-fn make_group(command: &Command) -> Option<(Group, File)> {
-    let group = Group::create(cgroup::base()?, &command.limits).ok()?;
-    let door = group.door().ok()?;
-    Some((group, door))
-}
-
-fn prepare(command: &Command, door: Option<File>) -> process::Command {
-    let mut prepared = process::Command::new(&command.program);
-    prepared
-        .args(&command.args)
-        .current_dir(&command.dir)
-        .env_clear()
-        .envs(inherited())
-        .envs(command.env.iter().cloned())
-        .envs(command.marker.iter().cloned())
-        .envs(orphan::supervisor().ok().map(|name| (orphan::SUPERVISOR, name)))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let grouped = door.is_some() && cgroup::base().is_some_and(|base| base.memory);
-    let memory = command.limits.memory_bytes.filter(|_| !grouped);
-    let parent = getpid();
-    let become_child = move || {
-        setsid()?;
-        set_pdeathsig(Signal::SIGKILL)?;
-        if getppid() != parent {
-            // The parent died before the signal was set; nobody waits for this child.
-            return Err(Errno::ESRCH.into());
-        }
-        if let Some(door) = &door {
-            (&*door).write_all(b"0")?;
-        }
-        memory.map_or(Ok(()), limits::limit_data)?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec only functions may run that are safe in a signal handler, because other threads may
-    // have held locks. `become_child` makes system calls only (setsid, prctl, getppid, write, getrlimit, setrlimit);
-    // it takes no lock and allocates nothing, and its errors are plain numbers.
-    unsafe { prepared.pre_exec(become_child) };
-    prepared
+/// Puts together what the child becomes; `memory` is the limit on each of its processes.
+fn image(command: &Command, memory: Option<u64>) -> Result<Image> {
+    let own = |(name, value): &(String, String)| (name.into(), value.into());
+    let mut env: BTreeMap<OsString, OsString> = inherited().into_iter().collect();
+    env.extend(command.env.iter().map(own));
+    env.extend(command.marker.iter().map(own));
+    env.extend(orphan::supervisor().ok().map(|name| (orphan::SUPERVISOR.into(), name.into())));
+    Image::new(&command.program, &command.args, env.into_iter(), &command.dir, memory)
+        .map_err(|e| explain(command, &e))
 }
 
 struct Job {
-    command: process::Command,
-    answer: oneshot::Sender<io::Result<process::Child>>,
+    image: Image,
+    group: Option<Arc<Group>>,
+    answer: oneshot::Sender<io::Result<Born>>,
 }
 
 /// Starts the process on the one thread that lives as long as we do. The outer error is that thread's.
-async fn run_on_spawner(command: process::Command) -> Result<io::Result<process::Child>> {
+async fn run_on_spawner(image: Image, group: Option<Arc<Group>>) -> Result<io::Result<Born>> {
     let (answer, answered) = oneshot::channel();
     let lost = || Error::failed("the thread that starts children is gone");
-    spawner()?.send(Job { command, answer }).map_err(|_| lost())?;
+    spawner()?.send(Job { image, group, answer }).map_err(|_| lost())?;
     answered.await.map_err(|_| lost())
 }
 
@@ -277,11 +237,10 @@ fn spawner() -> Result<mpsc::Sender<Job>> {
 }
 
 impl Job {
-    fn run(mut self) {
-        if let Err(Ok(mut unwanted)) = self.answer.send(self.command.spawn()) {
+    fn run(self) {
+        if let Err(Ok(unwanted)) = self.answer.send(fork::start(&self.image, self.group.as_deref())) {
             // Whoever wanted it was cancelled in the meantime.
-            let _ = unwanted.kill();
-            let _ = unwanted.wait();
+            unwanted.process.abandon();
         }
     }
 }

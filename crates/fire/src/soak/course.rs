@@ -40,6 +40,11 @@ const DRAIN: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(5);
 /// Complaints of the feeder that are kept.
 const COMPLAINTS_MAX: usize = 20;
+/// Sockets of a node: pools of 8 and 4 connections, two of the thread that renews, one that listens, and the two ends of
+/// the pipe by which a process hears of signals.
+const NODE_SOCKETS: f64 = 17.0;
+/// Sockets of a follower: pools of 2 and 1, one that listens, and those two ends.
+const FOLLOWER_SOCKETS: f64 = 6.0;
 /// The lease, as it is unless configured.
 const LEASE_MS: i64 = 60_000;
 /// What a node says once it is at work.
@@ -403,6 +408,8 @@ impl<'a> Course<'a> {
             judge::memory("memory of the follower", &of(|s| s.follower.memory_mib)),
             judge::handles("open files of the node", &of(|s| s.node.handles)),
             judge::handles("open files of the follower", &of(|s| s.follower.handles)),
+            judge::sockets("connections of the node", &of(|s| s.node.sockets), NODE_SOCKETS),
+            judge::sockets("connections of the follower", &of(|s| s.follower.sockets), FOLLOWER_SOCKETS),
             judge::bounded("size of the database, MiB", &of(Sample::database_mib), settled, 1.0),
             judge::bounded("tasks kept", &of(|s| s.size.rows[0]), settled, 100.0),
             judge::bounded("events kept", &of(|s| s.size.rows[2]), settled, 100.0),
@@ -457,11 +464,13 @@ impl Sample {
             ("node_memory_mib", self.node.memory_mib),
             ("node_own_memory_mib", self.node.own_mib),
             ("node_files", self.node.handles),
+            ("node_sockets", self.node.sockets),
             ("node_threads", self.node.threads),
             ("node_cpu_percent", self.node_percent),
             ("follower_memory_mib", self.follower.memory_mib),
             ("follower_own_memory_mib", self.follower.own_mib),
             ("follower_files", self.follower.handles),
+            ("follower_sockets", self.follower.sockets),
             ("database_mib", self.size.data_mib),
             ("written_ahead_mib", self.size.wal_mib),
             ("free_mib_or_dead_rows", self.size.free),

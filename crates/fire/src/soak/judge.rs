@@ -72,6 +72,17 @@ pub fn handles(what: &str, series: &Series) -> Judgement {
     Judgement { what: what.into(), held: Some(after <= before), told }
 }
 
+/// Sockets are never more than `allowed`. A pool opens a connection when work waits for one and keeps it, so that their
+/// number may rise by a step at any time, up to the sizes of the pools.
+pub fn sockets(what: &str, series: &Series, allowed: f64) -> Judgement {
+    let top = most(series);
+    Judgement {
+        what: what.into(),
+        held: Some(top <= allowed),
+        told: format!("at most {top} (allowed: {allowed})"),
+    }
+}
+
 /// What retention bounds stays as large as it was once the first of it had gone.
 pub fn bounded(what: &str, series: &Series, settled_s: f64, slack: f64) -> Judgement {
     let Some((first, last, _)) = quarters(series, settled_s) else { return too_short(what, series) };
@@ -210,6 +221,12 @@ mod tests {
         let busy = |at: f64| 20.0 + (at / 10.0 % 4.0);
         check(&handles("", &hour(busy)), Some(true));
         check(&handles("", &hour(|at| busy(at) + if at > 2000.0 { 1.0 } else { 0.0 })), Some(false));
+    }
+
+    #[test]
+    fn a_socket_more_than_the_pools_have_is_found() {
+        check(&sockets("", &hour(|at| if at > 2000.0 { 17.0 } else { 9.0 }), 17.0), Some(true));
+        check(&sockets("", &hour(|at| 9.0 + (at / 300.0).floor()), 17.0), Some(false));
     }
 
     #[test]

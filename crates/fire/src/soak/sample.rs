@@ -6,8 +6,8 @@
 use crate::Outcome;
 use crate::arena::Arena;
 use crate::ledger::{Ledger, Row};
-use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// Ticks of `/proc` in a second, on every Linux there is.
 const TICKS: f64 = 100.0;
@@ -22,8 +22,10 @@ pub struct Usage {
     pub memory_mib: f64,
     /// That part of it which is not the program's own text or another file, in MiB.
     pub own_mib: f64,
-    /// Open files.
+    /// Open files, without sockets.
     pub handles: f64,
+    /// Open sockets: connections to the database, as many as were ever needed at once, up to the sizes of the pools.
+    pub sockets: f64,
     /// Threads.
     pub threads: f64,
     /// Processor time since it began, in seconds.
@@ -33,15 +35,26 @@ pub struct Usage {
 /// Reads what a process uses; `None` if it has ended.
 pub fn usage(pid: u32) -> Option<Usage> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let handles = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+    let (sockets, handles) = open(pid)?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(Usage {
         memory_mib: field(&status, "VmRSS:")? / 1024.0,
         own_mib: field(&status, "RssAnon:")? / 1024.0,
         handles: handles as f64,
+        sockets: sockets as f64,
         threads: field(&status, "Threads:")?,
         cpu_s: cpu_of(&stat)?,
     })
+}
+
+/// Counts sockets, and the other open files. One that is closed in the meantime counts as a file: it was there.
+fn open(pid: u32) -> Option<(usize, usize)> {
+    let of = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().map(|entry| fs::read_link(entry.path()));
+    let is_socket =
+        |link: io::Result<PathBuf>| link.is_ok_and(|to| to.to_string_lossy().starts_with("socket:"));
+    let sockets: Vec<bool> = of.map(is_socket).collect();
+    let count = |wanted| sockets.iter().filter(|is| **is == wanted).count();
+    Some((count(true), count(false)))
 }
 
 fn field(status: &str, name: &str) -> Option<f64> {
@@ -164,6 +177,10 @@ mod tests {
         let after = usage(std::process::id()).expect("we live");
         // Other tests open and close files of this process at the same time.
         assert!(after.handles >= before.handles + 25.0, "{before:?} {after:?} {}", files.len());
+        let ends: Vec<_> =
+            (0..50).map(|_| std::os::unix::net::UnixStream::pair().expect("is made")).collect();
+        let connected = usage(std::process::id()).expect("we live");
+        assert!(connected.sockets >= after.sockets + 75.0, "{after:?} {connected:?} {}", ends.len());
         assert_eq!(usage(0), None);
     }
 
