@@ -18,6 +18,9 @@ use crate::load::Timing;
 use crate::table::Figure;
 use quorate_model::Result;
 
+/// How often each is measured.
+const ROUNDS: usize = 3;
+
 /// A measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scenario {
@@ -74,8 +77,21 @@ impl Scenario {
         }
     }
 
-    /// Measures it; what makes no sense on a database answers with nothing.
+    /// Measures it; what makes no sense on a database answers with nothing. Of several rounds each figure's median counts.
     pub(crate) async fn measure(self, database: &Database, size: Size) -> Result<Vec<Figure>> {
+        let mut rounds = Vec::new();
+        for _ in 0..self.rounds(size) {
+            rounds.push(self.round(database, size).await?);
+        }
+        Ok(Figure::medians(rounds))
+    }
+
+    /// Returns how often it is measured. Growth takes its medians itself: what takes time there is to fill the ledgers.
+    fn rounds(self, size: Size) -> usize {
+        if size.quick || self == Scenario::Growth { 1 } else { ROUNDS }
+    }
+
+    async fn round(self, database: &Database, size: Size) -> Result<Vec<Figure>> {
         match self {
             Scenario::Drain => queue::drain(database, size).await,
             Scenario::Bulk => queue::bulk(database, size).await,
