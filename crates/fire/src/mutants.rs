@@ -107,8 +107,8 @@ pub const MUTATIONS: [Mutation; 11] = [
         name: "renewal",
         edits: &[Edit {
             file: "crates/runtime/src/renewer.rs",
-            find: "renew(shared, store, options).await;",
-            put: "let _ = (renew, options);",
+            find: "if renew(shared, store, options).await {",
+            put: "if { let _ = renew; true } {",
         }],
         backend: Backend::Pg,
         reds: &["nothing_healthy_lost_its_lease"],

@@ -1,11 +1,11 @@
 //! The life of one attempt, from the taken task to the word in the ledger.
 //!
 //! Here lives the pipeline: describe the child, start it, pass on what it says, read its end, report. The lease is
-//! kept by the renewer meanwhile; if it is lost, the child is stopped and nothing is reported: the ledger would
-//! refuse it.
+//! kept by the renewer meanwhile; if it is lost, the child is stopped. Where another has the task, nothing is reported: the
+//! ledger would refuse it. Where only the ledger was away, it is told why as soon as it is back.
 
 use crate::orphans::stored_start;
-use crate::renewer::Hold;
+use crate::renewer::{Hold, Lost};
 use crate::session::Session;
 use crate::stop::Level;
 use quorate_drivers::{Assignment, Report, report};
@@ -42,8 +42,7 @@ const TOO_LATE: &str = "not begun: the database's answer came when the lease may
 pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
     let Some(hold) = session.shared.hold(taken.task.id, taken.task.term, asked).await else {
         session.shared.say(format!("{}: task {}: {TOO_LATE}", session.name, taken.task.named()));
-        let _ = gone(session, &taken).await;
-        return;
+        return lost(session, &taken, TOO_LATE, None).await;
     };
     let assignment = assignment(session, &taken);
     let own_process = session.member.worker.is_own_process(&assignment);
@@ -199,12 +198,16 @@ async fn settle(
     own: bool,
 ) {
     let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
-    let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone());
+    let retry_after_ms = session.shared.config.health.retry_after_ms;
+    let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone(), retry_after_ms);
     let answer = match (report(exit), flaw) {
         // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
         (Report::Done { .. }, Some(flaw)) => fail(flaw, Outcome::Failed).await,
-        (Report::Stopped { .. }, _) if hold.lost().is_some() => gone(session, taken).await,
+        (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::TakenAway) => gone(session, taken).await,
+        (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::Unreachable) => {
+            return lost(session, taken, Lost::Unreachable.reason(), tail.clone()).await;
+        }
         (Report::Stopped { reason }, _) if reason == NODE_STOPS => release(session, taken, &reason).await,
         (Report::Stopped { reason } | Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,
         (Report::TimedOut { reason }, _) => fail(reason, Outcome::TimedOut).await,
@@ -240,6 +243,7 @@ async fn fail(
     reason: String,
     outcome: Outcome,
     tail: Option<String>,
+    retry_after_ms: i64,
 ) -> Result<()> {
     let store = &session.shared.store;
     let fail = Fail {
@@ -249,13 +253,23 @@ async fn fail(
         is_final: false,
         outcome,
         tail,
-        retry_after_ms: session.shared.config.health.retry_after_ms,
+        retry_after_ms,
     };
     let state = insist(session, &fail).await?;
     if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
         let _ = store.write(run::Settle { id }).await;
     }
     Ok(())
+}
+
+/// Gives a task back that could not be kept, so that nobody has to wait for the end of its lease. Where that is over and
+/// another has the task, the ledger refuses it and says so.
+async fn lost(session: &Session, taken: &Taken, why: &str, tail: Option<String>) {
+    let told = fail(session, taken, why.to_owned(), Outcome::Lost, tail, 0).await;
+    let _ = gone(session, taken).await;
+    if let Err(error) = told {
+        session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
+    }
 }
 
 /// Says that the child of a task that was taken away is gone, so that what it held is free for others.
@@ -285,7 +299,8 @@ async fn give_up(session: &Session, taken: &Taken, error: &Error) {
 }
 
 async fn not_started(session: &mut Session, taken: &Taken, error: &Error, own: bool) {
-    let _ = fail(session, taken, error.message.clone(), Outcome::Failed, None).await;
+    let retry_after_ms = session.shared.config.health.retry_after_ms;
+    let _ = fail(session, taken, error.message.clone(), Outcome::Failed, None, retry_after_ms).await;
     if own {
         crash(session, taken, error.message.clone(), true).await;
     }

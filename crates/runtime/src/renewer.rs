@@ -1,7 +1,8 @@
 //! Keeping leases: a thread of its own, whatever the children or the machine's load do.
 //!
-//! Every third of a lease it renews all that this node holds, in one transaction. A task that is no longer held, or
-//! whose lease would end before the database answers again, loses its child at once: another may have the task.
+//! Every third of a lease it renews all that this node holds, in one transaction; what fails is tried again at once, so
+//! that a database that restarts costs nothing. A task that is no longer held, or whose lease would end before the database
+//! answers again, loses its child at once: another may have the task.
 //! Beside that, a hint that the ledger changed makes it look whether something was taken away, so that a cancel is felt
 //! in milliseconds and not at the next renewal. A renewal waits for nothing: not even for such a look.
 
@@ -18,6 +19,26 @@ use tokio::sync::{Notify, watch};
 
 /// Hints of changes are looked at no oftener than this.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The part of a lease after which a renewal that failed is tried again: often enough before a child has to go.
+const AGAIN: u32 = 20;
+
+/// Why a task is no longer ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// The ledger says so: another has it, or nobody.
+    TakenAway,
+    /// Its lease may be over before the ledger answers again. Ours it still is, if it answers in time.
+    Unreachable,
+}
+
+impl Lost {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Lost::TakenAway => "the task is no longer ours: its term has changed",
+            Lost::Unreachable => "the lease could not be renewed before its end: the database did not answer",
+        }
+    }
+}
 
 /// The renewer of one node.
 #[derive(Debug)]
@@ -48,7 +69,7 @@ struct Holding {
     until: Instant,
     control: Option<Control>,
     seen: Option<Activity>,
-    lost: watch::Sender<Option<String>>,
+    lost: watch::Sender<Option<Lost>>,
 }
 
 impl Holding {
@@ -60,14 +81,17 @@ impl Holding {
         active
     }
 
-    fn lose(&self, reason: &str) {
+    /// Stops the child. What was taken away after it could not be reached is taken away.
+    fn lose(&self, why: Lost) {
         self.lost.send_if_modified(|lost| {
-            let first = lost.is_none();
-            lost.get_or_insert_with(|| reason.to_owned());
-            first
+            let is_news = lost.is_none() || why == Lost::TakenAway;
+            if is_news {
+                *lost = Some(why);
+            }
+            is_news
         });
         if let Some(control) = &self.control {
-            control.stop(reason);
+            control.stop(why.reason());
         }
     }
 }
@@ -78,7 +102,7 @@ pub(crate) struct Hold {
     shared: Arc<Shared>,
     id: TaskId,
     term: Term,
-    lost: watch::Receiver<Option<String>>,
+    lost: watch::Receiver<Option<Lost>>,
 }
 
 impl Hold {
@@ -86,17 +110,17 @@ impl Hold {
     pub(crate) fn attach(&self, control: Control) {
         let mut book = self.shared.book();
         let Some(holding) = book.tasks.get_mut(&self.id).filter(|h| h.term == self.term) else { return };
-        let lost = holding.lost.borrow().clone();
-        if let Some(reason) = lost {
+        let lost = *holding.lost.borrow();
+        if let Some(why) = lost {
             // It has only just begun: there is nothing for it to end in order.
-            control.kill(reason);
+            control.kill(why.reason());
         }
         holding.control = Some(control);
     }
 
     /// Returns why the task is lost, if it is.
-    pub(crate) fn lost(&self) -> Option<String> {
-        self.lost.borrow().clone()
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        *self.lost.borrow()
     }
 }
 
@@ -201,14 +225,15 @@ async fn keep(shared: &Shared, store: &Store, options: &RenewerOptions) {
 }
 
 async fn renew_for_ever(shared: &Shared, store: &Store, options: &RenewerOptions) {
-    let mut due = Instant::now();
+    let (mut due, mut pause) = (Instant::now(), options.lease / 3);
     loop {
-        due = (due + options.lease / 3).max(Instant::now());
+        due = (due + pause).max(Instant::now());
         tokio::select! {
             () = tokio::time::sleep_until(due.into()) => {}
             () = shared.hurry.notified() => due = Instant::now(),
         }
-        renew(shared, store, options).await;
+        let part = if renew(shared, store, options).await { 3 } else { AGAIN };
+        pause = options.lease / part;
     }
 }
 
@@ -222,7 +247,8 @@ async fn look_for_ever(shared: &Shared, store: &Store, lease: Duration) {
     }
 }
 
-async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) {
+/// Renews all that is held; answers whether the database did.
+async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool {
     let (held, agents) = {
         let mut book = shared.book();
         let held: Vec<Held> = book
@@ -235,10 +261,11 @@ async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) {
     let sent = Instant::now();
     let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
     let request = Renew { held: held.clone(), agents, node: options.node.clone(), lease_ms };
-    // A database that does not answer now may answer the next.
-    if let Ok(Ok(kept)) = tokio::time::timeout(options.lease / 3, store.write(request)).await {
-        settle(shared, &held, &kept, sent + options.lease);
-    }
+    let Ok(Ok(kept)) = tokio::time::timeout(options.lease / 4, store.write(request)).await else {
+        return false;
+    };
+    settle(shared, &held, &kept, sent + options.lease);
+    true
 }
 
 fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
@@ -248,18 +275,15 @@ fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
         if kept.contains(&held.id) {
             holding.until = until;
         } else {
-            holding.lose(TAKEN_AWAY);
+            holding.lose(Lost::TakenAway);
         }
     }
 }
 
-const TAKEN_AWAY: &str = "the task is no longer ours: its term has changed";
-const UNREACHABLE: &str = "the lease could not be renewed before its end: the database did not answer";
-
-/// Stops children early enough that they are gone when another may take their task, whatever grace they have: a third of
+/// Stops children early enough that they are gone when another may take their task, whatever grace they have: a quarter of
 /// the lease before its end they are told to go, and at half of that they are killed.
 async fn lose_for_ever(shared: &Shared, lease: Duration) {
-    let margin = lease / 3;
+    let margin = lease / 4;
     loop {
         // Nothing that is taken meanwhile ends sooner than this.
         let mut next = Instant::now() + margin;
@@ -269,7 +293,7 @@ async fn lose_for_ever(shared: &Shared, lease: Duration) {
                 next = next.min(Instant::now() + left - margin);
                 continue;
             }
-            holding.lose(UNREACHABLE);
+            holding.lose(Lost::Unreachable);
             if let Some(control) = holding.control.clone() {
                 tokio::spawn(kill_after(left.saturating_sub(margin / 2), control));
             }
@@ -280,7 +304,7 @@ async fn lose_for_ever(shared: &Shared, lease: Duration) {
 
 async fn kill_after(pause: Duration, control: Control) {
     tokio::time::sleep(pause).await;
-    control.kill(UNREACHABLE);
+    control.kill(Lost::Unreachable.reason());
 }
 
 /// Looks whether something was taken away since the last renewal.
@@ -293,7 +317,7 @@ async fn look(shared: &Shared, store: &Store) {
     let book = shared.book();
     for (id, term) in held.iter().filter(|(id, _)| !still.contains(id)) {
         if let Some(holding) = book.tasks.get(id).filter(|h| h.term == *term) {
-            holding.lose(TAKEN_AWAY);
+            holding.lose(Lost::TakenAway);
         }
     }
 }

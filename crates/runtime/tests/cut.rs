@@ -17,11 +17,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// How long a test waits for what it expects; far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The grace is longer than the lease.
-const CONFIG: &str =
-    "[health]\ninterval = \"500ms\"\nlease = \"3s\"\nretry_after = \"100ms\"\ngrace = \"20s\"\n";
+/// A child that shows that it lives.
+const BEAT: &str = "while :; do date +%s%3N >> $QUORATE_TASK_ID; sleep 0.05; done";
 
 struct World {
+    /// In seconds.
+    lease: u64,
     schema: Schema,
     /// The ledger, reached past the proxy.
     store: Store,
@@ -29,14 +30,19 @@ struct World {
 }
 
 impl World {
-    async fn new() -> World {
+    async fn new(lease: u64) -> World {
         let schema = Schema::create();
         let store = open(schema.url()).await;
-        World { schema, store, folder: tempfile::tempdir().expect("a temporary folder") }
+        World { lease, schema, store, folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
     async fn node(&self, url: &str) -> Node {
-        let config = Config::parse("quorate.toml", CONFIG.as_bytes()).expect("a good configuration");
+        // The grace is longer than the lease.
+        let config = format!(
+            "[health]\ninterval = \"500ms\"\nlease = \"{}s\"\nretry_after = \"100ms\"\ngrace = \"60s\"\n",
+            self.lease
+        );
+        let config = Config::parse("quorate.toml", config.as_bytes()).expect("a good configuration");
         let options = NodeOptions {
             kind: "up",
             url: Url::Pg(url.to_owned()),
@@ -98,12 +104,11 @@ async fn stop(node: Node) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_child_is_gone_before_its_lease_ends_when_the_database_falls_silent() {
-    let world = World::new().await;
+    let world = World::new(3).await;
     let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
     let node = world.node(&url).await;
-    let beat = "while :; do date +%s%3N >> $QUORATE_TASK_ID; sleep 0.05; done";
-    let polite = world.start("polite", beat).await;
-    let stubborn = world.start("stubborn", &format!("trap '' TERM; {beat}")).await;
+    let polite = world.start("polite", BEAT).await;
+    let stubborn = world.start("stubborn", &format!("trap '' TERM; {BEAT}")).await;
     for id in [polite, stubborn] {
         world.running(id, 1).await;
     }
@@ -131,7 +136,7 @@ async fn a_child_is_gone_before_its_lease_ends_when_the_database_falls_silent() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_whose_take_is_answered_after_its_lease_is_not_begun() {
-    let world = World::new().await;
+    let world = World::new(3).await;
     let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
     let slow = world.node(&url).await;
     // Once it has taken something, all it needs for another take has been prepared.
@@ -162,4 +167,50 @@ async fn a_task_whose_take_is_answered_after_its_lease_is_not_begun() {
     tokio::time::timeout(PATIENCE, ended).await.expect("a node ends when told to");
     assert!(heard.iter().any(|notice| notice.contains("not begun")), "{heard:?}");
     stop(other).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_when_a_lease_is_to_be_renewed_costs_nothing() {
+    let world = World::new(6).await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let node = world.node(&url).await;
+    let id = world.start("steady", BEAT).await;
+    let taken_until = world.running(id, 1).await;
+    // The next renewal is due a third of the lease after this one, and the one after it when the child would have to go.
+    let renewed = async || (world.running(id, 1).await > taken_until).then_some(());
+    world.until("the lease is renewed", renewed).await;
+    proxy.stand(Still::Closed);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.stand(Still::Nothing);
+    let back = now_ms();
+    let (file, folder) = (id.to_string(), world.folder.path());
+    world.until("the child goes on", async || (last_line(folder, &file) > back + 6_000).then_some(())).await;
+    let story = world.store.read(Story { id }).await.expect("readable");
+    assert_eq!((story.task.state, story.attempts.len()), (TaskState::Running, 1), "{story:?}");
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_because_the_database_was_away_is_given_back_when_it_answers() {
+    let world = World::new(12).await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let node = world.node(&url).await;
+    let id = world.start("steady", BEAT).await;
+    world.running(id, 1).await;
+    let (file, folder) = (id.to_string(), world.folder.path());
+    world.until("the child has begun", async || (last_line(folder, &file) > 0).then_some(())).await;
+    proxy.stand(Still::All);
+    let stopped = async || (now_ms() > last_line(folder, &file) + 500).then_some(());
+    world.until("the child is stopped", stopped).await;
+    let lease_until = world.running(id, 1).await;
+    proxy.stand(Still::Nothing);
+    world.running(id, 2).await;
+    let attempts = world.store.read(Story { id }).await.expect("readable").attempts;
+    let (first, second) = (&attempts[0], &attempts[1]);
+    assert_eq!(first.outcome.as_deref(), Some("lost"));
+    let reason = first.reason.as_deref().unwrap_or_default();
+    assert!(reason.contains("could not be renewed"), "{reason}");
+    let waited = second.started_at - lease_until;
+    assert!(waited < 0, "the second attempt began {waited} ms after the lease of the first had ended");
+    stop(node).await;
 }

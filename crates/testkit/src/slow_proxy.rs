@@ -37,6 +37,8 @@ pub enum Still {
     Answers,
     /// Both.
     All,
+    /// There is nothing to stand still: connections are closed, and so are new ones, as by a server that starts anew.
+    Closed,
 }
 
 /// A running proxy; it ends with the value.
@@ -146,8 +148,13 @@ async fn connect(client: TcpStream, to: Target, way: Way) {
 async fn join(client: impl AsyncRead + AsyncWrite, server: impl AsyncRead + AsyncWrite, way: Way) {
     let ((from_client, to_client), (from_server, to_server)) = (split(client), split(server));
     let there = Way { stops_it: |still| still == Still::All, ..way.clone() };
-    let back = Way { stops_it: |still| still != Still::Nothing, ..way };
-    tokio::join!(pass(from_client, to_server, there), pass(from_server, to_client, back));
+    let back = Way { stops_it: |still| still != Still::Nothing, ..way.clone() };
+    let mut closed = way.still.clone();
+    tokio::select! {
+        _ = async { tokio::join!(pass(from_client, to_server, there), pass(from_server, to_client, back)) } => {}
+        // An error means that the proxy ends.
+        _ = closed.wait_for(|still| *still == Still::Closed) => {}
+    }
 }
 
 /// Passes on one direction until it ends.

@@ -170,7 +170,11 @@ fn may_have_swallowed(outage: &Disturbance, end: &Event) -> bool {
     (outage.from_ms - IN_FLIGHT_MS..=outage.until_ms.saturating_add(IN_FLIGHT_MS)).contains(&end.at_ms)
 }
 
-/// A lease lapses only if its supervisor, or the database, was killed, stopped or away within two leases before.
+/// Ends the reason of an attempt whose supervisor could not renew its lease and said so itself.
+const NOT_RENEWED: &str = "could not be renewed before its end: the database did not answer";
+
+/// A lease lapses, or is given up, only if its supervisor, or the database, was killed, stopped or away within two leases
+/// before.
 pub fn nothing_healthy_lost_its_lease(history: &History) -> Vec<String> {
     let processes = history.processes();
     let nodes: HashMap<(i64, i64), i64> =
@@ -194,6 +198,17 @@ pub fn nothing_healthy_lost_its_lease(history: &History) -> Vec<String> {
                     event.seq
                 ));
             }
+        }
+    }
+    let given_up =
+        history.attempts.iter().filter(|a| a.reason.as_deref().is_some_and(|why| why.ends_with(NOT_RENEWED)));
+    for attempt in given_up {
+        let pid = attempt.node.and_then(|node| processes.get(&node).copied());
+        if !was_hurt(history, pid, attempt.ended_ms.unwrap_or(attempt.started_ms)) {
+            findings.push(format!(
+                "task {}: attempt {} was given up, but its node {:?}, process {pid:?}, was well",
+                attempt.task, attempt.number, attempt.node
+            ));
         }
     }
     findings
@@ -273,5 +288,9 @@ mod tests {
         check(nothing_healthy_lost_its_lease, "was well", |h| h.disturbances.clear());
         check(nothing_healthy_lost_its_lease, "was well", |h| h.disturbances[0].pid = Some(7));
         check(nothing_healthy_lost_its_lease, "was well", |h| h.disturbances[0].until_ms = 1_999);
+        check(nothing_healthy_lost_its_lease, "attempt 2 was given up", |h| {
+            h.attempts[1].reason = Some(format!("the lease {NOT_RENEWED}"));
+            h.attempts[1].ended_ms = Some(60_000);
+        });
     }
 }

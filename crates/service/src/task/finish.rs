@@ -20,6 +20,8 @@ pub enum Outcome {
     TimedOut,
     /// Its check failed.
     VerifyFailed,
+    /// Its owner could not keep it.
+    Lost,
 }
 
 impl Outcome {
@@ -28,6 +30,7 @@ impl Outcome {
             Outcome::Failed => "failed",
             Outcome::TimedOut => "timed_out",
             Outcome::VerifyFailed => "verify_failed",
+            Outcome::Lost => "lost",
         }
     }
 }
