@@ -64,7 +64,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             put: "where id = any($1::bigint[]) and term >= ($2::bigint[])[array_position($1::bigint[], id)]",
         }],
         backend: Backend::Pg,
-        reds: &["a_task_is_completed_once"],
+        reds: &["the_result_is_that_of_the_accepted_attempt", "a_task_is_completed_once"],
     },
     Mutation {
         name: "term-check-on-fail",

@@ -384,8 +384,7 @@ impl Storm {
             if self.open() == Some(0) {
                 return Ok(());
             }
-            self.desertions.extend(self.party.deserters().into_iter().map(|(_, _, words)| words));
-            self.follower.revive(&self.arena)?;
+            self.attend()?;
             sleep(TICK * 5);
         }
         println!("  the deadline of {} s is over", self.options.deadline.as_secs());
