@@ -17,7 +17,7 @@ use crate::{Outcome, beside_us, draw};
 use check::{Absence, Beat};
 use net::Cut;
 use plan::{BEATING, HELD, LATE, Work};
-use quorate_testkit::slow_proxy::{Proxy, Still, Target};
+use quorate_testkit::proxy::{Proxy, Still, Target};
 use site::{DATABASE, NODES, Scene, Site};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -9,7 +9,7 @@ use quorate_service::task::{NewTask, Work};
 use quorate_service::view::Story;
 use quorate_store::{Options, Store, Url};
 use quorate_testkit::postgres::Schema;
-use quorate_testkit::slow_proxy::{Proxy, Still};
+use quorate_testkit::proxy::{Proxy, Still};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

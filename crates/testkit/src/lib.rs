@@ -9,5 +9,4 @@ pub mod plot;
 pub mod postgres;
 pub mod proxy;
 pub mod server;
-pub mod slow_proxy;
 pub mod verbs;
