@@ -164,7 +164,7 @@ impl Storm {
         for at in 0..self.party.members.len() {
             self.party.start(at, &self.arena)?;
         }
-        let Some((lock, holder)) = lock else { return Ok(None) };
+        let Some((mut lock, holder)) = lock else { return Ok(None) };
         let (agents, begun) = (asleep + self.party.agents_of(1), Instant::now());
         let (mut took, mut waited) = (0, 0);
         while (took < agents && begun.elapsed() < HOLD_MAX) || begun.elapsed() < HOLD_LEAST {
@@ -173,12 +173,12 @@ impl Storm {
             let blocked = include_str!("../sql/blocked.sql").replace("$holder", &holder.to_string());
             waited = waited.max(self.ledger.number(&blocked)?);
         }
-        drop(lock);
+        // Its word has a place in the log below those of all that were written meanwhile: who read on has missed it.
+        lock.rows("commit")?;
         Ok(Some(Hold { agents, took, waited }))
     }
 
-    /// Answers with a reader whose transaction is still open, and its number on the server; dropping it ends the
-    /// transaction.
+    /// Answers with a connection whose transaction is still open, and its number on the server.
     fn lock_first_ready(&self) -> Outcome<(Ledger, i64)> {
         let mut ledger = self.arena.ledger()?;
         let holder = ledger.number(include_str!("../sql/own_pid.sql"))?;
