@@ -39,6 +39,8 @@ pub(crate) struct Place {
     pub(crate) config: Config,
     /// The ledger's address.
     pub(crate) url: Url,
+    /// The same as the children of a node are to reach it.
+    pub(crate) agents_url: Url,
     variables: BTreeMap<String, String>,
     opened: Arc<Mutex<Vec<Store>>>,
 }
@@ -66,6 +68,7 @@ impl Place {
         let variables = read_env_file(&folder.join(".env"))?;
         let mut place = Place {
             url: Url::Lite(PathBuf::new()),
+            agents_url: Url::Lite(PathBuf::new()),
             folder,
             config_file,
             config,
@@ -74,6 +77,9 @@ impl Place {
         };
         let stored = place.variable("QUORATE_STORE").unwrap_or_else(|| place.config.store.url.clone());
         place.url = Url::parse(&stored, &place.folder)?;
+        let for_agents =
+            place.variable("QUORATE_AGENTS_STORE").or_else(|| place.config.store.agents_url.clone());
+        place.agents_url = Url::parse(&for_agents.unwrap_or(stored), &place.folder)?;
         Ok(place)
     }
 
@@ -131,6 +137,7 @@ impl Place {
         let options = NodeOptions {
             kind,
             url: self.url.clone(),
+            agents_url: self.agents_url.clone(),
             config: Arc::new(self.config.clone()),
             folder: self.folder.clone(),
             state: self.state_folder(),

@@ -52,7 +52,7 @@ pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: b
     let store = place.open_for_node().await?;
     let since = store.read(Latest).await?;
     // What a crash left behind ends first, so that what it failed is among what is tried anew.
-    end_orphans(&store, &place.url.full(), millis(place.config.health.grace_ms)).await?;
+    end_orphans(&store, &place.agents_url.full(), millis(place.config.health.grace_ms)).await?;
     store.write(Resume { id }).await?;
     let members = team(&place.config, at_most(agents));
     work(place, store, (id, since), members, json).await

@@ -137,7 +137,7 @@ pub const MUTATIONS: [Mutation; 11] = [
         name: "orphans",
         edits: &[Edit {
             file: "crates/runtime/src/node.rs",
-            find: "orphans::end_orphans(&store, &options.url.full(), grace).await?;",
+            find: "orphans::end_orphans(&store, &options.agents_url.full(), grace).await?;",
             put: "let _ = grace;",
         }],
         backend: Backend::Lite,

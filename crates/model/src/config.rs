@@ -71,6 +71,8 @@ pub struct Config {
 pub struct StoreConfig {
     /// `sqlite:PATH` (relative to the project folder) or `postgres://…`.
     pub url: String,
+    /// The same ledger as the children of a node reach it, with fewer rights; `url` if it is not given.
+    pub agents_url: Option<String>,
 }
 
 /// `[server]`
@@ -163,7 +165,7 @@ pub struct ResourceLimits {
 
 impl Default for StoreConfig {
     fn default() -> StoreConfig {
-        StoreConfig { url: "sqlite:.quorate/quorate.db".to_string() }
+        StoreConfig { url: "sqlite:.quorate/quorate.db".to_string(), agents_url: None }
     }
 }
 
@@ -347,9 +349,13 @@ fn read_config(source: &Source<'_>, mut table: Table<'_, '_>) -> Config {
 }
 
 fn read_store(source: &Source<'_>, mut table: Table<'_, '_>) -> StoreConfig {
-    let url = table.string("url").filter(|url| accepted(source, url, check_store_url));
+    let mut url = |key| {
+        let url = table.string(key).filter(|url| accepted(source, url, check_store_url));
+        url.map(|url| url.value)
+    };
+    let (url, agents_url) = (url("url"), url("agents_url"));
     table.finish();
-    url.map_or_else(StoreConfig::default, |url| StoreConfig { url: url.value })
+    StoreConfig { url: url.unwrap_or_else(|| StoreConfig::default().url), agents_url }
 }
 
 /// Checks the form of a store's address. The message never shows more than its scheme: it may hold a password.

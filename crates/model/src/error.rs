@@ -1,6 +1,6 @@
 //! The one error type that crosses room borders.
 //!
-//! Here live the eight kinds of failure a door must tell apart and the error that carries one of them.
+//! Here live the nine kinds of failure a door must tell apart and the error that carries one of them.
 //! Vendor errors (database, operating system) do not live here: each room translates its own at its edge.
 
 use crate::event::Event;

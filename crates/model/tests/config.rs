@@ -16,6 +16,7 @@ const EVERYTHING: &str = r#"
 strict_agents = true
 [store]
 url = "postgres://user@host/db"
+agents_url = 'postgres://agent@host/db'
 [server]
 listen = "0.0.0.0:9000"
 [health]
@@ -74,6 +75,7 @@ fn every_key_is_read() {
     let found = config(EVERYTHING);
     assert!(found.strict_agents && found.server.listen_is_set);
     assert_eq!(found.store.url, "postgres://user@host/db");
+    assert_eq!(found.store.agents_url.as_deref(), Some("postgres://agent@host/db"));
     assert_eq!(found.server.listen.port(), 9000);
     let health = &found.health;
     assert_eq!((health.interval_ms, health.lease_ms, health.stuck_after_ms), (2000, 1000, 60_000));
@@ -134,6 +136,7 @@ fn wrong_values_say_where_and_what_was_expected() {
     refuse("store = 1", "quorate.toml:1:9: `store` must be a table, not an integer");
     refuse("[store]\nurl = 'mysql://user:secret@x'", "quorate.toml:2:7: `mysql` is no database");
     refuse("[store]\nurl = 'sqlite:'", "is no database");
+    refuse("[store]\nagents_url = 'mysql://user:secret@x'", "quorate.toml:2:14: `mysql` is no database");
     refuse("[server]\nlisten = '8888'", "`8888` is no address with a port");
     refuse("[server]\nlisten = '127.0.0.1:99999'", "is no address with a port");
     refuse("[health]\nlease = '999ms'", "quorate.toml:2:9: `lease` must be at least 1s, not `999ms`");

@@ -72,7 +72,7 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
         document: wire::taken(taken).to_string(),
         timeout: millis(timeout),
         dir: shared.folder.clone(),
-        store: shared.url.full(),
+        store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ""),
         program_dir: shared.program_dir.clone(),
     }

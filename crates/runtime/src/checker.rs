@@ -122,7 +122,7 @@ fn assignment(shared: &Shared, task: &Task) -> Assignment {
         document: String::new(),
         timeout: millis(timeout),
         dir: shared.folder.clone(),
-        store: shared.url.full(),
+        store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ".verify"),
         program_dir: shared.program_dir.clone(),
     }

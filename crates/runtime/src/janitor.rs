@@ -38,7 +38,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
             () = stop.reached(Level::Finish) => return,
         }
         // What cannot be looked at now is looked at in a minute.
-        let _ = end_strays(&shared.url.full(), millis(shared.config.health.grace_ms)).await;
+        let _ = end_strays(&shared.agents_url.full(), millis(shared.config.health.grace_ms)).await;
         if looks % every == 0
             && let Err(error) = round(&shared, &stop, every).await
         {

@@ -31,6 +31,8 @@ pub struct NodeOptions {
     pub kind: &'static str,
     /// The ledger's address.
     pub url: Url,
+    /// The same ledger as its children reach it: they may have fewer rights.
+    pub agents_url: Url,
     /// The configuration.
     pub config: Arc<Config>,
     /// The folder in which commands run.
@@ -47,7 +49,7 @@ pub struct NodeOptions {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) store: Store,
-    pub(crate) url: Url,
+    pub(crate) agents_url: Url,
     pub(crate) config: Arc<Config>,
     pub(crate) folder: PathBuf,
     pub(crate) state: PathBuf,
@@ -116,7 +118,7 @@ impl Node {
     /// `Unavailable` when the ledger cannot be reached.
     pub async fn begin(store: Store, options: NodeOptions) -> Result<Node> {
         let grace = millis(options.config.health.grace_ms);
-        orphans::end_orphans(&store, &options.url.full(), grace).await?;
+        orphans::end_orphans(&store, &options.agents_url.full(), grace).await?;
         let (notices, heard) = mpsc::channel(NOTICES_MAX);
         let members = options.members.clone();
         let shared = Arc::new(share(store, options, notices).await?);
@@ -213,7 +215,7 @@ async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>
     )?;
     Ok(Shared {
         store,
-        url: options.url,
+        agents_url: options.agents_url,
         config: options.config,
         folder: options.folder,
         state: options.state,

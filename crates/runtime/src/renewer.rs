@@ -1,6 +1,6 @@
 //! Keeping leases: a thread of its own, whatever the children or the machine's load do.
 //!
-//! Every third of a lease it renews all that this node holds, in one transaction; what fails is tried again at once, so
+//! Every third of a lease it renews all that this node holds, in one transaction; what fails is tried again soon, so
 //! that a database that restarts costs nothing. A task that is no longer held, or whose lease would end before the database
 //! answers again, loses its child at once: another may have the task.
 //! Beside that, a hint that the ledger changed makes it look whether something was taken away, so that a cancel is felt

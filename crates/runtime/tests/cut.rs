@@ -46,6 +46,7 @@ impl World {
         let options = NodeOptions {
             kind: "up",
             url: Url::Pg(url.to_owned()),
+            agents_url: Url::Pg(url.to_owned()),
             members: team(&config, None),
             config: Arc::new(config),
             folder: self.folder.path().to_owned(),

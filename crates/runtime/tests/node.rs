@@ -41,6 +41,7 @@ impl World {
         let options = NodeOptions {
             kind: "up",
             url: self.url.clone(),
+            agents_url: self.url.clone(),
             members: team(&config, None),
             config: Arc::new(config),
             folder: self.folder.path().to_owned(),

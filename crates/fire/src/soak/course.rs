@@ -40,11 +40,11 @@ const DRAIN: Duration = Duration::from_secs(120);
 const IDLE: Duration = Duration::from_secs(5);
 /// Complaints of the feeder that are kept.
 const COMPLAINTS_MAX: usize = 20;
-/// Sockets of a node: pools of 8 and 4 connections, two of the thread that renews, one that listens, and the two ends of
-/// the pipe by which a process hears of signals.
-const NODE_SOCKETS: f64 = 17.0;
-/// Sockets of a follower: pools of 2 and 1, one that listens, and those two ends.
-const FOLLOWER_SOCKETS: f64 = 6.0;
+/// Sockets of a node: 16 connections (pools of 8 and 4 and one that listens, and of each kind one for the thread that
+/// renews), and of each of its two runtimes both ends of the pipe by which it hears of signals.
+const NODE_SOCKETS: f64 = 20.0;
+/// Sockets of a follower: pools of 2 and 1, one that listens, and three ends of such pipes.
+const FOLLOWER_SOCKETS: f64 = 7.0;
 /// The lease, as it is unless configured.
 const LEASE_MS: i64 = 60_000;
 /// What a node says once it is at work.
