@@ -10,14 +10,14 @@
 use crate::cgroup::Group;
 use crate::limits;
 use nix::errno::Errno;
-use nix::libc::{self, c_char, c_long};
+use nix::fcntl::OFlag;
+use nix::libc::{self, c_char, c_int, c_long};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, kill, signal, sigprocmask};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, pipe2, setsid};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
@@ -90,17 +90,19 @@ fn candidates(program: &OsStr, path: &OsStr) -> io::Result<Vec<CString>> {
         .collect()
 }
 
-/// A child that was born, and our ends of its pipes.
+/// A child that was born, and our ends of its pipes. It is not yet known whether it becomes its program.
 #[derive(Debug)]
 pub(crate) struct Born {
     pub process: Process,
     pub stdin: OwnedFd,
     pub stdout: OwnedFd,
     pub stderr: OwnedFd,
+    /// Ends without a word once it has become its program; else has what [`told`] reads.
+    pub report: OwnedFd,
 }
 
 /// A child that is not reaped yet.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(Pid);
 
 impl Process {
@@ -111,7 +113,7 @@ impl Process {
 
     /// Reaps it if it has exited.
     pub(crate) fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
-        self.reap(WaitPidFlag::WNOHANG)
+        self.reap(libc::WNOHANG)
     }
 
     /// Ends it at once and reaps it.
@@ -122,15 +124,15 @@ impl Process {
 
     /// Waits for its exit and reaps it.
     pub(crate) fn wait(&self) {
-        while self.reap(WaitPidFlag::empty()).is_err_and(|e| e.kind() == io::ErrorKind::Interrupted) {}
+        while self.reap(0).is_err_and(|e| e.kind() == io::ErrorKind::Interrupted) {}
     }
 
-    fn reap(&self, flags: WaitPidFlag) -> io::Result<Option<ExitStatus>> {
-        match waitpid(self.0, Some(flags))? {
-            WaitStatus::Exited(_, code) => Ok(Some(ExitStatus::from_raw(code << 8))),
-            WaitStatus::Signaled(_, signal, _) => Ok(Some(ExitStatus::from_raw(signal as i32))),
-            _ => Ok(None),
-        }
+    /// Not by `nix`, which knows no real-time signals: it reaps who was ended by one and says that it could not.
+    fn reap(&self, flags: c_int) -> io::Result<Option<ExitStatus>> {
+        let mut status = 0;
+        // SAFETY: the kernel writes one number into `status`.
+        let pid = Errno::result(unsafe { libc::waitpid(self.pid(), &raw mut status, flags) })?;
+        Ok((pid != 0).then(|| ExitStatus::from_raw(status)))
     }
 }
 
@@ -143,41 +145,23 @@ enum Entry {
     Door,
 }
 
-/// Starts a child, in `group` if there is one. It leads a session and dies with the thread that calls this.
+/// Starts a child, in `group` if there is one. It leads a session and dies with the thread that calls this, which does not
+/// wait for it: a folder or a program on a file system that does not answer would keep it.
 ///
 /// # Errors
-/// What the system says, of the fork or of the child's steps up to exec. Nothing runs then.
+/// What the system says of the fork. Nothing runs then.
 pub(crate) fn start(image: &Image, group: Option<&Group>) -> io::Result<Born> {
-    match start_by(Entry::Birth, image, group) {
-        Err(Failed::Fork(_)) => start_by(Entry::Door, image, group),
-        born => born,
-    }
-    .map_err(io::Error::from)
+    start_by(Entry::Birth, image, group).or_else(|_| start_by(Entry::Door, image, group))
 }
 
-/// What went wrong before there was a child, or in it.
-enum Failed {
-    Fork(io::Error),
-    Child(io::Error),
-}
-
-impl From<Failed> for io::Error {
-    fn from(failed: Failed) -> io::Error {
-        match failed {
-            Failed::Fork(e) | Failed::Child(e) => e,
-        }
-    }
-}
-
-fn start_by(entry: Entry, image: &Image, group: Option<&Group>) -> Result<Born, Failed> {
-    let before = |e: Errno| Failed::Fork(e.into());
-    let pipe = || pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(before);
+fn start_by(entry: Entry, image: &Image, group: Option<&Group>) -> io::Result<Born> {
+    let pipe = || pipe2(OFlag::O_CLOEXEC);
     let ((stdin, ours), (out, stdout), (err, stderr), (report, reports)) =
         (pipe()?, pipe()?, pipe()?, pipe()?);
     let place = match (group, entry) {
         (None, _) => None,
-        (Some(group), Entry::Birth) => Some(group.folder().map_err(Failed::Fork)?),
-        (Some(group), Entry::Door) => Some(group.door().map_err(Failed::Fork)?),
+        (Some(group), Entry::Birth) => Some(group.folder()?),
+        (Some(group), Entry::Door) => Some(group.door()?),
     };
     let (birthplace, door) = match entry {
         Entry::Birth => (place, None),
@@ -193,28 +177,17 @@ fn start_by(entry: Entry, image: &Image, group: Option<&Group>) -> Result<Born, 
         door,
     };
     // SAFETY: the child calls only `Next::run`, which is made for it, and never returns from there.
-    let pid = match unsafe { fork(entry, birthplace.as_ref()) }.map_err(before)? {
+    let pid = match unsafe { fork(entry, birthplace.as_ref()) }? {
         0 => next.run(reports),
         pid => Pid::from_raw(pid),
     };
     drop((next, reports));
-    let process = Process(pid);
-    match told(report) {
-        None => Ok(Born { process, stdin: ours, stdout: out, stderr: err }),
-        Some(error) => {
-            process.wait();
-            Err(Failed::Child(error))
-        }
-    }
+    Ok(Born { process: Process(pid), stdin: ours, stdout: out, stderr: err, report })
 }
 
-/// Returns what the child says went wrong; nothing once it has become its program.
-fn told(report: OwnedFd) -> Option<io::Error> {
-    let mut said = [0; 4];
-    File::from(report)
-        .read_exact(&mut said)
-        .ok()
-        .map(|()| io::Error::from_raw_os_error(i32::from_ne_bytes(said)))
+/// Reads from a child's report why it did not become its program; nothing if it did.
+pub(crate) fn told(report: &[u8]) -> Option<io::Error> {
+    Some(io::Error::from_raw_os_error(i32::from_ne_bytes(report.try_into().ok()?)))
 }
 
 /// What the kernel is told of a child to be made: `struct clone_args` of `linux/sched.h`, its version of Linux 5.7.
@@ -294,6 +267,8 @@ impl Next<'_> {
     }
 
     fn settle(&mut self) -> nix::Result<()> {
+        // First: a Ctrl-C in the terminal is for us, and not yet for those whom we may let finish.
+        setsid()?;
         let [stdin, stdout, stderr] = &self.stdio;
         dup2_stdin(stdin)?;
         dup2_stdout(stdout)?;
@@ -302,7 +277,6 @@ impl Next<'_> {
         // SAFETY: no handler is set.
         unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        setsid()?;
         set_pdeathsig(Signal::SIGKILL)?;
         if getppid() != self.parent {
             // The parent died before the signal was set; nobody waits for this child.
@@ -348,6 +322,7 @@ mod tests {
     use crate::cgroup;
     use crate::limits::Limits;
     use std::fs;
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
 
     fn image(program: &str, args: &[&str], path: &str) -> Image {
@@ -358,7 +333,7 @@ mod tests {
 
     /// Runs it to its end and returns what it wrote and its exit code.
     fn run(entry: Entry, image: &Image, group: Option<&Group>) -> (String, Option<i32>) {
-        let born = start_by(entry, image, group).map_err(io::Error::from).expect("starts");
+        let born = start_by(entry, image, group).expect("is made");
         drop(born.stdin);
         let mut said = String::new();
         File::from(born.stdout).read_to_string(&mut said).expect("is read");
@@ -398,6 +373,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_ended_by_a_real_time_signal_was_ended_by_it() {
+        let born = start_by(Entry::Birth, &image("sh", &["-c", "kill -40 $$"], "/usr/bin:/bin"), None)
+            .expect("is made");
+        let status = loop {
+            if let Some(status) = born.process.try_wait().expect("is ours") {
+                break status;
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(status.signal(), Some(40));
+    }
+
+    #[test]
     fn a_program_is_looked_for_where_the_path_says() {
         let check = |program: &str, path: &str, expected: &[&str]| {
             let found = candidates(OsStr::new(program), OsStr::new(path)).expect("has no NUL");
@@ -418,10 +406,12 @@ mod tests {
         fs::set_permissions(&text, fs::Permissions::from_mode(0o755)).expect("is set");
         let path = format!("/nowhere:{}", folder.display());
         for entry in [Entry::Birth, Entry::Door] {
-            let fails = |program: &str| match start_by(entry, &image(program, &[], &path), None) {
-                Err(Failed::Child(e)) => e.raw_os_error().map(Errno::from_raw),
-                Err(Failed::Fork(e)) => panic!("no child: {e}"),
-                Ok(born) => panic!("{born:?} runs"),
+            let fails = |program: &str| {
+                let born = start_by(entry, &image(program, &[], &path), None).expect("is made");
+                let mut report = Vec::new();
+                File::from(born.report).read_to_end(&mut report).expect("is read");
+                born.process.wait();
+                told(&report).and_then(|e| e.raw_os_error()).map(Errno::from_raw)
             };
             assert_eq!(fails("nobody"), Some(Errno::ENOENT));
             assert_eq!(fails("plain"), Some(Errno::EACCES));

@@ -32,12 +32,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+/// How long a child may take until it has become its program: entering its folder and reading the program's file.
+const START_MAX: Duration = Duration::from_secs(20);
+/// More than a child ever reports, in bytes.
+const REPORT_MAX: u64 = 64;
 /// The reason given when a child ended and the kernel does not say how.
 pub(crate) const LOST: &str = "its exit status was lost";
 
@@ -86,16 +90,16 @@ impl Child {
         exits: tokio::signal::unix::Signal,
         started: Instant,
     ) -> Result<Child> {
-        let Born { process, stdin, stdout, stderr } = born;
+        let Born { process, stdin, stdout, stderr, .. } = born;
         let readers = pipe::Receiver::from_owned_fd(stdout).and_then(|out| {
             Ok((pipe::Sender::from_owned_fd(stdin)?, out, pipe::Receiver::from_owned_fd(stderr)?))
         });
         let (input, out, err) = match readers {
             Ok(pipes) => pipes,
-            Err(e) => return Err(abandon(&process, &format!("cannot read from it: {e}"))),
+            Err(e) => return Err(abandon(&process, group.as_deref(), &format!("cannot read from it: {e}"))),
         };
         let Some(start_time) = procfs::start_time(process.pid()) else {
-            return Err(abandon(&process, "/proc does not show it"));
+            return Err(abandon(&process, group.as_deref(), "/proc does not show it"));
         };
         let id = ProcessId { pid: process.pid(), start_time };
         let (pulse, tail, mut mask) = (Pulse::new(), SharedTail::default(), command.mask);
@@ -170,7 +174,10 @@ impl Drop for Child {
 }
 
 /// Ends a child that was started and cannot be used.
-fn abandon(process: &Process, why: &str) -> Error {
+fn abandon(process: &Process, group: Option<&Group>, why: &str) -> Error {
+    if let Some(group) = group {
+        group.kill();
+    }
     process.abandon();
     Error::failed(format!("cannot supervise process {}: {why}", process.pid()))
 }
@@ -189,13 +196,52 @@ async fn start(command: &Command) -> Result<(Born, Option<Arc<Group>>)> {
     if group.is_some() {
         let grouped = base.is_some_and(|base| base.memory);
         let image = image(command, command.limits.memory_bytes.filter(|_| !grouped))?;
-        if let Ok(born) = run_on_spawner(image, group.clone()).await? {
-            return Ok((born, group));
+        match born(image, group.clone()).await? {
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => return Err(explain(command, &e)),
+            Err(_) => {}
+            Ok(born) => return Ok((born, group)),
         }
     }
     let image = image(command, command.limits.memory_bytes)?;
-    let born = run_on_spawner(image, None).await?.map_err(|e| explain(command, &e))?;
+    let born = born(image, None).await?.map_err(|e| explain(command, &e))?;
     Ok((born, None))
+}
+
+/// A child that may not become its program: then it is ended, on a thread of its own, since the kernel may hold it for as
+/// long as a file system does not answer.
+struct Begun {
+    process: Process,
+    became: bool,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if !self.became {
+            let process = self.process;
+            let _ = thread::Builder::new().name("quorate-reap".to_owned()).spawn(move || process.abandon());
+        }
+    }
+}
+
+/// Starts the process and waits until it has become its program. The outer error is the spawner's.
+async fn born(image: Image, group: Option<Arc<Group>>) -> Result<io::Result<Born>> {
+    let born = match run_on_spawner(image, group).await? {
+        Ok(born) => born,
+        Err(e) => return Ok(Err(e)),
+    };
+    let mut begun = Begun { process: born.process, became: false };
+    let report = born.report.try_clone().and_then(pipe::Receiver::from_owned_fd);
+    let read = async {
+        let mut said = Vec::new();
+        report?.take(REPORT_MAX).read_to_end(&mut said).await.map(|_| said)
+    };
+    let error = match tokio::time::timeout(START_MAX, read).await {
+        Ok(Ok(said)) => fork::told(&said),
+        Ok(Err(e)) => Some(e),
+        Err(_) => Some(io::ErrorKind::TimedOut.into()),
+    };
+    begun.became = error.is_none();
+    Ok(error.map_or(Ok(born), Err))
 }
 
 /// Puts together what the child becomes; `memory` is the limit on each of its processes.
@@ -239,8 +285,8 @@ fn spawner() -> Result<mpsc::Sender<Job>> {
 impl Job {
     fn run(self) {
         if let Err(Ok(unwanted)) = self.answer.send(fork::start(&self.image, self.group.as_deref())) {
-            // Whoever wanted it was cancelled in the meantime.
-            unwanted.process.abandon();
+            // Whoever wanted it was cancelled in the meantime. Nobody waits for it: it may not even have begun.
+            let _ = thread::Builder::new().spawn(move || unwanted.process.abandon());
         }
     }
 }
@@ -278,6 +324,10 @@ fn explain(command: &Command, error: &io::Error) -> Error {
         }
         Some(Errno::EACCES) if is_executable(&file) => fail("permission denied"),
         Some(Errno::EACCES) => fail("permission denied").hint(format!("chmod +x {}", file.display())),
+        None if error.kind() == io::ErrorKind::TimedOut => fail(&format!(
+            "it has not begun within {} s: its folder or its file does not answer",
+            START_MAX.as_secs()
+        )),
         Some(Errno::E2BIG) => fail("its arguments and environment are too long")
             .hint("hand over long input on standard input or in a file"),
         Some(Errno::EAGAIN) => {
