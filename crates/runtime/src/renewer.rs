@@ -6,7 +6,7 @@
 //! Beside that, a hint that the ledger changed makes it look whether something was taken away, so that a cancel is felt
 //! in milliseconds and not at the next renewal. A renewal waits for nothing: not even for such a look.
 
-use quorate_model::{Result, TaskId, Term};
+use quorate_model::{Error, Result, TaskId, Term};
 use quorate_process::{Activity, Control};
 use quorate_service::SCHEMA;
 use quorate_service::task::{Held, Renew};
@@ -19,6 +19,8 @@ use tokio::sync::{Notify, watch};
 
 /// Hints of changes are looked at no oftener than this.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a way to the database may take to be made, where the first of its hosts does not answer.
+const WAY_MAX: Duration = Duration::from_secs(4);
 /// The part of a lease after which a renewal that failed is tried again: often enough before a child has to go.
 const AGAIN: u32 = 20;
 
@@ -55,21 +57,30 @@ struct Shared {
     stop: Notify,
 }
 
-/// What this node holds.
+/// What this node holds. A task may be there twice: it was taken away, and an agent of this same node has it again while
+/// the child of the first still ends. At most one of the two is not lost.
 #[derive(Debug, Default)]
 struct Book {
-    tasks: HashMap<TaskId, Holding>,
+    tasks: HashMap<(TaskId, Term), Holding>,
     agents: BTreeSet<String>,
+}
+
+impl Book {
+    /// Returns the tasks that are ours as far as is known.
+    fn ours(&mut self) -> impl Iterator<Item = (TaskId, Term, &mut Holding)> {
+        let ours = self.tasks.iter_mut().filter(|(_, holding)| holding.lost() != Some(Lost::TakenAway));
+        ours.map(|((id, term), holding)| (*id, *term, holding))
+    }
 }
 
 #[derive(Debug)]
 struct Holding {
-    term: Term,
     /// When the lease ends for certain, on this process's clock.
     until: Instant,
     control: Option<Control>,
     seen: Option<Activity>,
     lost: watch::Sender<Option<Lost>>,
+    killed: bool,
 }
 
 impl Holding {
@@ -79,6 +90,18 @@ impl Holding {
         let active = now != self.seen;
         self.seen = now;
         active
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        *self.lost.borrow()
+    }
+
+    /// Ends the child at once, if that was not done before.
+    fn kill(&mut self, why: Lost) {
+        if let (false, Some(control)) = (self.killed, &self.control) {
+            control.kill(why.reason());
+            self.killed = true;
+        }
     }
 
     /// Stops the child. What was taken away after it could not be reached is taken away.
@@ -109,13 +132,12 @@ impl Hold {
     /// Gives the child that works at it, to be stopped if the task is lost.
     pub(crate) fn attach(&self, control: Control) {
         let mut book = self.shared.book();
-        let Some(holding) = book.tasks.get_mut(&self.id).filter(|h| h.term == self.term) else { return };
-        let lost = *holding.lost.borrow();
-        if let Some(why) = lost {
-            // It has only just begun: there is nothing for it to end in order.
-            control.kill(why.reason());
-        }
+        let Some(holding) = book.tasks.get_mut(&(self.id, self.term)) else { return };
         holding.control = Some(control);
+        if let Some(why) = holding.lost() {
+            // It has only just begun: there is nothing for it to end in order.
+            holding.kill(why);
+        }
     }
 
     /// Returns why the task is lost, if it is.
@@ -126,10 +148,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut book = self.shared.book();
-        if book.tasks.get(&self.id).is_some_and(|h| h.term == self.term) {
-            book.tasks.remove(&self.id);
-        }
+        self.shared.book().tasks.remove(&(self.id, self.term));
     }
 }
 
@@ -152,18 +171,22 @@ impl Renewer {
     pub(crate) fn start(store: &Store, options: RenewerOptions) -> Result<Renewer> {
         let shared = Arc::new(Shared { book: Mutex::default(), hurry: Notify::new(), stop: Notify::new() });
         let (thread_shared, store) = (shared.clone(), store.clone());
-        let body = move || serve(&thread_shared, store, &options);
-        let thread = std::thread::Builder::new().name("renewer".into()).spawn(body).map_err(|e| {
-            quorate_model::Error::failed(format!("cannot start the thread that keeps leases: {e}"))
-        })?;
+        let wrong = |e| Error::failed(format!("cannot start the thread that keeps leases: {e}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(wrong)?;
+        let body = move || runtime.block_on(serve(&thread_shared, store, &options));
+        let thread = std::thread::Builder::new().name("renewer".into()).spawn(body).map_err(wrong)?;
         Ok(Renewer { shared, thread: Some(thread) })
     }
 
-    /// Begins to keep the lease of a task that was taken until then.
+    /// Begins to keep the lease of a task that was taken until then. Who had it before in this node has lost it.
     pub(crate) fn hold(&self, id: TaskId, term: Term, until: Instant) -> Hold {
         let (sender, lost) = watch::channel(None);
-        let holding = Holding { term, until, control: None, seen: None, lost: sender };
-        self.shared.book().tasks.insert(id, holding);
+        let holding = Holding { until, control: None, seen: None, lost: sender, killed: false };
+        let mut book = self.shared.book();
+        for ((_, other), before) in book.tasks.iter().filter(|((same, _), _)| *same == id) {
+            if *other < term { before } else { &holding }.lose(Lost::TakenAway);
+        }
+        book.tasks.insert((id, term), holding);
         Hold { shared: self.shared.clone(), id, term, lost }
     }
 
@@ -194,17 +217,13 @@ impl Drop for Renewer {
     }
 }
 
-fn serve(shared: &Shared, store: Store, options: &RenewerOptions) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    // Without a runtime nothing is renewed: every lease ends by itself, which is safe.
-    let Ok(runtime) = runtime else { return };
-    runtime.block_on(async {
-        let store = own_store(store, &options.url).await;
-        tokio::select! {
-            () = keep(shared, &store, options) => {}
-            () = shared.stop.notified() => {}
-        }
-    });
+async fn serve(shared: &Shared, store: Store, options: &RenewerOptions) {
+    // What loses goes on while the way to the database is still being made.
+    let keep = async { tokio::join!(keep(shared, store, options), lose_for_ever(shared, options.lease)) };
+    tokio::select! {
+        _ = keep => {}
+        () = shared.stop.notified() => {}
+    }
 }
 
 /// On PostgreSQL the thread has connections of its own, so that a busy pool cannot keep a renewal waiting.
@@ -218,10 +237,9 @@ async fn own_store(store: Store, url: &Url) -> Store {
     }
 }
 
-async fn keep(shared: &Shared, store: &Store, options: &RenewerOptions) {
-    let lease = options.lease;
-    let renewed = renew_for_ever(shared, store, options);
-    tokio::join!(renewed, lose_for_ever(shared, lease), look_for_ever(shared, store, lease));
+async fn keep(shared: &Shared, store: Store, options: &RenewerOptions) {
+    let store = own_store(store, &options.url).await;
+    tokio::join!(renew_for_ever(shared, &store, options), look_for_ever(shared, &store, options.lease));
 }
 
 async fn renew_for_ever(shared: &Shared, store: &Store, options: &RenewerOptions) {
@@ -251,19 +269,15 @@ async fn look_for_ever(shared: &Shared, store: &Store, lease: Duration) {
 async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool {
     let (held, agents) = {
         let mut book = shared.book();
-        let held: Vec<Held> = book
-            .tasks
-            .iter_mut()
-            .map(|(id, h)| Held { id: *id, term: h.term, active: h.is_active() })
-            .collect();
+        let held: Vec<Held> =
+            book.ours().map(|(id, term, h)| Held { id, term, active: h.is_active() }).collect();
         (held, book.agents.iter().cloned().collect())
     };
     let sent = Instant::now();
     let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
     let request = Renew { held: held.clone(), agents, node: options.node.clone(), lease_ms };
-    let Ok(Ok(kept)) = tokio::time::timeout(options.lease / 4, store.write(request)).await else {
-        return false;
-    };
+    let limit = (options.lease / 4).max(WAY_MAX.min(options.lease / 2));
+    let Ok(Ok(kept)) = tokio::time::timeout(limit, store.write(request)).await else { return false };
     settle(shared, &held, &kept, sent + options.lease);
     true
 }
@@ -271,7 +285,7 @@ async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool
 fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
     let mut book = shared.book();
     for held in asked {
-        let Some(holding) = book.tasks.get_mut(&held.id).filter(|h| h.term == held.term) else { continue };
+        let Some(holding) = book.tasks.get_mut(&(held.id, held.term)) else { continue };
         if kept.contains(&held.id) {
             holding.until = until;
         } else {
@@ -285,38 +299,37 @@ fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
 async fn lose_for_ever(shared: &Shared, lease: Duration) {
     let margin = lease / 4;
     loop {
+        let now = Instant::now();
         // Nothing that is taken meanwhile ends sooner than this.
-        let mut next = Instant::now() + margin;
-        for holding in shared.book().tasks.values().filter(|holding| holding.lost.borrow().is_none()) {
-            let left = holding.until.saturating_duration_since(Instant::now());
+        let mut next = now + margin;
+        for holding in shared.book().tasks.values_mut() {
+            let left = holding.until.saturating_duration_since(now);
             if left > margin {
-                next = next.min(Instant::now() + left - margin);
+                next = next.min(now + left - margin);
                 continue;
             }
-            holding.lose(Lost::Unreachable);
-            if let Some(control) = holding.control.clone() {
-                tokio::spawn(kill_after(left.saturating_sub(margin / 2), control));
+            if holding.lost().is_none() {
+                holding.lose(Lost::Unreachable);
+            }
+            match left > margin / 2 {
+                true => next = next.min(now + left - margin / 2),
+                false => holding.kill(holding.lost().unwrap_or(Lost::Unreachable)),
             }
         }
         tokio::time::sleep_until(next.into()).await;
     }
 }
 
-async fn kill_after(pause: Duration, control: Control) {
-    tokio::time::sleep(pause).await;
-    control.kill(Lost::Unreachable.reason());
-}
-
 /// Looks whether something was taken away since the last renewal.
 async fn look(shared: &Shared, store: &Store) {
-    let held: Vec<(TaskId, Term)> = shared.book().tasks.iter().map(|(id, h)| (*id, h.term)).collect();
+    let held: Vec<(TaskId, Term)> = shared.book().ours().map(|(id, term, _)| (id, term)).collect();
     if held.is_empty() {
         return;
     }
     let Ok(still) = store.read(StillHeld { held: held.clone() }).await else { return };
     let book = shared.book();
-    for (id, term) in held.iter().filter(|(id, _)| !still.contains(id)) {
-        if let Some(holding) = book.tasks.get(id).filter(|h| h.term == *term) {
+    for held in held.iter().filter(|(id, _)| !still.contains(id)) {
+        if let Some(holding) = book.tasks.get(held) {
             holding.lose(Lost::TakenAway);
         }
     }

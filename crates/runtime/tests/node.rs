@@ -202,6 +202,25 @@ async fn what_is_taken_away_is_stopped_and_done_once(world: World) {
     stop(node).await;
 }
 
+async fn who_had_a_task_is_stopped_though_another_of_the_same_node_has_it_now(world: World) {
+    let node = world.node(FAST).await;
+    let (_, tasks) =
+        world.start(vec![command("long", "echo $$ >> starts; exec sleep 600")]).await.expect("started");
+    let started = |count: usize| {
+        let starts = world.read("starts");
+        async move { (starts.lines().count() == count).then_some(starts) }
+    };
+    for count in 1..=6 {
+        world.until(|| started(count)).await;
+        let reassign = Reassign { id: tasks[0], to: None, reason: "a test".into() };
+        world.store.write(reassign).await.expect("reassigned");
+    }
+    let pids = world.until(|| started(7)).await;
+    let runs = |pid: &&str| std::path::Path::new("/proc").join(pid).exists();
+    world.until(|| async { (pids.lines().filter(runs).count() == 1).then_some(()) }).await;
+    stop(node).await;
+}
+
 async fn a_node_that_stops_hands_its_tasks_back(world: World) {
     let node = world.node(FAST).await;
     let (_, tasks) = world.start(vec![command("long", "sleep 600")]).await.expect("started");
@@ -269,6 +288,7 @@ stamp!(
     a_timeout_stops_a_hanging_child_and_others_go_on,
     cancel_stops_a_running_child,
     what_is_taken_away_is_stopped_and_done_once,
+    who_had_a_task_is_stopped_though_another_of_the_same_node_has_it_now,
     a_node_that_stops_hands_its_tasks_back,
     a_lease_is_kept_while_the_child_works_longer_than_it,
     an_agent_that_always_dies_is_left_failed,
