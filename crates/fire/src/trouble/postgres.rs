@@ -237,13 +237,13 @@ pub(super) fn conflicts(setting: &Setting) -> Outcome<End> {
     scene.finish().map(End::Judged)
 }
 
-/// Holds the log until someone waits for it in mid-transaction, and asks for what he holds: he is to give way.
+/// Holds the table of claims until someone who has locked a task waits for it, and asks for that task: he is to give way.
 fn deadlock(scene: &mut Scene) -> Outcome {
     let mut other =
-        session(scene, "set deadlock_timeout = '1h'; begin; lock table events in access exclusive mode")?;
+        session(scene, "set deadlock_timeout = '1h'; begin; lock table claims in access exclusive mode")?;
     let within = include_str!("../../sql/trouble/within.sql");
     if !scene.wait(BITE_MAX, |scene| scene.ledger.number(within).is_ok_and(|count| count > 0)) {
-        return Err("nobody waited for the log".into());
+        return Err("nobody waited for the claims".into());
     }
     other.rows(include_str!("../../sql/trouble/all_rows.sql")).map(drop)
 }
