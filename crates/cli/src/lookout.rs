@@ -15,6 +15,19 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The shortest: hints that lead to nothing must not keep anyone busy.
 const LOOK_LEAST: Duration = Duration::from_millis(50);
 
+/// How long one look may take. A database may fall silent, and who watches is to hear a Ctrl-C all the same.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Looks, but not for ever: what does not answer in time is away.
+///
+/// # Errors
+/// Those of the look, or `Unavailable`.
+pub(crate) async fn soon<T>(look: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(LOOK_MAX, look).await.unwrap_or_else(|_| {
+        Err(Error::unavailable(format!("the ledger has not answered for {} s", LOOK_MAX.as_secs())))
+    })
+}
+
 /// How a pause ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pause {

@@ -4,6 +4,7 @@
 //! which takes tasks of this run only. A crash and an interruption are the same thing: `runs resume` goes on.
 
 use crate::args;
+use crate::lookout::soon;
 use crate::place::Place;
 use crate::print;
 use crate::report;
@@ -277,7 +278,7 @@ async fn look(store: &Store, id: RunId, seen: &mut Seq, screen: &mut Screen) -> 
 
 /// Returns whether nothing of this run is running on our node any more; unknown while the ledger is away.
 async fn has_finished(store: &Store, id: RunId, node: &Node) -> bool {
-    let pulse = store.read(Pulse { id, node: Some(node.id().to_string()) }).await;
+    let pulse = soon(store.read(Pulse { id, node: Some(node.id().to_string()) })).await;
     pulse.is_ok_and(|pulse| pulse.running == 0)
 }
 
@@ -297,7 +298,7 @@ async fn show_new(store: &Store, id: RunId, seen: Seq, screen: &mut Screen) -> R
     let mut after = seen;
     loop {
         let filter = Filter { run: Some(id), ..Filter::default() };
-        let page = store.read(After { seq: Some(after), filter, limit: PAGE_MAX }).await?;
+        let page = soon(store.read(After { seq: Some(after), filter, limit: PAGE_MAX })).await?;
         page.events.iter().for_each(|event| screen.show(event));
         after = page.seen;
         if (page.events.len() as i64) < PAGE_MAX {
@@ -307,7 +308,7 @@ async fn show_new(store: &Store, id: RunId, seen: Seq, screen: &mut Screen) -> R
 }
 
 async fn is_over(store: &Store, id: RunId) -> Result<Option<End>> {
-    let pulse = store.read(Pulse { id, node: None }).await?;
+    let pulse = soon(store.read(Pulse { id, node: None })).await?;
     if pulse.run.is_over() {
         return Ok(Some(End::Over(pulse.run)));
     }

@@ -3,6 +3,7 @@
 //! Here lives the showing of what a node does, which is the log, and the stopping of nodes of this host by signal.
 
 use crate::args;
+use crate::lookout::soon;
 use crate::place::Place;
 use crate::print;
 use crate::run::{at_most, keep_report};
@@ -119,8 +120,8 @@ fn show(notice: &str) {
 
 /// Says what a node that stops still does.
 async fn farewell(store: &Store, node: &Node, urgent: bool) -> String {
-    let tasks =
-        store.read(Tasks { state: Some("running".into()), ..Tasks::default() }).await.unwrap_or_default();
+    let running = Tasks { state: Some("running".into()), ..Tasks::default() };
+    let tasks = soon(store.read(running)).await.unwrap_or_default();
     let own = node.id().to_string();
     let names: Vec<String> =
         tasks.iter().filter(|task| task.node.as_ref() == Some(&own)).map(Task::named).collect();
@@ -135,7 +136,7 @@ async fn farewell(store: &Store, node: &Node, urgent: bool) -> String {
 async fn keep_reports(place: &Place, store: &Store, events: &[Logged]) -> Result<()> {
     let ended = events.iter().filter(|event| event.kind == "run.finished").filter_map(|event| event.run);
     for id in ended {
-        let run = store.read(Pulse { id, node: None }).await?.run;
+        let run = soon(store.read(Pulse { id, node: None })).await?.run;
         if run.detached && run.report.is_none() {
             keep_report(store, &place.state_folder(), id).await?;
         }
@@ -144,7 +145,8 @@ async fn keep_reports(place: &Place, store: &Store, events: &[Logged]) -> Result
 }
 
 async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result<Seq> {
-    let page = store.read(After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX }).await?;
+    let new = After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX };
+    let page = soon(store.read(new)).await?;
     for event in &page.events {
         if json {
             print::json_line(&wire::event(event));

@@ -10,13 +10,13 @@ use crate::session::Session;
 use crate::stop::Level;
 use quorate_drivers::{Assignment, Report, report};
 use quorate_model::config::millis;
-use quorate_model::{Error, Kind, Result};
+use quorate_model::{Error, Result};
 use quorate_process::{Child, Control, Exit, Message, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
 use quorate_service::task::{Done, DoneAnswer, Fail, Outcome, Progress, Release, Started, Taken};
 use quorate_service::{run, wire};
-use quorate_store::{Store, Write};
+use quorate_store::Store;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -26,8 +26,6 @@ const MESSAGES_MAX: usize = 64;
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// Progress that the ledger does not take within so long is dropped.
 const PROGRESS_WAIT: Duration = Duration::from_secs(2);
-/// How long a report is tried again while the database is away.
-const INSIST: Duration = Duration::from_secs(15 * 60);
 /// Signs of life are looked at this often, for agents with `stop_stuck_after`.
 const STUCK_LOOK: Duration = Duration::from_secs(1);
 
@@ -230,7 +228,7 @@ async fn settle(
 async fn done(session: &Session, taken: &Taken, result: Option<String>, tail: Option<String>) -> Result<()> {
     let store = &session.shared.store;
     let done = Done { id: taken.task.id, term: taken.task.term, result, tail };
-    if let DoneAnswer::Completed { run: Some(id) } = insist(session, &done).await? {
+    if let DoneAnswer::Completed { run: Some(id) } = session.insist(&done).await? {
         // The health check would end the run too, only later.
         let _ = store.write(run::Settle { id }).await;
     }
@@ -255,7 +253,7 @@ async fn fail(
         tail,
         retry_after_ms,
     };
-    let state = insist(session, &fail).await?;
+    let state = session.insist(&fail).await?;
     if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
         let _ = store.write(run::Settle { id }).await;
     }
@@ -275,12 +273,12 @@ async fn lost(session: &Session, taken: &Taken, why: &str, tail: Option<String>)
 /// Says that the child of a task that was taken away is gone, so that what it held is free for others.
 async fn gone(session: &Session, taken: &Taken) -> Result<()> {
     let (task, attempt, term) = (taken.task.id, taken.task.attempt, taken.task.term);
-    insist(session, &Gone { task, attempt, term }).await
+    session.insist(&Gone { task, attempt, term }).await
 }
 
 async fn release(session: &Session, taken: &Taken, reason: &str) -> Result<()> {
     let release = Release { id: taken.task.id, term: taken.task.term, reason: reason.to_owned() };
-    insist(session, &release).await?;
+    session.insist(&release).await?;
     gone(session, taken).await
 }
 
@@ -295,7 +293,7 @@ async fn give_up(session: &Session, taken: &Taken, error: &Error) {
         tail: None,
         retry_after_ms: 0,
     };
-    let _ = insist(session, &fail).await;
+    let _ = session.insist(&fail).await;
 }
 
 async fn not_started(session: &mut Session, taken: &Taken, error: &Error, own: bool) {
@@ -316,33 +314,9 @@ async fn crash(session: &mut Session, taken: &Taken, reason: String, spawn: bool
         spawn,
         max_respawns: health.max_respawns,
     };
-    if let Ok(AfterCrash::Respawned(times)) = insist(session, &crash).await {
+    if let Ok(AfterCrash::Respawned(times)) = session.insist(&crash).await {
         let doublings = u32::try_from(times).unwrap_or(0).saturating_sub(1).min(6);
         let pause = health.retry_after_ms.saturating_mul(1 << doublings).min(60_000);
         session.rest(millis(pause)).await;
-    }
-}
-
-/// Writes, and tries again while the ledger cannot be reached, until the node is to stop at once. Only for writes
-/// that may be said twice. What cannot be said in the end shows as a lease that lapses.
-async fn insist<W: Write + Clone>(session: &Session, work: &W) -> Result<W::Answer> {
-    let (until, mut told) = (Instant::now() + INSIST, false);
-    loop {
-        let error = match session.shared.store.write(work.clone()).await {
-            Err(error) if error.kind == Kind::Unavailable => error,
-            answer => return answer,
-        };
-        if Instant::now() >= until || session.stop.level() == Level::Now {
-            return Err(error);
-        }
-        if !told {
-            session.shared.say(format!("{}: {error}; trying again", session.name));
-            told = true;
-        }
-        let mut stop = session.stop.clone();
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            () = stop.reached(Level::Now) => {}
-        }
     }
 }

@@ -3,11 +3,12 @@
 //! Here lives the loop that takes over tasks that are said to be done, runs their `verify`, and settles them.
 
 use crate::node::Shared;
+use crate::renewer::Lost;
 use crate::stop::{Level, Stop};
 use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::config::millis;
 use quorate_model::{Result, TaskState};
-use quorate_process::{Limits, supervise};
+use quorate_process::{ExitKind, Limits, supervise};
 use quorate_service::node::Gone;
 use quorate_service::run;
 use quorate_service::task::{Release, SettleCheck, TakeCheck, Task};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
+/// How the checker names itself to people.
+const CHECKER: &str = "checks";
 /// Without a hint of a change, the checker looks this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -29,7 +32,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
             lease_ms: shared.config.health.lease_ms,
         };
         let asked = Instant::now();
-        match shared.store.write(take).await {
+        match stop.in_time(shared.store.write(take)).await {
             Ok(Some(task)) => {
                 if let Err(error) = check(&shared, &stop, &task, asked).await {
                     shared.say(format!("check of task {}: {error}", task.named()));
@@ -50,13 +53,13 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
     };
     let (failure, tail) = match outcome {
         Outcome::Ended { failure, tail } => (failure, tail),
-        Outcome::Stopped => {
-            let release = Release { id: task.id, term: task.term, reason: "its node stops".into() };
-            return shared.store.write(release).await;
+        Outcome::GivenBack(reason) => {
+            let release = Release { id: task.id, term: task.term, reason: reason.into() };
+            return shared.insist(CHECKER, stop, &release).await;
         }
         Outcome::Lost => {
             let gone = Gone { task: task.id, attempt: task.attempt, term: task.term };
-            return shared.store.write(gone).await;
+            return shared.insist(CHECKER, stop, &gone).await;
         }
     };
     let settle = SettleCheck {
@@ -66,16 +69,20 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
         tail,
         retry_after_ms: shared.config.health.retry_after_ms,
     };
-    let state = shared.store.write(settle).await?;
+    let state = shared.insist(CHECKER, stop, &settle).await?;
     if let (TaskState::Completed | TaskState::Failed, Some(id)) = (state, task.run_id) {
-        shared.store.write(run::Settle { id }).await?;
+        stop.in_time(shared.store.write(run::Settle { id })).await?;
     }
     Ok(())
 }
 
 enum Outcome {
-    Ended { failure: Option<String>, tail: Option<String> },
-    Stopped,
+    Ended {
+        failure: Option<String>,
+        tail: Option<String>,
+    },
+    /// Not ended, and still ours: another is to run it.
+    GivenBack(&'static str),
     Lost,
 }
 
@@ -101,11 +108,14 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
         () = stop.reached(Level::Now) => {
             control.stop("its node stops");
             ended.await;
-            return Outcome::Stopped;
+            return Outcome::GivenBack("its node stops");
         }
     };
-    if hold.lost().is_some() {
-        return Outcome::Lost;
+    // One that ended by itself has its verdict, whoever was away meanwhile; the ledger decides by the term.
+    match hold.lost().filter(|_| matches!(exit.kind, ExitKind::Stopped(_))) {
+        Some(Lost::TakenAway) => return Outcome::Lost,
+        Some(Lost::Unreachable) => return Outcome::GivenBack(Lost::Unreachable.reason()),
+        None => {}
     }
     Outcome::Ended { failure: report_check(&exit), tail: Some(exit.tail).filter(|tail| !tail.is_empty()) }
 }

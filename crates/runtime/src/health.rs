@@ -49,7 +49,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
     let mut patience = Patience::new(shared.lease(), Instant::now());
     while stop.level() == Level::Go {
         let judge = patience.may_judge(Instant::now(), interval);
-        let pause = match tick(&shared, judge).await {
+        let pause = match stop.in_time(tick(&shared, judge)).await {
             Ok(Some(checked)) if checked.more => Duration::ZERO,
             Ok(Some(checked)) => until_next(&checked, interval),
             Ok(None) => interval,

@@ -40,7 +40,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
         // What cannot be looked at now is looked at in a minute.
         let _ = end_strays(&shared.agents_url.full(), millis(shared.config.health.grace_ms)).await;
         if looks % every == 0
-            && let Err(error) = round(&shared, &stop, every).await
+            && let Err(error) = stop.in_time(round(&shared, &stop, every)).await
         {
             shared.say(format!("old history stays for now: {error}"));
         }

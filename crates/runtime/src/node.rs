@@ -5,14 +5,14 @@
 
 use crate::renewer::{Hold, Renewer, RenewerOptions};
 use crate::session::Session;
-use crate::stop::{Level, Stop, Stopper};
+use crate::stop::{LAST_WORDS, Level, Stop, Stopper};
 use crate::team::Member;
 use crate::{checker, health, janitor, orphans};
 use quorate_model::config::{Config, millis};
-use quorate_model::{Result, RunId, TaskId, Term};
+use quorate_model::{Kind, Result, RunId, TaskId, Term};
 use quorate_service::node::{Begin, End};
 use quorate_service::task::{Held, Renew};
-use quorate_store::{Store, Url};
+use quorate_store::{Store, Url, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ use tokio::task::JoinSet;
 
 /// Checks that run side by side.
 const CHECKERS: usize = 2;
+/// How long a report is tried again while the database is away, and how long after each try.
+const INSIST: Duration = Duration::from_secs(15 * 60);
+const INSIST_PAUSE: Duration = Duration::from_millis(500);
 /// Notices that wait for whoever shows them; more are dropped.
 const NOTICES_MAX: usize = 256;
 
@@ -91,6 +94,34 @@ impl Shared {
 
     pub(crate) fn log_file(&self, task: TaskId, attempt: i64, suffix: &str) -> PathBuf {
         self.state.join("logs").join(format!("{task}-{attempt}{suffix}.log"))
+    }
+
+    /// Writes, and tries again while the ledger cannot be reached, until the node is to stop at once. Only for writes
+    /// that may be said twice. What cannot be said in the end shows as a lease that lapses.
+    pub(crate) async fn insist<W: Write + Clone>(
+        &self,
+        who: &str,
+        stop: &Stop,
+        work: &W,
+    ) -> Result<W::Answer> {
+        let (until, mut told, mut stop) = (Instant::now() + INSIST, false, stop.clone());
+        loop {
+            let error = match stop.in_time(self.store.write(work.clone())).await {
+                Err(error) if error.kind == Kind::Unavailable => error,
+                answer => return answer,
+            };
+            if Instant::now() >= until || stop.level() == Level::Now {
+                return Err(error);
+            }
+            if !told {
+                self.say(format!("{who}: {error}; trying again"));
+                told = true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INSIST_PAUSE) => {}
+                () = stop.reached(Level::Now) => {}
+            }
+        }
     }
 
     /// Tells whoever watches this node something that is not in the log: a trouble with the ledger itself.
@@ -185,7 +216,7 @@ impl Node {
             loops_stopper.stop(Level::Now);
             while loops.join_next().await.is_some() {}
             // Leases end by themselves if the ledger cannot be told.
-            let _ = shared.store.write(End { id: shared.node_id }).await;
+            let _ = tokio::time::timeout(LAST_WORDS, shared.store.write(End { id: shared.node_id })).await;
             shared.store.close().await;
         };
         let mut end = std::pin::pin!(end);

@@ -9,7 +9,7 @@ use crate::team::Member;
 use quorate_model::{Kind, Result};
 use quorate_service::agent::{Begin, End};
 use quorate_service::task::{Take, Taken};
-use quorate_store::Changes;
+use quorate_store::{Changes, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,8 +72,8 @@ impl Session {
         }
         self.shared.renewer.remove_agent(&self.name);
         // The lease of the session ends by itself if the ledger cannot be told.
-        let _ =
-            self.shared.store.write(End { name: self.name.clone(), node: self.shared.node.clone() }).await;
+        let end = End { name: self.name.clone(), node: self.shared.node.clone() };
+        let _ = self.stop.in_time(self.shared.store.write(end)).await;
     }
 
     async fn take(&self) -> Result<Option<Taken>> {
@@ -86,7 +86,12 @@ impl Session {
             node: Some(self.shared.node.clone()),
             resume: false,
         };
-        self.shared.store.write(take).await
+        self.stop.in_time(self.shared.store.write(take)).await
+    }
+
+    /// Writes what is to be heard; see [`Shared::insist`].
+    pub(crate) async fn insist<W: Write + Clone>(&self, work: &W) -> Result<W::Answer> {
+        self.shared.insist(&self.name, &self.stop, work).await
     }
 
     async fn wait(&mut self, changes: &mut Changes, limit: Duration) {

@@ -2,6 +2,8 @@
 //!
 //! Here live the three levels and their two ends: the stopper that sets one, and the stop that loops look at.
 
+use quorate_model::{Error, Result};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How urgently to stop. It only grows.
@@ -15,42 +17,64 @@ pub enum Level {
     Now,
 }
 
-/// The end that says stop.
+/// The end that says stop. It keeps since when the level is what it is.
 #[derive(Debug, Clone)]
-pub struct Stopper(watch::Sender<Level>);
+pub struct Stopper(watch::Sender<(Level, Instant)>);
 
 /// The end that loops look at.
 #[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<Level>);
+pub struct Stop(watch::Receiver<(Level, Instant)>);
 
 impl Stopper {
     /// Makes a pair that says go.
     pub fn new() -> (Stopper, Stop) {
-        let (sender, receiver) = watch::channel(Level::Go);
+        let (sender, receiver) = watch::channel((Level::Go, Instant::now()));
         (Stopper(sender), Stop(receiver))
     }
 
     /// Says stop; a lower level than before changes nothing.
     pub fn stop(&self, level: Level) {
         self.0.send_if_modified(|current| {
-            let grows = level > *current;
+            let grows = level > current.0;
             if grows {
-                *current = level;
+                *current = (level, Instant::now());
             }
             grows
         });
     }
 }
 
+/// How long a node that is to stop at once still waits for the ledger to hear its last words. What it does not hear ends by
+/// itself, with the leases.
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+
 impl Stop {
+    /// Waits until the time for last words is over.
+    async fn last_words(&mut self) {
+        self.reached(Level::Now).await;
+        let since = self.0.borrow().1;
+        tokio::time::sleep_until((since + LAST_WORDS).into()).await;
+    }
+
+    /// Does something with the ledger, for as long as a node that stops has time for it.
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let mut stop = self.clone();
+        tokio::select! {
+            done = work => done,
+            () = stop.last_words() => {
+                Err(Error::unavailable("the node stops, and the ledger does not answer"))
+            }
+        }
+    }
+
     /// Returns the level as it is now.
     pub fn level(&self) -> Level {
-        *self.0.borrow()
+        self.0.borrow().0
     }
 
     /// Waits until the level is at least `level`. A stopper that is gone means now.
     pub async fn reached(&mut self, level: Level) {
         // An error means that nobody is left who could say go on.
-        let _ = self.0.wait_for(|current| *current >= level).await;
+        let _ = self.0.wait_for(|(current, _)| *current >= level).await;
     }
 }

@@ -215,3 +215,47 @@ async fn what_was_stopped_because_the_database_was_away_is_given_back_when_it_an
     assert!(waited < 0, "the second attempt began {waited} ms after the lease of the first had ended");
     stop(node).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_check_said_is_heard_when_the_database_is_back() {
+    let world = World::new(60).await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let node = world.node(&url).await;
+    let check = "echo began >> began; until [ -e end ]; do sleep 0.05; done; echo ended >> ended";
+    let task = NewTask {
+        key: Some("checked".into()),
+        work: Some(Work::Run("true".into())),
+        verify: Some(check.into()),
+        ..NewTask::new("checked")
+    };
+    let start = Start { goal: "a test".into(), source: None, detached: true, tasks: vec![task] };
+    let id = world.store.write(start).await.expect("started").1[0];
+    let folder = world.folder.path();
+    world.until("the check runs", async || folder.join("began").exists().then_some(())).await;
+    proxy.stand(Still::Closed);
+    std::fs::write(folder.join("end"), "").expect("written");
+    world.until("the check ends", async || folder.join("ended").exists().then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    proxy.stand(Still::Nothing);
+    let completed = async || {
+        let task = world.store.read(Story { id }).await.expect("readable").task;
+        (task.state == TaskState::Completed).then_some(())
+    };
+    world.until("the task is completed, long before the end of its lease", completed).await;
+    assert_eq!(std::fs::read_to_string(folder.join("began")).expect("it began"), "began\n");
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_ends_when_it_is_told_to_though_the_database_is_silent() {
+    let world = World::new(60).await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let node = world.node(&url).await;
+    let id = world.start("steady", BEAT).await;
+    world.running(id, 1).await;
+    proxy.stand(Still::All);
+    let told = std::time::Instant::now();
+    stop(node).await;
+    // An answer is waited for 30 s; last words of agents, loops and node for 5 s each, one after the other.
+    assert!(told.elapsed() < Duration::from_secs(25), "{:?}", told.elapsed());
+}
