@@ -11,8 +11,10 @@ use std::collections::HashMap;
 /// The project folder of absolute paths.
 const BASE: &str = "/a/b";
 
-/// The letters of the model's paths. `z` is the one that names seldom hold.
+/// The letters of the model's paths. `z` stands for every letter that no name holds.
 const LETTERS: [char; 3] = ['a', 'b', 'z'];
+/// The letters of names. So there is a letter that is in no class, and one that every `[!…]` lets through.
+const NAMED: [char; 2] = ['a', 'b'];
 
 /// The longest path that is tried, in characters.
 const PATH_MAX: usize = 7;
@@ -72,7 +74,7 @@ pub fn answer(a: &str, b: &str) -> Option<(bool, bool)> {
 /// Makes a text that the model may be able to read: odd characters become `a` or `b`.
 pub fn folded(text: &str) -> String {
     let fold = |c: char| match c {
-        'a' | 'b' | 'z' | '/' | '*' | '?' | '[' | ']' | '!' | '{' | '}' | ',' | ':' | '.' => c,
+        'a' | 'b' | '/' | '*' | '?' | '[' | ']' | '!' | '{' | '}' | ',' | ':' | '.' => c,
         c if u32::from(c) % 2 == 0 => 'a',
         _ => 'b',
     };
@@ -264,7 +266,7 @@ fn read_component(component: &str) -> Option<Vec<Part>> {
                 length = inside.len() + 2;
                 read_class(inside)?
             }
-            c if LETTERS.contains(&c) => Part::Char(c),
+            c if NAMED.contains(&c) => Part::Char(c),
             _ => return None,
         });
         rest = &rest[length..];
@@ -277,7 +279,7 @@ fn read_class(inside: &str) -> Option<Part> {
         Some(letters) => (true, letters),
         None => (false, inside),
     };
-    let is_plain = !letters.is_empty() && letters.chars().all(|c| LETTERS.contains(&c));
+    let is_plain = !letters.is_empty() && letters.chars().all(|c| NAMED.contains(&c));
     is_plain.then(|| Part::Class(negated, letters.chars().collect()))
 }
 

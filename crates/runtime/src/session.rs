@@ -26,12 +26,14 @@ pub(crate) struct Session {
     /// The member's name, or `NAME@NODE` when that name is at work elsewhere.
     pub(crate) name: String,
     pub(crate) stop: Stop,
+    /// The ledger may have given it a task that it has not heard of.
+    resumes: bool,
 }
 
 impl Session {
     pub(crate) async fn begin(shared: Arc<Shared>, member: Member, stop: Stop) -> Result<Session> {
         let name = member.name.clone();
-        let mut session = Session { shared, member, name, stop };
+        let mut session = Session { shared, member, name, stop, resumes: false };
         match session.register().await {
             Err(error) if error.kind == Kind::Conflict => {
                 session.name = format!("{}@{}", session.member.name, session.shared.node);
@@ -61,7 +63,9 @@ impl Session {
         let mut changes = self.shared.store.changes();
         while self.stop.level() == Level::Go {
             let asked = Instant::now();
-            match self.take().await {
+            let taken = self.take().await;
+            self.resumes = taken.is_err();
+            match taken {
                 Ok(Some(taken)) => attempt::run(&mut self, taken, asked).await,
                 Ok(None) => self.wait(&mut changes, LOOK_EVERY).await,
                 Err(error) => {
@@ -84,7 +88,7 @@ impl Session {
             run: self.shared.run,
             lease_ms: self.shared.config.health.lease_ms,
             node: Some(self.shared.node.clone()),
-            resume: false,
+            resume: self.resumes,
         };
         self.stop.in_time(self.shared.store.write(take)).await
     }

@@ -153,10 +153,11 @@ async fn stale_agents(tx: &mut Tx) -> Result<usize> {
     Ok(stale.len())
 }
 
+/// Life is told with each renewal, a third of the lease after the last one: where leases are long, silence is, too.
 async fn mark_stuck(tx: &mut Tx, stuck_after_ms: i64) -> Result<usize> {
     let sql = concat!(
         "update tasks set stuck = 1 where state = 'running' and stuck = 0 and lease_until >= now_ms()
-            and active_at < now_ms() - $1 returning ",
+            and active_at < now_ms() - case when lease_ms / 2 > $1 then lease_ms / 2 else $1 end returning ",
         columns!()
     );
     let stuck = tx.all(sql, args![stuck_after_ms], Task::from_row).await?;

@@ -263,6 +263,24 @@ pub(crate) fn open(tx: &mut Tx, task: &Task, why: &str) {
     tx.record(event.task(task.id).run(task.run_id));
 }
 
+/// What cancels those below a task, up to who they are. On PostgreSQL by an array: a plan for `in` that was made while
+/// there were few tasks compares each with each.
+macro_rules! below {
+    () => {
+        below!("in ")
+    };
+    ($among:literal) => {
+        concat!(
+            "with recursive below (id) as (
+                 select task_id from task_needs where needs_id = $1
+                 union select n.task_id from task_needs n join below b on n.needs_id = b.id)
+             update tasks set state = 'cancelled', term = term + 1, finished_at = now_ms(), reason = $2, blocked_by = $3
+              where id ",
+            $among
+        )
+    };
+}
+
 /// Cancels every task that needs `task`, directly or not: none of them can have begun.
 ///
 /// They come back with the task at the root of it all: the one that was not itself cancelled because of a need.
@@ -274,14 +292,18 @@ pub(crate) async fn cancel_dependents(tx: &mut Tx, task: &Task, how: &str) -> Re
     let reason = format!("needs task {}, which {how}", task.named());
     let cancelled = tx
         .all(
-            concat!(
-                "with recursive below (id) as (
-                     select task_id from task_needs where needs_id = $1
-                     union select n.task_id from task_needs n join below b on n.needs_id = b.id)
-                 update tasks set state = 'cancelled', term = term + 1, finished_at = now_ms(), reason = $2, blocked_by = $3
-                  where id in (select id from below) and state in ('waiting', 'parked') returning ",
-                columns!()
-            ),
+            Sql::Each {
+                lite: concat!(
+                    below!(),
+                    "(select id from below) and state in ('waiting', 'parked') returning ",
+                    columns!()
+                ),
+                pg: concat!(
+                    below!("= any(array"),
+                    "(select id from below)) and state in ('waiting', 'parked') returning ",
+                    columns!()
+                ),
+            },
             args![task.id, &reason, root],
             Task::from_row,
         )

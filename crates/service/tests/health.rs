@@ -156,15 +156,26 @@ async fn a_check_says_when_the_next_thing_comes_due(ledger: TestLedger) -> Resul
 async fn a_sign_of_life_ends_the_warning(ledger: TestLedger) -> Result<()> {
     let id = ledger.add(command("quiet")).await?;
     let taken = ledger.must_take("alpha").await?;
-    let short = Check { stuck_after_ms: 1_000, judge: true };
-    ledger.advance(1_001).await;
+    let short = Check { stuck_after_ms: LEASE_MS / 2 + 1_000, judge: true };
+    ledger.advance(LEASE_MS / 2 + 1_001).await;
     assert_eq!(ledger.store.write(short.clone()).await?.stuck, 1);
     assert_eq!(ledger.store.write(short.clone()).await?.stuck, 0);
     ledger.store.write(Progress { id, term: taken.task.term, percent: Some(10), message: None }).await?;
     assert!(!ledger.story(id).await?.task.stuck);
-    ledger.advance(1_001).await;
+    ledger.advance(LEASE_MS / 2 + 1_001).await;
     assert_eq!(ledger.store.write(short).await?.stuck, 1);
     assert_eq!(ledger.state(id).await?, TaskState::Running, "it is only a warning");
+    Ok(())
+}
+
+async fn who_tells_of_life_with_each_renewal_is_not_silent_between_two(ledger: TestLedger) -> Result<()> {
+    ledger.add(command("busy")).await?;
+    ledger.must_take("alpha").await?;
+    let shorter_than_a_renewal = Check { stuck_after_ms: LEASE_MS / 6, judge: true };
+    ledger.advance(LEASE_MS / 3).await;
+    assert_eq!(ledger.store.write(shorter_than_a_renewal.clone()).await?.stuck, 0);
+    ledger.advance(LEASE_MS / 6 + 1).await;
+    assert_eq!(ledger.store.write(shorter_than_a_renewal).await?.stuck, 1);
     Ok(())
 }
 
@@ -175,4 +186,5 @@ on_every_backend!(
     after_an_absence_leases_are_not_judged_but_what_is_due_goes_on,
     a_check_says_when_the_next_thing_comes_due,
     a_sign_of_life_ends_the_warning,
+    who_tells_of_life_with_each_renewal_is_not_silent_between_two,
 );

@@ -126,9 +126,13 @@ impl Writer {
     /// Applies several operations in one transaction.
     pub(crate) async fn write_all<W: Write>(&self, works: &[W]) -> Merged<W::Answer> {
         let Ok(mut tx) = self.begin().await else { return Merged::RolledBack };
-        let Ok(answers) = W::apply_all(works, &mut tx).await else {
-            rollback(tx).await;
-            return Merged::RolledBack;
+        let answers = match W::apply_all(works, &mut tx).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                let is_unknown = conn(&mut tx).is_unknown();
+                rollback(tx).await;
+                return if is_unknown { Merged::Unknown(error) } else { Merged::RolledBack };
+            }
         };
         match self.finish(&mut tx, Ok(answers)).await {
             Ok(answers) => Merged::Done(answers),

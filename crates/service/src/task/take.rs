@@ -218,9 +218,11 @@ const AFTER: Sql = Sql::Each {
 const ANY: &str = concat!("select id from tasks where ", may_take_pg!(), " limit 1");
 /// How often a taker looks again when all that it may have are held by transactions of others: for 0.1 s in all.
 const LOOKS_MAX: u32 = 6;
+/// Nobody has written to it since it was picked: whoever does raises its term, and may have it reserved for another.
 const STILL_READY: Sql = Sql::Each {
-    lite: "select id from tasks where id = $1 and state = 'ready'",
-    pg: "select id from tasks where id = $1 and state = 'ready' for update skip locked",
+    lite: "select id from tasks where id = $1 and state = 'ready' and term = $2",
+    pg: "select id from tasks where id = $1 and state = 'ready'
+            and greatest(term, (select term_floor from log_era)) = $2 for update skip locked",
 };
 
 /// A task that may be taken, since when it has been passed over for its claims, and the ledger's time.
@@ -534,7 +536,7 @@ async fn past_attempts(tx: &mut Tx, task: &Task) -> Result<Vec<PastAttempt>> {
 }
 
 async fn is_still_ready(tx: &mut Tx, task: &Task) -> Result<bool> {
-    Ok(tx.one(STILL_READY, args![task.id], |row| row.int("id")).await?.is_some())
+    Ok(tx.one(STILL_READY, args![task.id, task.term], |row| row.int("id")).await?.is_some())
 }
 
 /// What one take has passed over.

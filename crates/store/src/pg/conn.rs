@@ -39,6 +39,8 @@ pub(crate) struct PgConn {
     pub(super) conflict: bool,
     /// Whether the server itself refused a statement: then nothing of the transaction is committed.
     pub(super) refused: bool,
+    /// Whether the server was asked to commit, and has not said yet whether it did.
+    commits: bool,
     way: Arc<Way>,
 }
 
@@ -50,7 +52,12 @@ impl std::fmt::Debug for PgConn {
 
 impl PgConn {
     pub(super) fn new(lent: Lent, begin: &'static str, way: Arc<Way>) -> PgConn {
-        PgConn { lent, begin: Some(begin), conflict: false, refused: false, way }
+        PgConn { lent, begin: Some(begin), conflict: false, refused: false, commits: false, way }
+    }
+
+    /// Returns whether nobody knows if the transaction was committed: it was asked for, and the answer did not come.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.commits && !self.refused
     }
 
     pub(crate) async fn all<T>(
@@ -73,9 +80,11 @@ impl PgConn {
     ) -> Result<Vec<T>> {
         if before.is_empty() && self.begin == Some(BEGIN) && self.way.settings.is_empty() {
             let statement = self.prepare(sql).await?;
+            self.commits = true;
             let (client, asked) = self.lent.parts();
             let answer = heard(asked, self.way.patience, fetch(client, &statement, args)).await;
             let rows = self.said(answer)?;
+            self.commits = false;
             return rows.iter().map(|row| decode(&Row::pg(row))).collect();
         }
         self.query(before, sql, args, decode, Ending::Commit).await
@@ -92,6 +101,7 @@ impl PgConn {
         let statement = self.prepare(sql).await?;
         let rest = self.send_most(before).await?;
         let begin = self.take_begin();
+        self.commits = ending == Ending::Commit;
         let (client, asked) = self.lent.parts();
         let flight = async {
             let query = fetch(client, &statement, args);
@@ -100,7 +110,7 @@ impl PgConn {
         };
         let answer = heard(asked, self.way.patience, flight).await;
         let rows = self.said(answer)?;
-        if ending == Ending::Commit {
+        if std::mem::take(&mut self.commits) {
             self.begin = Some(BEGIN);
         }
         rows.iter().map(|row| decode(&Row::pg(row))).collect()

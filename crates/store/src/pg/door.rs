@@ -31,6 +31,10 @@ const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c
 const READ_OPTIONS: &str =
     "-c jit=off -c enable_bitmapscan=off -c enable_seqscan=off -c idle_in_transaction_session_timeout=5s";
 
+/// A statement that is a transaction by itself has no BEGIN that could say it. After the address's own options: another
+/// isolation would see the log as it was before the statement waited.
+const ISOLATION: &str = "-c default_transaction_isolation=read\\ committed";
+
 /// What the connections of a pool are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
@@ -133,7 +137,7 @@ pub(super) async fn first(
 fn pool(server: &Server, options: &str, asked: Option<String>, size: usize) -> Result<Pool> {
     let mut server = server.clone();
     if server.pooler.is_none() {
-        server.config.options(format!("{options} {} {}", pooler::SIGN, server.options).trim());
+        server.config.options(format!("{options} {} {} {ISOLATION}", pooler::SIGN, server.options));
     }
     if server.config.get_application_name().is_none() {
         server.config.application_name("quorate");

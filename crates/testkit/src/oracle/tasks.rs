@@ -28,7 +28,7 @@ pub(super) struct Task {
     failures: i64,
     pub(super) owner: Option<&'static str>,
     pub(super) node: Option<i64>,
-    lease_ms: i64,
+    pub(super) lease_ms: i64,
     pub(super) lease_until: Option<i64>,
     pub(super) active_at: i64,
     pub(super) stuck: bool,

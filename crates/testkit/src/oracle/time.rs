@@ -92,7 +92,10 @@ impl Oracle {
         let now = self.now;
         let silent = self.where_task(|_, t| {
             let is_alive = t.lease_until.is_some_and(|until| until >= now);
-            t.state == TaskState::Running && !t.stuck && is_alive && t.active_at < now - after_ms
+            t.state == TaskState::Running
+                && !t.stuck
+                && is_alive
+                && t.active_at < now - after_ms.max(t.lease_ms / 2)
         });
         for id in &silent {
             self.tasks.get_mut(id).expect("found above").stuck = true;
