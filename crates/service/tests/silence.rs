@@ -3,11 +3,13 @@
 use quorate_model::Kind;
 use quorate_service::SCHEMA;
 use quorate_service::agent::Add;
-use quorate_service::view::Claims;
+use quorate_service::task;
+use quorate_service::view::{Claims, Tasks};
 use quorate_store::{Options, Store, Url};
 use quorate_testkit::cluster::SOCKET_NAME;
 use quorate_testkit::postgres::Schema;
-use quorate_testkit::proxy::Proxy;
+use quorate_testkit::proxy::{Proxy, Still};
+use quorate_testkit::verbs::{command, next_of};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -100,5 +102,35 @@ async fn a_host_that_takes_a_connection_and_says_nothing_does_not_hide_the_next(
     let hosts = format!("127.0.0.1:{},127.0.0.1:{}", deaf.port(), proxy.port());
     let store = tokio::time::timeout(FOR_EVER, open(&hosts, &options, 1)).await??;
     store.write(add("ada")).await?;
+    Ok(())
+}
+
+/// Three take at the same moment, in one statement. The server does it, and the connection breaks before it can say so: to
+/// ask each again by itself would give them three more.
+#[tokio::test]
+async fn takers_whose_common_answer_is_lost_are_not_given_other_tasks_instead() -> Tested {
+    let schema = Schema::create();
+    let direct = Store::open(&Url::Pg(schema.url().to_owned()), Options::new(&SCHEMA)).await?;
+    let (proxy, url) = Proxy::before(schema.url())?;
+    let store = Store::open(&Url::Pg(url), Options { connections: 1, ..Options::new(&SCHEMA) }).await?;
+    let tasks = (0..9).map(|n| command(&format!("task {n}"))).collect();
+    direct.write(task::Add { run: None, tasks, by: None }).await?;
+    let three = || async {
+        tokio::join!(store.write(next_of("ada")), store.write(next_of("bob")), store.write(next_of("cy")),)
+    };
+    // Once, so that all that it takes has been prepared.
+    let (ada, bob, cy) = three().await;
+    (ada?, bob?, cy?);
+    proxy.stand(Still::Answers);
+    let lost = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        proxy.close();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        proxy.stand(Still::Nothing);
+    };
+    let (answers, ()) = tokio::join!(three(), lost);
+    let taken = direct.read(Tasks { state: Some("running".into()), ..Tasks::default() }).await?.len();
+    assert_eq!(taken, 6, "three before, three unheard of: {answers:?}");
+    assert!(answers.0.is_err() && answers.1.is_err() && answers.2.is_err(), "{answers:?}");
     Ok(())
 }

@@ -50,6 +50,8 @@ struct State {
     is_deaf: bool,
     /// Connections made before this many are silent.
     silent_below: u64,
+    /// Connections made before this many are closed.
+    closed_below: u64,
 }
 
 /// A running proxy; it ends with the value.
@@ -91,7 +93,7 @@ impl Proxy {
         listener.set_nonblocking(true).map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(wrong)?;
-        let open = State { still: Still::Nothing, is_deaf: false, silent_below: 0 };
+        let open = State { still: Still::Nothing, is_deaf: false, silent_below: 0, closed_below: 0 };
         let (delay_ms, made, (state, seen)) = (Arc::default(), Arc::default(), watch::channel(open));
         let way = Way { number: 0, delay_ms: Arc::clone(&delay_ms), state: seen, stops_it: |_| true };
         let (end, ended) = oneshot::channel();
@@ -143,6 +145,12 @@ impl Proxy {
         let made = self.made.load(Ordering::SeqCst);
         self.state.send_modify(|state| state.silent_below = made);
         made
+    }
+
+    /// Closes every connection; new ones work.
+    pub fn close(&self) {
+        let made = self.made.load(Ordering::SeqCst);
+        self.state.send_modify(|state| state.closed_below = made);
     }
 
     /// Leaves new connections without an answer, or no longer. Those that came meanwhile stay without.
@@ -206,11 +214,11 @@ async fn join(client: impl AsyncRead + AsyncWrite, server: impl AsyncRead + Asyn
     let ((from_client, to_client), (from_server, to_server)) = (split(client), split(server));
     let there = Way { stops_it: |still| still == Still::All, ..way.clone() };
     let back = Way { stops_it: |still| still != Still::Nothing, ..way.clone() };
-    let mut closed = way.state.clone();
+    let (mut closed, number) = (way.state.clone(), way.number);
     tokio::select! {
         _ = async { tokio::join!(pass(from_client, to_server, there), pass(from_server, to_client, back)) } => {}
         // An error means that the proxy ends.
-        _ = closed.wait_for(|state| state.still == Still::Closed) => {}
+        _ = closed.wait_for(|state| state.still == Still::Closed || number < state.closed_below) => {}
     }
 }
 
