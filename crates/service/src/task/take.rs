@@ -24,11 +24,11 @@ mod at_once;
 mod heads;
 mod together;
 
-use heads::{Heads, Low, START, met_pg};
+use heads::{Heads, Low, START, Taker, met_pg};
 use together::{Choice, Window, begin_all};
 
 /// Which work a taker can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kinds {
     /// Commands and words.
     Any,
@@ -310,11 +310,16 @@ impl FoundOne {
 }
 
 impl Take {
+    /// Returns which kind of taker this is.
+    fn kind(&self) -> Taker {
+        (self.capabilities.clone(), self.kinds, self.run)
+    }
+
     async fn at_once(&self, tx: &mut Tx) -> Result<AtOnce> {
         if tx.dialect() == Dialect::Lite {
             return Ok(AtOnce::NotPlain(START));
         }
-        let (heads, search) = Heads::begin_in(tx);
+        let (heads, search) = Heads::begin_in(tx, self.kind());
         let capabilities = self.capabilities.as_deref();
         let args = args![
             &self.agent,

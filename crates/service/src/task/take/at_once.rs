@@ -72,7 +72,7 @@ pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Op
     if !list.iter().all(|take| first.can_the_same(take)) {
         return Ok(None);
     }
-    let (heads, search) = Heads::begin_in(tx);
+    let (heads, search) = Heads::begin_in(tx, first.kind());
     let found = tx.last(TAKE_ALL, &first.with_all(list, &search.low), Found::from_row).await?;
     let walked = found.iter().map(|found| found.walked).max().unwrap_or(0);
     let tasks =

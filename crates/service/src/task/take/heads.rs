@@ -5,11 +5,14 @@
 //! that was ready. About once a second a take begins at the very beginning, and only when that walk was long is it
 //! remembered: so the order is exact as long as the database is in order. A task that becomes ready before the head
 //! meanwhile (its needs are met, it is tried again) waits for the next such take, or until nothing else is left: whoever
-//! finds nothing looks from the beginning. New tasks have higher ids and are not before it.
+//! finds nothing looks from the beginning. New tasks have higher ids and are not before it. What others may not take is
+//! not theirs to remember: each kind of taker has heads of its own.
 
-use quorate_model::TaskId;
+use crate::task::Kinds;
 use quorate_model::priority::Priority;
+use quorate_model::{RunId, TaskId};
 use quorate_store::Tx;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -26,7 +29,27 @@ const LOOK_SHARE: u32 = 30;
 /// Entries that are walked over before remembering pays: about a millisecond.
 const LONG_WALK: i64 = 2_000;
 
-/// What this process remembers.
+/// Kinds of takers that are told apart; more begin at the beginning, always.
+const TAKERS_MAX: usize = 64;
+
+/// What tells takers apart that may not take the same: what they can do, which work they want, and of which run.
+pub(super) type Taker = (Option<Vec<String>>, Kinds, Option<RunId>);
+
+/// What this process remembers of a ledger.
+#[derive(Debug, Default)]
+struct Memory(Mutex<HashMap<Taker, Arc<Heads>>>);
+
+impl Memory {
+    fn heads(&self, taker: Taker) -> Arc<Heads> {
+        let mut known = self.0.lock().expect("nobody panics while they hold it");
+        if known.len() >= TAKERS_MAX && !known.contains_key(&taker) {
+            return Arc::default();
+        }
+        Arc::clone(known.entry(taker).or_default())
+    }
+}
+
+/// What is remembered for takers of one kind.
 #[derive(Debug, Default)]
 pub(super) struct Heads(Mutex<State>);
 
@@ -45,8 +68,8 @@ pub(super) struct Search {
 
 impl Heads {
     /// Returns what is remembered of the ledger of a transaction, and where its take begins.
-    pub(super) fn begin_in(tx: &Tx) -> (Arc<Heads>, Search) {
-        let heads = tx.memory::<Heads>();
+    pub(super) fn begin_in(tx: &Tx, taker: Taker) -> (Arc<Heads>, Search) {
+        let heads = tx.memory::<Memory>().heads(taker);
         let search = heads.begin(tx.instant());
         (heads, search)
     }
@@ -118,6 +141,20 @@ mod tests {
         let search = heads.begin(now);
         assert_eq!(search.low, START);
         heads.end(search, found(1, id), walked, now);
+    }
+
+    #[test]
+    fn takers_who_may_not_take_the_same_have_heads_of_their_own() {
+        let (memory, now) = (Memory::default(), Instant::now());
+        let taker = |word: &str| (Some(vec![word.to_owned()]), Kinds::Any, None);
+        look(&memory.heads(taker("write")), now, LONG_WALK, 7);
+        assert_eq!(memory.heads(taker("write")).begin(now).low, [7, 7, 0]);
+        assert_eq!(memory.heads(taker("read")).begin(now).low, START);
+        for n in 0..TAKERS_MAX {
+            look(&memory.heads(taker(&n.to_string())), now, LONG_WALK, 7);
+        }
+        assert_eq!(memory.heads(taker(&(TAKERS_MAX - 1).to_string())).begin(now).low, START, "one too many");
+        assert_eq!(memory.heads(taker("write")).begin(now).low, [7, 7, 0], "who is known stays so");
     }
 
     #[test]
