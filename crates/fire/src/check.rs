@@ -9,6 +9,8 @@ mod owner;
 mod task;
 mod witness;
 
+pub use owner::given_up;
+
 use crate::history::History;
 
 /// A check and the name under which it is told.

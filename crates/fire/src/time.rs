@@ -5,6 +5,7 @@
 //! left alone, and so are the children and PostgreSQL's own host.
 
 use crate::arena::{Arena, Backend};
+use crate::check::given_up;
 use crate::history::{Attempt, History};
 use crate::hosts::plan::{WORK, Work, config, plan};
 use crate::ledger::{Ledger, Row};
@@ -21,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// The lease, in milliseconds.
 const LEASE_MS: i64 = 2_000;
+/// After so long, work that has begun is under way, and not yet over.
+const IN_MID_WORK: Duration = Duration::from_millis(400);
 /// How far the clock jumps, in seconds.
 const HOUR: &str = "3600";
 /// How often it jumps after one another, within less than a lease each.
@@ -155,7 +158,9 @@ fn jump(options: &Options, (name, backend, jumping, _): Act) -> Outcome<Verdict>
     sleep_past_the_leases(&mut stage, &clock, jumping == 1)?;
     let history = stage.end()?;
     let spans = stage.ledger.rows(include_str!("../sql/spans.sql"))?;
-    let (steps, slept) = (history.count("clock.stepped"), history.count("task.lease_expired"));
+    // Whoever is first says it: another whose turn it is to look, or the sleeper itself when it wakes.
+    let slept = history.count("task.lease_expired") + given_up(&history).count();
+    let steps = history.count("clock.stepped");
     let own = vec![
         ("no_lease_ends_for_a_jump", (lost > 0).then(|| format!("{lost} did")).into_iter().collect()),
         ("all_took_as_long_as_it_took", odd_spans(&spans, begun.elapsed().as_millis() as i64)),
@@ -217,6 +222,8 @@ fn sleep_past_the_leases(stage: &mut Stage, clock: &Clock, jumps_too: bool) -> O
     let pid = stage.party.members[0].pid().ok_or("the first node has ended")?;
     let held = include_str!("../sql/held_by.sql").replace("$pid", &pid.to_string());
     stage.wait_for("the first node has work", &held, 2)?;
+    // Not while it still writes that: a process that sleeps with the lock of a shared file keeps everyone else asleep.
+    sleep(IN_MID_WORK);
     let Some(pid) = stage.party.stop(0) else { return Err("the first node cannot be stopped".into()) };
     if jumps_too {
         clock.set(HOUR)?;

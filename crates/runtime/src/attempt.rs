@@ -203,8 +203,8 @@ async fn settle(
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
         (Report::Done { .. }, Some(flaw)) => fail(flaw, Outcome::Failed).await,
         (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::TakenAway) => gone(session, taken).await,
-        (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::Unreachable) => {
-            return lost(session, taken, Lost::Unreachable.reason(), tail.clone()).await;
+        (Report::Stopped { reason }, _) if reason != NODE_STOPS && hold.lost().is_some() => {
+            return lost(session, taken, &reason, tail.clone()).await;
         }
         (Report::Stopped { reason }, _) if reason == NODE_STOPS => release(session, taken, &reason).await,
         (Report::Stopped { reason } | Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,

@@ -114,7 +114,7 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
     // One that ended by itself has its verdict, whoever was away meanwhile; the ledger decides by the term.
     match hold.lost().filter(|_| matches!(exit.kind, ExitKind::Stopped(_))) {
         Some(Lost::TakenAway) => return Outcome::Lost,
-        Some(Lost::Unreachable) => return Outcome::GivenBack(Lost::Unreachable.reason()),
+        Some(why @ (Lost::Unreachable | Lost::Asleep)) => return Outcome::GivenBack(why.reason()),
         None => {}
     }
     Outcome::Ended { failure: report_check(&exit), tail: Some(exit.tail).filter(|tail| !tail.is_empty()) }

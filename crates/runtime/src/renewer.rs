@@ -31,6 +31,8 @@ pub(crate) enum Lost {
     TakenAway,
     /// Its lease may be over before the ledger answers again. Ours it still is, if it answers in time.
     Unreachable,
+    /// The same, because this node did not run: it was stopped, suspended, or had no processor.
+    Asleep,
 }
 
 impl Lost {
@@ -38,6 +40,9 @@ impl Lost {
         match self {
             Lost::TakenAway => "the task is no longer ours: its term has changed",
             Lost::Unreachable => "the lease could not be renewed before its end: the database did not answer",
+            Lost::Asleep => {
+                "the lease could not be renewed before its end: the node was stopped, or had no processor"
+            }
         }
     }
 }
@@ -298,8 +303,10 @@ fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
 /// the lease before its end they are told to go, and at half of that they are killed.
 async fn lose_for_ever(shared: &Shared, lease: Duration) {
     let margin = lease / 4;
+    let mut due = Instant::now();
     loop {
         let now = Instant::now();
+        let why = if now - due > margin / 2 { Lost::Asleep } else { Lost::Unreachable };
         // Nothing that is taken meanwhile ends sooner than this.
         let mut next = now + margin;
         for holding in shared.book().tasks.values_mut() {
@@ -309,14 +316,15 @@ async fn lose_for_ever(shared: &Shared, lease: Duration) {
                 continue;
             }
             if holding.lost().is_none() {
-                holding.lose(Lost::Unreachable);
+                holding.lose(why);
             }
             match left > margin / 2 {
                 true => next = next.min(now + left - margin / 2),
-                false => holding.kill(holding.lost().unwrap_or(Lost::Unreachable)),
+                false => holding.kill(holding.lost().unwrap_or(why)),
             }
         }
-        tokio::time::sleep_until(next.into()).await;
+        due = next;
+        tokio::time::sleep_until(due.into()).await;
     }
 }
 

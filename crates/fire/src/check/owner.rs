@@ -170,8 +170,8 @@ fn may_have_swallowed(outage: &Disturbance, end: &Event) -> bool {
     (outage.from_ms - IN_FLIGHT_MS..=outage.until_ms.saturating_add(IN_FLIGHT_MS)).contains(&end.at_ms)
 }
 
-/// Ends the reason of an attempt whose supervisor could not renew its lease and said so itself.
-const NOT_RENEWED: &str = "could not be renewed before its end: the database did not answer";
+/// In the reason of an attempt whose supervisor could not renew its lease and said so itself.
+const NOT_RENEWED: &str = "the lease could not be renewed before its end";
 
 /// A lease lapses, or is given up, only if its supervisor, or the database, was killed, stopped or away within two leases
 /// before.
@@ -200,18 +200,26 @@ pub fn nothing_healthy_lost_its_lease(history: &History) -> Vec<String> {
             }
         }
     }
-    let given_up =
-        history.attempts.iter().filter(|a| a.reason.as_deref().is_some_and(|why| why.ends_with(NOT_RENEWED)));
-    for attempt in given_up {
-        let pid = attempt.node.and_then(|node| processes.get(&node).copied());
-        if !was_hurt(history, pid, attempt.ended_ms.unwrap_or(attempt.started_ms)) {
+    for (task, attempt, event) in given_up(history) {
+        let node = nodes.get(&(task, attempt)).copied();
+        let pid = node.and_then(|node| processes.get(&node).copied());
+        if !was_hurt(history, pid, event.at_ms) {
             findings.push(format!(
-                "task {}: attempt {} was given up, but its node {:?}, process {pid:?}, was well",
-                attempt.task, attempt.number, attempt.node
+                "task {task}: attempt {attempt} was given up ({}), but its node {node:?}, process {pid:?}, was well",
+                event.seq
             ));
         }
     }
     findings
+}
+
+/// Returns the attempts whose supervisors said that they could not keep them: the task, the attempt, and where they said so.
+pub fn given_up(history: &History) -> impl Iterator<Item = (i64, i64, &Event)> {
+    history.events.iter().filter_map(|event| {
+        let reason = event.data["reason"].as_str()?;
+        let is_one = reason.contains(NOT_RENEWED) && matches!(&*event.kind, "task.retried" | "task.failed");
+        is_one.then_some((event.task?, event.data["attempt"].as_i64()?, event))
+    })
 }
 
 fn was_hurt(history: &History, pid: Option<u32>, at_ms: i64) -> bool {
@@ -289,8 +297,8 @@ mod tests {
         check(nothing_healthy_lost_its_lease, "was well", |h| h.disturbances[0].pid = Some(7));
         check(nothing_healthy_lost_its_lease, "was well", |h| h.disturbances[0].until_ms = 1_999);
         check(nothing_healthy_lost_its_lease, "attempt 2 was given up", |h| {
-            h.attempts[1].reason = Some(format!("the lease {NOT_RENEWED}"));
-            h.attempts[1].ended_ms = Some(60_000);
+            let data = json!({ "attempt": 2, "reason": format!("{NOT_RENEWED}: it was away") });
+            h.events.push(Event { at_ms: 60_000, ..event("task.retried", 1, data) });
         });
     }
 }
