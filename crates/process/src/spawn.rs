@@ -285,8 +285,8 @@ fn spawner() -> Result<mpsc::Sender<Job>> {
 impl Job {
     fn run(self) {
         if let Err(Ok(unwanted)) = self.answer.send(fork::start(&self.image, self.group.as_deref())) {
-            // Whoever wanted it was cancelled in the meantime. Nobody waits for it: it may not even have begun.
-            let _ = thread::Builder::new().spawn(move || unwanted.process.abandon());
+            // Whoever wanted it was cancelled in the meantime.
+            drop(Begun { process: unwanted.process, became: false });
         }
     }
 }
