@@ -179,6 +179,13 @@ pub fn nothing_healthy_lost_its_lease(history: &History) -> Vec<String> {
     let processes = history.processes();
     let nodes: HashMap<(i64, i64), i64> =
         history.attempts.iter().filter_map(|a| Some(((a.task, a.number), a.node?))).collect();
+    let judge = |task: i64, attempt: i64, event: &Event, what: &str| {
+        let node = nodes.get(&(task, attempt)).copied();
+        let pid = node.and_then(|node| processes.get(&node).copied());
+        let seq = event.seq;
+        (!was_hurt(history, pid, event.at_ms))
+            .then(|| format!("task {task}: {what} ({seq}), but its node {node:?}, process {pid:?}, was well"))
+    };
     let mut findings = Vec::new();
     for (task, events) in history.by_task() {
         let (mut attempt, mut checked) = (0, false);
@@ -187,29 +194,20 @@ pub fn nothing_healthy_lost_its_lease(history: &History) -> Vec<String> {
                 (attempt, checked) = (holding.attempt, false);
             }
             checked |= event.kind == "task.verifying";
-            if event.kind != "task.lease_expired" || checked {
-                continue;
-            }
-            let node = nodes.get(&(task, attempt)).copied();
-            let pid = node.and_then(|node| processes.get(&node).copied());
-            if !was_hurt(history, pid, event.at_ms) {
-                findings.push(format!(
-                    "task {task}: the lease of attempt {attempt} lapsed ({}), but its node {node:?}, process {pid:?}, was well",
-                    event.seq
+            if event.kind == "task.lease_expired" && !checked {
+                findings.extend(judge(
+                    task,
+                    attempt,
+                    event,
+                    &format!("the lease of attempt {attempt} lapsed"),
                 ));
             }
         }
     }
-    for (task, attempt, event) in given_up(history) {
-        let node = nodes.get(&(task, attempt)).copied();
-        let pid = node.and_then(|node| processes.get(&node).copied());
-        if !was_hurt(history, pid, event.at_ms) {
-            findings.push(format!(
-                "task {task}: attempt {attempt} was given up ({}), but its node {node:?}, process {pid:?}, was well",
-                event.seq
-            ));
-        }
-    }
+    let given_up = given_up(history);
+    findings.extend(given_up.filter_map(|(task, attempt, event)| {
+        judge(task, attempt, event, &format!("attempt {attempt} was given up"))
+    }));
     findings
 }
 
