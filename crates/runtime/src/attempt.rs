@@ -196,8 +196,7 @@ async fn settle(
     own: bool,
 ) {
     let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
-    let retry_after_ms = session.shared.config.health.retry_after_ms;
-    let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone(), retry_after_ms);
+    let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone());
     let answer = match (report(exit), flaw) {
         // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
@@ -241,9 +240,13 @@ async fn fail(
     reason: String,
     outcome: Outcome,
     tail: Option<String>,
-    retry_after_ms: i64,
 ) -> Result<()> {
     let store = &session.shared.store;
+    // Nothing is wrong with a task that could not be kept: another may begin it at once.
+    let retry_after_ms = match outcome {
+        Outcome::Lost => 0,
+        _ => session.shared.config.health.retry_after_ms,
+    };
     let fail = Fail {
         id: taken.task.id,
         term: taken.task.term,
@@ -263,7 +266,7 @@ async fn fail(
 /// Gives a task back that could not be kept, so that nobody has to wait for the end of its lease. Where that is over and
 /// another has the task, the ledger refuses it and says so.
 async fn lost(session: &Session, taken: &Taken, why: &str, tail: Option<String>) {
-    let told = fail(session, taken, why.to_owned(), Outcome::Lost, tail, 0).await;
+    let told = fail(session, taken, why.to_owned(), Outcome::Lost, tail).await;
     let _ = gone(session, taken).await;
     if let Err(error) = told {
         session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
@@ -297,8 +300,7 @@ async fn give_up(session: &Session, taken: &Taken, error: &Error) {
 }
 
 async fn not_started(session: &mut Session, taken: &Taken, error: &Error, own: bool) {
-    let retry_after_ms = session.shared.config.health.retry_after_ms;
-    let _ = fail(session, taken, error.message.clone(), Outcome::Failed, None, retry_after_ms).await;
+    let _ = fail(session, taken, error.message.clone(), Outcome::Failed, None).await;
     if own {
         crash(session, taken, error.message.clone(), true).await;
     }
