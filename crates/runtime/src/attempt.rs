@@ -38,7 +38,7 @@ const TOO_LATE: &str = "not begun: the database's answer came when the lease may
 /// Runs one attempt at a task that was asked for at `asked` to its end. Errors of the ledger end it quietly: the lease
 /// then lapses by itself.
 pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
-    let Some(hold) = session.shared.hold(taken.task.id, taken.task.term, asked).await else {
+    let Some(hold) = session.shared.hold(&session.stop, taken.task.id, taken.task.term, asked).await else {
         session.shared.say(format!("{}: task {}: {TOO_LATE}", session.name, taken.task.named()));
         return lost(session, &taken, TOO_LATE, None).await;
     };
@@ -100,8 +100,8 @@ async fn attend(
     let mut stop = session.stop.clone();
     // Not dropped with the watch: a quick child must leave a word of where its output is, too.
     let noted = tokio::spawn({
-        let store = store.clone();
-        async move { store.write(started).await }
+        let (store, stop) = (store.clone(), stop.clone());
+        async move { stop.in_time(store.write(started)).await }
     });
     let ended = async { tokio::join!(supervise(child, sender), pass_on(&store, taken, messages)) };
     let watch = async {
@@ -225,11 +225,10 @@ async fn settle(
 }
 
 async fn done(session: &Session, taken: &Taken, result: Option<String>, tail: Option<String>) -> Result<()> {
-    let store = &session.shared.store;
     let done = Done { id: taken.task.id, term: taken.task.term, result, tail };
     if let DoneAnswer::Completed { run: Some(id) } = session.insist(&done).await? {
         // The health check would end the run too, only later.
-        let _ = store.write(run::Settle { id }).await;
+        let _ = session.write(run::Settle { id }).await;
     }
     Ok(())
 }
@@ -241,7 +240,6 @@ async fn fail(
     outcome: Outcome,
     tail: Option<String>,
 ) -> Result<()> {
-    let store = &session.shared.store;
     // Nothing is wrong with a task that could not be kept: another may begin it at once.
     let retry_after_ms = match outcome {
         Outcome::Lost => 0,
@@ -258,7 +256,7 @@ async fn fail(
     };
     let state = session.insist(&fail).await?;
     if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
-        let _ = store.write(run::Settle { id }).await;
+        let _ = session.write(run::Settle { id }).await;
     }
     Ok(())
 }

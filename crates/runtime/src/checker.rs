@@ -47,7 +47,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
 }
 
 async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Result<()> {
-    let outcome = match shared.hold(task.id, task.term, asked).await {
+    let outcome = match shared.hold(stop, task.id, task.term, asked).await {
         Some(hold) => run_check(shared, stop, task, &hold).await,
         None => Outcome::Lost,
     };

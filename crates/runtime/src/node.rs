@@ -74,7 +74,7 @@ impl Shared {
     ///
     /// It began somewhere between the question and the answer. Where the answer was long on its way, the ledger is asked
     /// again, for another may have the task by now.
-    pub(crate) async fn hold(&self, id: TaskId, term: Term, asked: Instant) -> Option<Hold> {
+    pub(crate) async fn hold(&self, stop: &Stop, id: TaskId, term: Term, asked: Instant) -> Option<Hold> {
         let lease = self.lease();
         let mut asked = asked;
         if asked.elapsed() > lease / 2 {
@@ -82,7 +82,8 @@ impl Shared {
             let lease_ms = self.config.health.lease_ms;
             let renew = Renew { held, agents: Vec::new(), node: self.node.clone(), lease_ms };
             asked = Instant::now();
-            let kept = tokio::time::timeout(lease / 2, self.store.write(renew)).await.ok()?.ok()?;
+            let renewed = stop.in_time(self.store.write(renew));
+            let kept = tokio::time::timeout(lease / 2, renewed).await.ok()?.ok()?;
             kept.contains(&id).then_some(())?;
         }
         let hold = self.renewer.hold(id, term, asked + lease);

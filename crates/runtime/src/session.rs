@@ -77,7 +77,7 @@ impl Session {
         self.shared.renewer.remove_agent(&self.name);
         // The lease of the session ends by itself if the ledger cannot be told.
         let end = End { name: self.name.clone(), node: self.shared.node.clone() };
-        let _ = self.stop.in_time(self.shared.store.write(end)).await;
+        let _ = self.write(end).await;
     }
 
     async fn take(&self) -> Result<Option<Taken>> {
@@ -90,7 +90,12 @@ impl Session {
             node: Some(self.shared.node.clone()),
             resume: self.resumes,
         };
-        self.stop.in_time(self.shared.store.write(take)).await
+        self.write(take).await
+    }
+
+    /// Writes for as long as there is time: a silent ledger must not keep a node that is to stop.
+    pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
+        self.stop.in_time(self.shared.store.write(work)).await
     }
 
     /// Writes what is to be heard; see [`Shared::insist`].

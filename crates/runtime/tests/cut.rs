@@ -83,6 +83,14 @@ impl World {
         };
         self.until("the task runs", look).await
     }
+
+    async fn completed(&self, id: TaskId) {
+        let look = async || {
+            let task = self.store.read(Story { id }).await.expect("readable").task;
+            (task.state == TaskState::Completed).then_some(())
+        };
+        self.until("the task is completed", look).await;
+    }
 }
 
 async fn open(url: &str) -> Store {
@@ -142,11 +150,7 @@ async fn a_task_whose_take_is_answered_after_its_lease_is_not_begun() {
     let slow = world.node(&url).await;
     // Once it has taken something, all it needs for another take has been prepared.
     let first = world.start("first", "true").await;
-    let done = async || {
-        let task = world.store.read(Story { id: first }).await.expect("readable").task;
-        (task.state == TaskState::Completed).then_some(())
-    };
-    world.until("the first task is done", done).await;
+    world.completed(first).await;
     // What it asks is on its way so long that the answer can be held back once the ledger has done it.
     proxy.delay(Duration::from_millis(700));
     let id = world.start("second", "echo $QUORATE_ATTEMPT >> starts; sleep 600").await;
@@ -237,11 +241,8 @@ async fn what_a_check_said_is_heard_when_the_database_is_back() {
     world.until("the check ends", async || folder.join("ended").exists().then_some(())).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     proxy.stand(Still::Nothing);
-    let completed = async || {
-        let task = world.store.read(Story { id }).await.expect("readable").task;
-        (task.state == TaskState::Completed).then_some(())
-    };
-    world.until("the task is completed, long before the end of its lease", completed).await;
+    // Long before the end of its lease.
+    world.completed(id).await;
     assert_eq!(std::fs::read_to_string(folder.join("began")).expect("it began"), "began\n");
     stop(node).await;
 }
@@ -251,8 +252,14 @@ async fn a_node_ends_when_it_is_told_to_though_the_database_is_silent() {
     let world = World::new(60).await;
     let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
     let node = world.node(&url).await;
+    // Once it has worked, all connections that it needs for more work are there.
+    let first = world.start("first", "true").await;
+    world.completed(first).await;
+    // Where the child's output is kept is still on its way to the ledger when that falls silent.
+    proxy.delay(Duration::from_millis(300));
     let id = world.start("steady", BEAT).await;
-    world.running(id, 1).await;
+    let file = world.folder.path().join(id.to_string());
+    world.until("the child has begun", async || file.exists().then_some(())).await;
     proxy.stand(Still::All);
     let told = std::time::Instant::now();
     stop(node).await;
