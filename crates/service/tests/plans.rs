@@ -73,7 +73,7 @@ async fn fill(client: &Client) {
              select id, 1, 1, 'ada', now_ms(), now_ms(), 'completed' from t),
          n as (insert into task_needs (task_id, needs_id) select id, id - 1 from t where id > (select min(id) from t))
          insert into events (seq, at, kind, task_id, message)
-         select log_place(), log_time(), 'task.completed', id, 'task ' || id from t"
+         select log_place((select era from log_era)), log_time(), 'task.completed', id, 'task ' || id from t"
     );
     client.batch_execute(&sql).await.expect("fills");
 }

@@ -9,7 +9,6 @@ use quorate_model::retry::{self, Failure};
 use quorate_model::task::Next;
 use quorate_model::{Error, Event, EventKind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Dialect, Row, Tx, Write, args};
-use std::collections::BTreeMap;
 
 /// How an attempt that did not succeed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,48 +91,35 @@ impl Write for Done {
 
     /// Only the plain way: no check, nothing held. Whatever else happens, each says for itself.
     async fn apply_all(list: &[Done], tx: &mut Tx) -> Result<Vec<Option<DoneAnswer>>> {
-        let plain: Vec<&Done> = list.iter().filter(|done| done.check().is_ok()).collect();
-        let ids: Vec<i64> = plain.iter().map(|done| done.id.0).collect();
-        let terms: Vec<i64> = plain.iter().map(|done| done.term.0).collect();
-        let results: Vec<Option<String>> = plain.iter().map(|done| done.result.clone()).collect();
-        let tails: Vec<Option<String>> = plain.iter().map(|done| done.tail.clone()).collect();
-        let mut completed: BTreeMap<TaskId, Completed> = tx
-            .last(DONE_ALL, args![ids, terms, results, tails], Completed::from_row)
-            .await?
-            .into_iter()
-            .map(|completed| (completed.id, completed))
-            .collect();
-        if !completed.is_empty() {
+        let places: Vec<usize> = (0..list.len()).filter(|place| list[*place].check().is_ok()).collect();
+        let plain = || places.iter().map(|place| &list[*place]);
+        let ids: Vec<i64> = plain().map(|done| done.id.0).collect();
+        let terms: Vec<i64> = plain().map(|done| done.term.0).collect();
+        let results: Vec<Option<String>> = plain().map(|done| done.result.clone()).collect();
+        let tails: Vec<Option<String>> = plain().map(|done| done.tail.clone()).collect();
+        let completed = tx.last(DONE_ALL, args![ids, terms, results, tails], Completed::from_row).await?;
+        let mut answers: Vec<Option<DoneAnswer>> = list.iter().map(|_| None).collect();
+        for Completed { place, run } in completed {
             tx.tell();
-        }
-        // The same task may have been said to be done twice, with another term or result: only one of them counted.
-        let mut answer = |done: &Done| {
-            let its = completed.get(&done.id)?;
-            if its.term != done.term || its.result != done.result {
-                return None;
+            if let Some(answer) = places.get(place).and_then(|place| answers.get_mut(*place)) {
+                *answer = Some(DoneAnswer::Completed { run });
             }
-            completed.remove(&done.id).map(|its| DoneAnswer::Completed { run: its.run })
-        };
-        Ok(list.iter().map(&mut answer).collect())
+        }
+        Ok(answers)
     }
 }
 
 /// What one statement has completed.
 struct Completed {
-    id: TaskId,
+    /// Which of those that were asked for, from 0.
+    place: usize,
     run: Option<RunId>,
-    term: Term,
-    result: Option<String>,
 }
 
 impl Completed {
     fn from_row(row: &Row<'_>) -> Result<Completed> {
-        Ok(Completed {
-            id: TaskId(row.int("id")?),
-            run: row.opt_int("run_id")?.map(RunId),
-            term: Term(row.int("term")?),
-            result: row.opt_text("result")?,
-        })
+        let place = usize::try_from(row.int("place")? - 1).unwrap_or(usize::MAX);
+        Ok(Completed { place, run: row.opt_int("run_id")?.map(RunId) })
     }
 }
 
@@ -195,7 +181,7 @@ macro_rules! end_pg {
       returning id, key, run_id, unmet = 0 and state = 'ready' as opened),
      e as (
          insert into events (seq, at, kind, agent, task_id, run_id, message, data)
-         select log_place(), log_time(), kind, owner, id, run_id,
+         select log_place((select era from log_era)), log_time(), kind, owner, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || said, data
            from (select 1 as step, 'task.completed' as kind, owner, id, key, run_id, ' completed' as said,
                         '{\"attempt\":' || attempt || ',\"evidence\":\"said\",\"term\":' || term || '}' as data from u
@@ -203,7 +189,7 @@ macro_rules! end_pg {
                  select 2, 'task.ready', null, id, key, run_id, ' is ready: its needs are completed', null
                    from w where opened
                  order by step, id) news)
-     select id, run_id, term, result from u"
+     select place, run_id from u"
         )
     };
 }
@@ -217,7 +203,7 @@ const DONE_ONE: &str = concat!(
           where id = $1 and term = $2 and coalesce(state, '') = 'running' and verify is null and holds = 0
             and ",
     sees_dependents_pg!(),
-    " returning id, key, run_id, attempt, term, owner, result, dependents, $4::text as last),
+    " returning 1 as place, id, key, run_id, attempt, term, owner, dependents, $4::text as last),
      ",
     end_pg!()
 );
@@ -231,7 +217,8 @@ const DONE_ALL: &str = concat!(
             and coalesce(state, '') = 'running' and verify is null and holds = 0
             and ",
     sees_dependents_pg!(),
-    " returning id, key, run_id, attempt, term, owner, result, dependents, ($4::text[])[array_position($1::bigint[], id)] as last),
+    " returning array_position($1::bigint[], id) as place, id, key, run_id, attempt, term, owner, dependents,
+               ($4::text[])[array_position($1::bigint[], id)] as last),
      ",
     end_pg!()
 );

@@ -168,12 +168,11 @@ macro_rules! may_take_pg {
 /// for in a way that only the index of ready tasks can answer (with `priority = urgency` the planner may prefer ids, and
 /// walk over all that is done).
 macro_rules! first_pg {
-    ($heads:literal) => {
+    ($columns:expr, $heads:literal) => {
         concat!(
             "select ",
-            columns!(),
-            ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor
-               from unnest(array[0, 1, 2]::bigint[], ",
+            $columns,
+            " from unnest(array[0, 1, 2]::bigint[], ",
             $heads,
             "::bigint[]) as heads (urgency, head),
                     lateral (select * from tasks where ",
@@ -181,6 +180,12 @@ macro_rules! first_pg {
             " and (priority, id) >= (urgency, head) and priority <= urgency
                               order by priority, id limit 1 for update skip locked) t limit 1"
         )
+    };
+}
+/// What is read of a pick.
+macro_rules! picked_pg {
+    () => {
+        concat!(columns!(), ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor")
     };
 }
 macro_rules! pick_lite {
@@ -200,7 +205,8 @@ macro_rules! pick_lite {
     };
 }
 
-const FIRST: Sql = Sql::Each { lite: pick_lite!("order by priority, id limit 1"), pg: first_pg!("$5") };
+const FIRST: Sql =
+    Sql::Each { lite: pick_lite!("order by priority, id limit 1"), pg: first_pg!(picked_pg!(), "$5") };
 // Not locked: tasks whose claims are held for this agent may be free for another that looks at the same moment.
 const AFTER: Sql = Sql::Each {
     lite: pick_lite!(
@@ -209,8 +215,8 @@ const AFTER: Sql = Sql::Each {
     ),
     pg: concat!(
         "select ",
-        columns!(),
-        ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor from tasks where ",
+        picked_pg!(),
+        " from tasks where ",
         may_take_pg!(),
         " and (priority, id) > ($5, $6) and (claims is null or claims <> all($7::text[])) order by priority, id limit $8"
     ),
@@ -235,13 +241,21 @@ fn picked(row: &Row<'_>) -> Result<Pick> {
     Ok((task, row.opt_int("claims_since")?, row.int("now")?))
 }
 
-/// Results of the tasks that `t` needs, a JSON text. No join: see [`need_results`].
+/// What a plain case begins with: entries met until now, and what tells a term and a place in the log.
+macro_rules! base_pg {
+    () => {
+        concat!("b as materialized (select ", met_pg!(), " as met, era, term_floor from log_era)")
+    };
+}
+use base_pg;
+
+/// Results of the tasks that the taken `u` needs, a JSON text. No join: see [`need_results`].
 macro_rules! needed_pg {
     () => {
-        "case when t.needs > 0 then
+        "case when u.needs > 0 then
             (select json_agg(json_build_object('id', o.id, 'key', coalesce(o.key, o.id::text), 'result', o.result)
                              order by o.id)
-               from tasks o where o.id = any(array(select needs_id from task_needs where task_id = t.id)))::text end"
+               from tasks o where o.id = any(array(select needs_id from task_needs where task_id = u.id)))::text end"
     };
 }
 use needed_pg;
@@ -254,7 +268,7 @@ macro_rules! begun_pg {
          select id, 1, term, owner, node, now_ms() from u),
      e as (
          insert into events (seq, at, kind, agent, task_id, run_id, message, data)
-         select log_place(), log_time(),
+         select log_place((select era from b)), log_time(),
                 'task.taken', owner, id, run_id,
                 'task ' || id || coalesce(' (' || key || ')', '') || ' taken by ' || owner || ', attempt 1',
                 '{\"attempt\":1,\"lease_ms\":' || lease_ms || ',\"term\":' || term || '}' from u)"
@@ -263,24 +277,31 @@ macro_rules! begun_pg {
 use begun_pg;
 
 /// The plain case as one statement, so that it is one flight to PostgreSQL: the first in order, if nobody tried it
-/// before and it claims nothing. What it writes is what `begin` writes.
+/// before and it claims nothing. What it writes is what `begin` writes. Only what is taken is read in full: every column
+/// costs in each step through which it goes.
 const TAKE_ONE: &str = concat!(
-    "with b as materialized (select ",
-    met_pg!(),
-    " as met), t as (",
-    first_pg!("$7"),
+    "with ",
+    base_pg!(),
+    ", t as (",
+    first_pg!("id, priority, claims is null and attempt = 0 as plain", "$7"),
     "), u as (
-         update tasks set state = 'running', term = greatest(term, (select term_floor from log_era)) + 1, attempt = 1,
+         update tasks set state = 'running', term = greatest(term, (select term_floor from b)) + 1, attempt = 1,
                 owner = $1, node = $5, lease_ms = $6, lease_until = now_ms() + $6, started_at = now_ms(),
                 active_at = now_ms(), stuck = 0, progress = 0, message = null, reason = null, holds = 0,
                 claims_since = null
-          where id = (select t.id from t where t.claims is null and t.attempt = 0)
-      returning id, key, run_id, term, owner, node, lease_ms),
+          where id = (select t.id from t where plain)
+      returning ",
+    columns!(),
+    ", lease_ms),
      ",
     begun_pg!(),
     "
-     select t.*, (select count(*) from u) as taken, ", needed_pg!(), " as needed, ", met_pg!(), " - b.met as walked
-       from b left join t on true"
+     select (select id from t) as found_id, (select priority from t) as found_priority, ",
+    met_pg!(),
+    " - b.met as walked, ",
+    needed_pg!(),
+    " as needed, u.*
+       from b left join u on true"
 );
 
 /// What came of the plain case.
@@ -293,20 +314,34 @@ enum AtOnce {
 
 /// The answer to the plain case.
 struct FoundOne {
-    /// The first task, whether it is taken, and what it needed.
-    pick: Option<(Pick, bool, Option<String>)>,
+    /// The first task in order.
+    first: Option<(i64, TaskId)>,
     /// Entries that were met on the way to it.
     walked: i64,
+    /// The same, if it is taken.
+    taken: Option<Taken>,
 }
 
 impl FoundOne {
     fn from_row(row: &Row<'_>) -> Result<FoundOne> {
-        let pick = match row.opt_int("id")? {
-            Some(_) => Some((picked(row)?, row.flag("taken")?, row.opt_text("needed")?)),
-            None => None,
-        };
-        Ok(FoundOne { pick, walked: row.int("walked")? })
+        Ok(FoundOne { first: found(row)?, walked: row.int("walked")?, taken: taken_at_once(row)? })
     }
+}
+
+/// Reads where in the order of ready tasks one was found, if one was.
+fn found(row: &Row<'_>) -> Result<Option<(i64, TaskId)>> {
+    let id = row.opt_int("found_id")?;
+    id.map(|id| Ok((row.int("found_priority")?, TaskId(id)))).transpose()
+}
+
+/// Reads what the owner of a task is shown that one statement took, if it took one.
+fn taken_at_once(row: &Row<'_>) -> Result<Option<Taken>> {
+    let needed = row.opt_text("needed")?;
+    if row.opt_int("id")?.is_none() {
+        return Ok(None);
+    }
+    let (task, needs) = (Task::from_row(row)?, needs_from_json(needed.as_deref())?);
+    Ok(Some(Taken { task, needs, previous: Vec::new() }))
 }
 
 impl Take {
@@ -331,29 +366,18 @@ impl Take {
             &search.low[..]
         ];
         let found = tx.last(TAKE_ONE, args, FoundOne::from_row).await?.into_iter().next();
-        let walked = found.as_ref().map_or(0, |found| found.walked);
-        let found = found.and_then(|found| found.pick);
-        heads.end(
-            search,
-            found.iter().map(|((task, ..), ..)| (task.priority, task.id)),
-            walked,
-            tx.instant(),
-        );
-        match found {
-            Some((pick, true, needed)) => {
-                tx.tell();
-                Ok(AtOnce::Taken(Box::new(self.taken_at_once(&pick, needed.as_deref())?)))
-            }
+        let FoundOne { first, walked, taken } =
+            found.ok_or_else(|| Error::failed("the ledger's `log_era` has no row"))?;
+        heads.end(search, first.into_iter(), walked, tx.instant());
+        if let Some(taken) = taken {
+            tx.tell();
+            return Ok(AtOnce::Taken(Box::new(taken)));
+        }
+        match first {
             Some(_) => Ok(AtOnce::NotPlain(search.low)),
             None if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() => Ok(AtOnce::Nothing),
             None => Ok(AtOnce::NotPlain(START)),
         }
-    }
-
-    /// What the owner of a task is shown that one statement took.
-    fn taken_at_once(&self, pick: &Pick, needed: Option<&str>) -> Result<Taken> {
-        let task = Task { state: TaskState::Running, ..self.marked(pick) };
-        Ok(Taken { task, needs: needs_from_json(needed)?, previous: Vec::new() })
     }
 
     /// Picks the first in order. One that another transaction holds at this moment is passed over, but not forgotten:

@@ -3,9 +3,9 @@
 //! Here lives the plain case of many: the first tasks in order claim nothing and nobody tried them before, so that it does
 //! not matter which taker gets which. What it writes is what `begin` writes. Everything else goes the ways beside it.
 
-use super::{Heads, Pick, Take, Taken, begun_pg, met_pg, needed_pg, picked};
+use super::{Heads, Take, Taken, base_pg, begun_pg, found, met_pg, needed_pg, taken_at_once};
 use crate::task::columns;
-use quorate_model::Result;
+use quorate_model::{Result, TaskId};
 use quorate_store::{Arg, Row, Tx};
 
 /// What at least one of the takers may have.
@@ -32,38 +32,38 @@ macro_rules! of_taker_pg {
 /// No joins with tables: a plan that was made while one was empty would walk through all of it. Where there were not
 /// enough, it also tells whether there are more, which others hold at this moment: a row at least.
 const TAKE_ALL: &str = concat!(
-    "with b as materialized (select ", met_pg!(), " as met),
+    "with ", base_pg!(), ",
      n as (
          select name, node, lease, taker, row_number() over (order by taker) as place
            from unnest($1::text[], $2::text[], $3::bigint[]) with ordinality as n (name, node, lease, taker)
           where not exists (select 1 from agents a
                              where a.name = n.name and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))),
      f as (
-         select ", columns!(), ", claims_since
+         select id, priority, agent is null and claims is null and attempt = 0 as plain
            from b, unnest(array[0, 1, 2]::bigint[], $7::bigint[]) as heads (urgency, head),
                 lateral (select * from tasks where b.met >= 0 and ", may_one_take_pg!(), "
                             and (priority, id) >= (urgency, head) and priority <= urgency
                           order by priority, id limit (select count(*) from n) for update skip locked) t
           limit (select count(*) from n)),
      t as (
-         select f.*, now_ms() as now, (select term_floor from log_era) as term_floor,
-                row_number() over (order by priority, id) as place from f),
+         select f.*, row_number() over (order by priority, id) as place from f),
      o as (
          select t.id, n.name, n.node, n.lease, n.taker from t join n on n.place = t.place
-          where not exists (select 1 from t where agent is not null or claims is not null or attempt > 0)),
+          where not exists (select 1 from t where not plain)),
      u as (
-         update tasks set state = 'running', term = greatest(term, (select term_floor from log_era)) + 1, attempt = 1,
+         update tasks set state = 'running', term = greatest(term, (select term_floor from b)) + 1, attempt = 1,
                 owner = ", of_taker_pg!("name"), ", node = ", of_taker_pg!("node"), ", lease_ms = ", of_taker_pg!("lease"), ",
                 lease_until = now_ms() + ", of_taker_pg!("lease"), ", started_at = now_ms(), active_at = now_ms(), stuck = 0, progress = 0, message = null, reason = null,
                 holds = 0, claims_since = null
           where id = any(array(select o.id from o))
-      returning id, key, run_id, term, owner, node, lease_ms),
+      returning ", columns!(), ", lease_ms, ", of_taker_pg!("taker"), " as taker),
      ", begun_pg!(), "
-     select l.more, t.*, o.taker, ", needed_pg!(), " as needed, ", met_pg!(), " - (select met from b) as walked
+     select l.more, ", met_pg!(), " - (select met from b) as walked, t.id as found_id, t.priority as found_priority,
+            ", needed_pg!(), " as needed, u.*
        from (select case when (select count(*) from t) < (select count(*) from unnest($1::text[]))
                          then exists (select 1 from tasks where ", may_one_take_pg!(), " and id <> all (select id from t))
                          else true end::int as more) l
-       left join t on true left join o on o.id = t.id"
+       left join t on true left join u on u.id = t.id"
 );
 
 /// Takes for all of them; answers `None` when it is not the plain case and nothing was taken.
@@ -75,22 +75,18 @@ pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Op
     let (heads, search) = Heads::begin_in(tx, first.kind());
     let found = tx.last(TAKE_ALL, &first.with_all(list, &search.low), Found::from_row).await?;
     let walked = found.iter().map(|found| found.walked).max().unwrap_or(0);
-    let tasks =
-        found.iter().filter_map(|found| found.pick.as_ref()).map(|(task, ..)| (task.priority, task.id));
-    heads.end(search, tasks, walked, tx.instant());
-    let is_plain = found.iter().all(|found| found.pick.is_none() || found.taker.is_some());
+    heads.end(search, found.iter().filter_map(|found| found.task), walked, tx.instant());
+    let is_plain = found.iter().all(|found| found.task.is_none() || found.taken.is_some());
     let is_all = found.iter().all(|found| !found.more);
-    if !is_plain || (!is_all && found.iter().all(|found| found.taker.is_none())) {
+    if !is_plain || (!is_all && found.iter().all(|found| found.taken.is_none())) {
         return Ok(None);
     }
     // Who got nothing looks by himself, unless there is nothing.
     let mut answers: Vec<Option<Option<Taken>>> = list.iter().map(|_| is_all.then_some(None)).collect();
-    for Found { pick, taker, needed, .. } in found {
-        let place = taker.and_then(|taker| usize::try_from(taker - 1).ok());
-        let its = place.and_then(|place| list.get(place).zip(answers.get_mut(place)));
-        if let (Some(pick), Some((take, answer))) = (pick, its) {
-            tx.tell();
-            *answer = Some(Some(take.taken_at_once(&pick, needed.as_deref())?));
+    for (taker, taken) in found.into_iter().filter_map(|found| found.taken) {
+        tx.tell();
+        if let Some(answer) = answers.get_mut(taker) {
+            *answer = Some(Some(taken));
         }
     }
     Ok(Some(answers))
@@ -100,18 +96,19 @@ pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Op
 struct Found {
     /// Whether there are tasks beside those that were found.
     more: bool,
-    pick: Option<Pick>,
-    taker: Option<i64>,
-    needed: Option<String>,
     /// Entries that were met on the way to all of them.
     walked: i64,
+    task: Option<(i64, TaskId)>,
+    /// The same, if it is taken, and the place of its taker in the list.
+    taken: Option<(usize, Taken)>,
 }
 
 impl Found {
     fn from_row(row: &Row<'_>) -> Result<Found> {
-        let pick = row.opt_int("id")?.map(|_| picked(row)).transpose()?;
-        let (more, taker, needed) = (row.flag("more")?, row.opt_int("taker")?, row.opt_text("needed")?);
-        Ok(Found { more, pick, taker, needed, walked: row.int("walked")? })
+        let (more, walked, task) = (row.flag("more")?, row.int("walked")?, found(row)?);
+        let taken = taken_at_once(row)?;
+        let taker = row.opt_int("taker")?.and_then(|taker| usize::try_from(taker - 1).ok());
+        Ok(Found { more, walked, task, taken: taker.zip(taken) })
     }
 }
 
