@@ -83,7 +83,7 @@ impl Shared {
             let renew = Renew { held, agents: Vec::new(), node: self.node.clone(), lease_ms };
             asked = Instant::now();
             let renewed = stop.in_time(self.store.write(renew));
-            let kept = tokio::time::timeout(lease / 2, renewed).await.ok()?.ok()?;
+            let kept = tokio::time::timeout(lease / 2, renewed).await.ok()?.ok()?.kept;
             kept.contains(&id).then_some(())?;
         }
         let hold = self.renewer.hold(id, term, asked + lease);

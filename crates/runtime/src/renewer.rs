@@ -9,7 +9,7 @@
 use quorate_model::{Error, Result, TaskId, Term};
 use quorate_process::{Activity, Control};
 use quorate_service::SCHEMA;
-use quorate_service::task::{Held, Renew};
+use quorate_service::task::{Held, Renew, Renewed};
 use quorate_service::view::StillHeld;
 use quorate_store::{Options, Store, Url};
 use std::collections::{BTreeSet, HashMap};
@@ -270,7 +270,7 @@ async fn look_for_ever(shared: &Shared, store: &Store, lease: Duration) {
     }
 }
 
-/// Renews all that is held; answers whether the database did.
+/// Renews all that is held; answers whether the ledger did so, with all of it.
 async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool {
     let (held, agents) = {
         let mut book = shared.book();
@@ -282,18 +282,18 @@ async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool
     let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
     let request = Renew { held: held.clone(), agents, node: options.node.clone(), lease_ms };
     let limit = (options.lease / 4).max(WAY_MAX.min(options.lease / 2));
-    let Ok(Ok(kept)) = tokio::time::timeout(limit, store.write(request)).await else { return false };
-    settle(shared, &held, &kept, sent + options.lease);
-    true
+    let Ok(Ok(renewed)) = tokio::time::timeout(limit, store.write(request)).await else { return false };
+    settle(shared, &held, &renewed, sent + options.lease);
+    renewed.busy.is_empty()
 }
 
-fn settle(shared: &Shared, asked: &[Held], kept: &[TaskId], until: Instant) {
+fn settle(shared: &Shared, asked: &[Held], renewed: &Renewed, until: Instant) {
     let mut book = shared.book();
     for held in asked {
         let Some(holding) = book.tasks.get_mut(&(held.id, held.term)) else { continue };
-        if kept.contains(&held.id) {
+        if renewed.kept.contains(&held.id) {
             holding.until = until;
-        } else {
+        } else if !renewed.busy.contains(&held.id) {
             holding.lose(Lost::TakenAway);
         }
     }

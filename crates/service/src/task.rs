@@ -12,7 +12,7 @@ mod take;
 
 pub use add::{Add, NewTask, Work};
 pub use finish::{Done, DoneAnswer, Fail, Outcome, RESULT_MAX, SettleCheck};
-pub use lease::{Held, Progress, Renew, Started};
+pub use lease::{Held, Progress, Renew, Renewed, Started};
 pub use person::{Cancel, Park, Reassign, Release, Retry, Unpark};
 pub use take::{Kinds, NeedResult, PastAttempt, Take, TakeCheck, Taken};
 

@@ -289,7 +289,7 @@ async fn a_renewal_keeps_only_what_is_held_under_that_term(ledger: TestLedger) -
     }
     held[1].term = Term(9);
     let renew = Renew { held: held.clone(), agents: vec![], node: "1".into(), lease_ms: LEASE_MS * 2 };
-    let mut kept = ledger.store.write(renew).await?;
+    let mut kept = ledger.store.write(renew).await?.kept;
     kept.sort();
     assert_eq!(kept, [held[0].id, held[2].id]);
     ledger.advance(LEASE_MS + 1).await;

@@ -253,7 +253,7 @@ async fn silence_is_a_warning_and_no_more(ledger: TestLedger) -> Result<()> {
             node: "1".into(),
             lease_ms: LEASE_MS,
         };
-        assert_eq!(ledger.store.write(renew).await?, [id]);
+        assert_eq!(ledger.store.write(renew).await?.kept, [id]);
         assert_eq!(ledger.check().await?.lapsed, 0);
     }
     assert_eq!(ledger.count("task.stuck").await, 1);

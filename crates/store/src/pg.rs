@@ -30,8 +30,9 @@ use tokio_postgres::error::SqlState;
 
 /// Who has waited for another must see what that one did, whatever the database's own default is.
 const BEGIN: &str = "begin isolation level read committed";
-/// The same for what a crash may forget.
-const BEGIN_RELAXED: &str = "begin isolation level read committed; set local synchronous_commit = off";
+/// The same for what a crash may forget: renewals, for which there is no time to wait for what somebody keeps locked.
+const BEGIN_RELAXED: &str =
+    "begin isolation level read committed; set local synchronous_commit = off; set local lock_timeout = '250ms'";
 /// A question sees one moment of the ledger.
 const BEGIN_TO_READ: &str = "begin isolation level repeatable read read only";
 /// How often a transaction that met a conflict is applied again.
@@ -107,6 +108,7 @@ impl Writer {
         let mut tries = 1;
         loop {
             let mut tx = self.begin().await?;
+            tx.is_again = tries > 1;
             let applied = work.apply(&mut tx).await;
             match self.finish(&mut tx, applied).await {
                 Ok(answer) => return Ok(answer),

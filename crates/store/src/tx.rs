@@ -70,6 +70,8 @@ pub struct Tx {
     pub(crate) later: Vec<Later>,
     /// Whether a statement has written an event by itself.
     pub(crate) has_news: bool,
+    /// Whether the operation is applied again, after another transaction stood in its way.
+    pub(crate) is_again: bool,
     memory: Arc<Slots>,
 }
 
@@ -78,7 +80,7 @@ pub(crate) type Later = (&'static str, Vec<Arg<'static>>);
 
 impl Tx {
     pub(crate) fn new(conn: Conn, memory: Arc<Slots>) -> Tx {
-        Tx { conn, events: Vec::new(), later: Vec::new(), has_news: false, memory }
+        Tx { conn, events: Vec::new(), later: Vec::new(), has_news: false, is_again: false, memory }
     }
 
     /// Returns what this process remembers of the ledger between operations, one value of each type.
@@ -179,7 +181,8 @@ impl Tx {
         Instant::now()
     }
 
-    /// Says that a crash of the database server may forget this transaction after it was acknowledged.
+    /// Says that a crash of the database server may forget this transaction after it was acknowledged, and that it waits for a
+    /// lock no longer than 250 ms before it is applied again.
     ///
     /// Only for renewals: a forgotten one ends a lease early, which terms make safe. SQLite commits in groups
     /// and forgets nothing. To be called before the first statement.
@@ -187,6 +190,12 @@ impl Tx {
         if let Conn::Pg(conn) = &mut self.conn {
             conn.relax();
         }
+    }
+
+    /// Returns whether this operation was applied before and rolled back because another transaction stood in its way: it
+    /// held a lock too long, or each waited for the other. On SQLite nothing can.
+    pub fn is_again(&self) -> bool {
+        self.is_again
     }
 
     /// Lets the transactions of others end, longer with every `look`: 2 ms, 4 ms, 8 ms, … On SQLite there are none.

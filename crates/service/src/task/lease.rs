@@ -17,8 +17,9 @@ pub struct Held {
     pub active: bool,
 }
 
-/// Renews the leases of a supervisor's tasks and sessions; answers with the tasks that are still held.
+/// Renews the leases of a supervisor's tasks and sessions.
 ///
+/// Where somebody keeps one of them locked (a person in `psql`, on PostgreSQL), the others are renewed after 250 ms.
 /// A crash of the database server may forget a renewal, which only ends a lease early: terms make that safe.
 #[derive(Debug, Clone)]
 pub struct Renew {
@@ -32,10 +33,19 @@ pub struct Renew {
     pub lease_ms: i64,
 }
 
-impl Write for Renew {
-    type Answer = Vec<TaskId>;
+/// What a renewal came to. What is in neither list is no longer held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// Tasks that are still held, until a whole lease from now.
+    pub kept: Vec<TaskId>,
+    /// Tasks that are still held as far as is known, and no longer than before: somebody keeps them locked.
+    pub busy: Vec<TaskId>,
+}
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+impl Write for Renew {
+    type Answer = Renewed;
+
+    async fn apply(&self, tx: &mut Tx) -> Result<Renewed> {
         tx.relax();
         match tx.dialect() {
             Dialect::Lite => self.in_turn(tx).await,
@@ -45,7 +55,7 @@ impl Write for Renew {
 }
 
 impl Renew {
-    async fn in_turn(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+    async fn in_turn(&self, tx: &mut Tx) -> Result<Renewed> {
         let (ids, terms, active) = self.columns();
         let kept = tx.all(RENEW_TASKS, args![ids, terms, active, self.lease_ms], kept).await?;
         let holding: Vec<i64> = kept.iter().filter(|(_, holds)| *holds).map(|(id, _)| id.0).collect();
@@ -56,15 +66,18 @@ impl Renew {
             tx.later(RENEW_AGENTS, args![self.agents.as_slice(), &self.node, self.lease_ms]);
         }
         tx.later(RENEW_NODE, args![&self.node, self.lease_ms]);
-        Ok(kept.into_iter().map(|(id, _)| id).collect())
+        Ok(Renewed { kept: kept.into_iter().map(|(id, _)| id).collect(), busy: Vec::new() })
     }
 
     /// The same as one statement, so that a renewal is one flight to the server and back.
-    async fn at_once(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+    async fn at_once(&self, tx: &mut Tx) -> Result<Renewed> {
         let (ids, terms, active) = self.columns();
         let args = args![ids, terms, active, self.lease_ms, self.agents.as_slice(), &self.node];
-        let kept = tx.last(RENEW_ALL, args, kept).await?;
-        Ok(kept.into_iter().map(|(id, _)| id).collect())
+        let sql = if tx.is_again() { RENEW_FREE } else { RENEW_ALL };
+        let held = tx.last(sql, args, |row| Ok((TaskId(row.int("id")?), row.flag("busy")?))).await?;
+        let (busy, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, busy)| *busy);
+        let ids = |list: Vec<(TaskId, bool)>| list.into_iter().map(|(id, _)| id).collect();
+        Ok(Renewed { kept: ids(kept), busy: ids(busy) })
     }
 
     fn columns(&self) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
@@ -116,7 +129,40 @@ const RENEW_ALL: &str =
           where name = any($5::text[]) and node = $6),
      here as (
          update nodes set lease_until = now_ms() + $4 where id = $6::text::bigint and stopped_at is null)
-     select id, holds from kept";
+     select id, 0 as busy from kept";
+
+/// The same for what nobody else keeps locked. Dearer: each row is locked first and then written. What is locked keeps
+/// the lease that it has.
+const RENEW_FREE: &str =
+    "with n as (select * from unnest($1::bigint[], $2::bigint[], $3::bigint[]) as n (id, term, active)),
+     free as materialized (
+         select id from tasks where id = any($1) and coalesce(state, '') in ('running', 'verifying')
+          order by id for update skip locked),
+     kept as (
+         update tasks set lease_until = now_ms() + $4,
+                active_at = case when n.active = 1 then now_ms() else active_at end,
+                stuck = case when n.active = 1 then 0 else stuck end
+           from n
+          where tasks.id = any(array(select id from free)) and tasks.id = n.id and tasks.term = n.term
+            and tasks.state in ('running', 'verifying')
+      returning tasks.id, tasks.holds),
+     bound as (
+         update claims set expires_at = greatest(expires_at, now_ms() + $4)
+          where id = any(array(select id from claims
+                                where task_id in (select id from kept where holds = 1) and left_term is null
+                                  and (ttl_ms is null or expires_at > now_ms()) for update skip locked))),
+     sessions as (
+         update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $4,
+                state = case when state = 'stale' then 'ready' else state end
+          where name = any(array(select name from agents
+                                  where name = any($5::text[]) and node = $6 order by name for update skip locked))),
+     here as (
+         update nodes set lease_until = now_ms() + $4
+          where id = (select id from nodes where id = $6::text::bigint and stopped_at is null for update skip locked))
+     select id, 0 as busy from kept
+      union all
+     select t.id, 1 from n join tasks t on t.id = n.id and t.term = n.term
+      where coalesce(t.state, '') in ('running', 'verifying') and t.id <> all (array(select id from free))";
 
 /// Reports progress and renews the lease by its own length.
 #[derive(Debug, Clone)]

@@ -273,7 +273,7 @@ async fn renew(
     let held = held.iter().map(|&(id, term, active)| Held { id: TaskId(id), term: Term(term), active });
     let renew = Renew { held: held.collect(), agents: texts(agents), node: node.to_string(), lease_ms };
     let kept: std::collections::BTreeSet<i64> =
-        store.write(renew).await?.into_iter().map(|id| id.0).collect();
+        store.write(renew).await?.kept.into_iter().map(|id| id.0).collect();
     Ok(format!("kept {kept:?}"))
 }
 

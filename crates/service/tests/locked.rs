@@ -1,0 +1,62 @@
+//! Rows that somebody keeps locked, as a person in `psql` does who has begun a transaction and went for lunch. On SQLite there
+//! are no locks of rows.
+
+use quorate_model::Result;
+use quorate_service::task::{Held, Renew, Renewed};
+use quorate_testkit::ledger::{Backend, TestLedger};
+use quorate_testkit::verbs::{LEASE_MS, claiming, command, texts};
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn what_somebody_keeps_locked_costs_only_its_own_lease() -> Result<()> {
+    let ledger = TestLedger::new(Backend::Pg).await;
+    let mut held = Vec::new();
+    for (agent, port) in [("ada", "port:1"), ("bob", "port:2"), ("cyd", "port:3")] {
+        ledger.add(claiming("work", &[port])).await?;
+        let taken = ledger.must_take(agent).await?;
+        held.push(Held { id: taken.task.id, term: taken.task.term, active: true });
+    }
+    let (bobs, cyds) = (held[1].id, held[2].id);
+    // One that is no longer ours is locked too, and is not taken for ours.
+    held[2].term.0 += 7;
+    let person = ledger.client().await;
+    let lock = format!(
+        "begin; select from tasks where id in ({bobs}, {cyds}) for update; select from claims for update;
+         select from agents for update; select from nodes for update"
+    );
+    person.batch_execute(&lock).await.expect("locked");
+    let agents = texts(&["ada", "bob", "cyd"]);
+    let renew = Renew { held: held.clone(), agents, node: "1".into(), lease_ms: LEASE_MS * 3 };
+    let before = ledger.story(bobs).await?.task.lease_until;
+    let asked = Instant::now();
+    let renewed = ledger.store.write(renew.clone()).await?;
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert_eq!(renewed, Renewed { kept: vec![held[0].id], busy: vec![bobs] });
+    assert_eq!(ledger.story(bobs).await?.task.lease_until, before);
+    assert!(ledger.story(held[0].id).await?.task.lease_until > before);
+    person.batch_execute("commit").await.expect("ended");
+    let mut kept = ledger.store.write(renew).await?.kept;
+    kept.sort();
+    assert_eq!(kept, [held[0].id, bobs]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_check_of_health_and_takers_pass_over_what_somebody_keeps_locked() -> Result<()> {
+    let ledger = TestLedger::new(Backend::Pg).await;
+    for _ in 0..2 {
+        ledger.add(command("work")).await?;
+    }
+    let (one, two) = (ledger.must_take("ada").await?.task.id, ledger.must_take("bob").await?.task.id);
+    let person = ledger.client().await;
+    person.batch_execute(&format!("begin; select from tasks where id = {one} for update")).await.expect("locked");
+    ledger.advance(LEASE_MS + 1).await;
+    let asked = Instant::now();
+    assert_eq!(ledger.check().await?.lapsed, 1);
+    assert_eq!(ledger.must_take("cyd").await?.task.id, two);
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert_eq!(ledger.story(one).await?.task.owner.as_deref(), Some("ada"));
+    person.batch_execute("commit").await.expect("ended");
+    assert_eq!(ledger.check().await?.lapsed, 1);
+    Ok(())
+}
