@@ -2,7 +2,7 @@
 //! are no locks of rows.
 
 use quorate_model::Result;
-use quorate_service::task::{Held, Renew, Renewed};
+use quorate_service::task::{Done, DoneAnswer, Held, Renew, Renewed, Taken};
 use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::verbs::{LEASE_MS, claiming, command, texts};
 use std::time::{Duration, Instant};
@@ -49,7 +49,10 @@ async fn a_check_of_health_and_takers_pass_over_what_somebody_keeps_locked() -> 
     }
     let (one, two) = (ledger.must_take("ada").await?.task.id, ledger.must_take("bob").await?.task.id);
     let person = ledger.client().await;
-    person.batch_execute(&format!("begin; select from tasks where id = {one} for update")).await.expect("locked");
+    person
+        .batch_execute(&format!("begin; select from tasks where id = {one} for update"))
+        .await
+        .expect("locked");
     ledger.advance(LEASE_MS + 1).await;
     let asked = Instant::now();
     assert_eq!(ledger.check().await?.lapsed, 1);
@@ -58,5 +61,33 @@ async fn a_check_of_health_and_takers_pass_over_what_somebody_keeps_locked() -> 
     assert_eq!(ledger.story(one).await?.task.owner.as_deref(), Some("ada"));
     person.batch_execute("commit").await.expect("ended");
     assert_eq!(ledger.check().await?.lapsed, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_completes_what_somebody_keeps_locked_keeps_nobody_else_from_completing() -> Result<()> {
+    let ledger = TestLedger::new(Backend::Pg).await;
+    let mut taken = Vec::new();
+    for agent in ["ada", "bob", "cyd", "dan"] {
+        ledger.add(command("work")).await?;
+        taken.push(ledger.must_take(agent).await?);
+    }
+    let person = ledger.client().await;
+    let lock = format!("begin; select from tasks where id = {} for update", taken[0].task.id);
+    person.batch_execute(&lock).await.expect("locked");
+    let Taken { task, .. } = &taken[0];
+    let (store, first) =
+        (ledger.store.clone(), Done { id: task.id, term: task.term, result: None, tail: None });
+    let waits = tokio::spawn(async move { store.write(first).await });
+    let asked = Instant::now();
+    for taken in &taken[1..] {
+        // Each comes when the first is trying.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ledger.done(taken).await?;
+    }
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(!waits.is_finished(), "it was not locked");
+    person.batch_execute("commit").await.expect("ended");
+    assert_eq!(waits.await.expect("no panic")?, DoneAnswer::Completed { run: None });
     Ok(())
 }

@@ -22,6 +22,29 @@ pub enum Arg<'a> {
     Texts(Vec<Option<String>>),
 }
 
+/// Columns of rows that a statement takes apart with `unnest`, which fills up short lists with nulls. PostgreSQL handles each
+/// list as a table of its own, so one that says nothing is to be short.
+impl Arg<'static> {
+    /// A column in which every row has a value: sent once if all are the same. For `coalesce(column, ($1)[1])`.
+    pub fn column<T: PartialEq>(mut values: Vec<T>) -> Arg<'static>
+    where
+        Arg<'static>: From<Vec<T>>,
+    {
+        if values.iter().all(|value| Some(value) == values.first()) {
+            values.truncate(1);
+        }
+        values.into()
+    }
+
+    /// A column that may be null, and is not sent where it is null in all rows.
+    pub fn sparse_column<T>(values: Vec<Option<T>>) -> Arg<'static>
+    where
+        Arg<'static>: From<Vec<Option<T>>>,
+    {
+        if values.iter().all(Option::is_none) { Vec::new().into() } else { values.into() }
+    }
+}
+
 impl Arg<'_> {
     /// Returns the argument without borrowing from the operation.
     pub(crate) fn into_owned(self) -> Arg<'static> {

@@ -4,7 +4,7 @@
 //! gathered when one of them is through goes as one. There is no timer: a single caller never waits for a second.
 //! How several are applied at once is the operation's own matter ([`Write::apply_all`]); transactions live in `pg`.
 
-use crate::pg::Writer;
+use crate::pg::{Tried, Writer};
 use crate::store::Write;
 use quorate_model::{Error, Result};
 use std::collections::VecDeque;
@@ -106,7 +106,13 @@ impl<W: Write> Lane<W> {
                 tokio::task::yield_now().await;
                 let others = self.state().gather(GROUP_MAX - 1);
                 if others.is_empty() {
-                    return writer.write(&work).await;
+                    let tried = writer.try_once(&work, 1).await;
+                    drop(turn);
+                    return match tried {
+                        Tried::Ended(answer) => answer,
+                        // Others go on meanwhile: only this one waits for whoever stands in its way.
+                        Tried::Conflict => writer.write_again(&work).await,
+                    };
                 }
                 let (reply, answer) = oneshot::channel();
                 let group: Vec<_> = std::iter::once(Waiting { work, reply }).chain(others).collect();
@@ -185,7 +191,10 @@ impl<W: Write> Turn<W> {
         group.retain(|waiting| !waiting.reply.is_closed());
         if group.len() == 1 {
             for Waiting { work, reply } in group {
-                let _ = reply.send(Answered::Answer(self.writer.write(&work).await));
+                let _ = reply.send(match self.writer.try_once(&work, 1).await {
+                    Tried::Ended(answer) => Answered::Answer(answer),
+                    Tried::Conflict => Answered::Alone(work),
+                });
             }
             return;
         }

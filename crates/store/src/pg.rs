@@ -31,8 +31,7 @@ use tokio_postgres::error::SqlState;
 /// Who has waited for another must see what that one did, whatever the database's own default is.
 const BEGIN: &str = "begin isolation level read committed";
 /// The same for what a crash may forget: renewals, for which there is no time to wait for what somebody keeps locked.
-const BEGIN_RELAXED: &str =
-    "begin isolation level read committed; set local synchronous_commit = off; set local lock_timeout = '250ms'";
+const BEGIN_RELAXED: &str = "begin isolation level read committed; set local synchronous_commit = off; set local lock_timeout = '250ms'";
 /// A question sees one moment of the ledger.
 const BEGIN_TO_READ: &str = "begin isolation level repeatable read read only";
 /// How often a transaction that met a conflict is applied again.
@@ -55,6 +54,13 @@ pub(crate) struct Writer {
     door: Door,
     bell: Bell,
     teller: Arc<Teller>,
+}
+
+/// What came of one try.
+pub(crate) enum Tried<A> {
+    Ended(Result<A>),
+    /// Rolled back, because another transaction stood in its way.
+    Conflict,
 }
 
 impl Pg {
@@ -105,43 +111,52 @@ impl Pg {
 impl Writer {
     /// Applies an operation in a transaction of its own, again where the server names a conflict.
     pub(crate) async fn write<W: Write>(&self, work: &W) -> Result<W::Answer> {
+        match self.try_once(work, 1).await {
+            Tried::Ended(answer) => answer,
+            Tried::Conflict => self.write_again(work).await,
+        }
+    }
+
+    /// Goes on with an operation that met a conflict when it was tried first.
+    pub(crate) async fn write_again<W: Write>(&self, work: &W) -> Result<W::Answer> {
         let mut tries = 1;
         loop {
-            let mut tx = self.begin().await?;
-            tx.is_again = tries > 1;
-            let applied = work.apply(&mut tx).await;
-            match self.finish(&mut tx, applied).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    let again = conn(&mut tx).conflict && tries < TRIES_MAX;
-                    rollback(tx).await;
-                    if !again {
-                        return Err(self.log_refusal(error).await);
-                    }
-                }
-            }
             tokio::time::sleep(pause(tries)).await;
             tries += 1;
+            if let Tried::Ended(answer) = self.try_once(work, tries).await {
+                return answer;
+            }
+        }
+    }
+
+    /// Applies an operation in a transaction of its own, for the `tries`th time; the last one ends in any case.
+    pub(crate) async fn try_once<W: Write>(&self, work: &W, tries: u32) -> Tried<W::Answer> {
+        let mut tx = match self.begin().await {
+            Ok(tx) => tx,
+            Err(error) => return Tried::Ended(Err(error)),
+        };
+        tx.is_again = tries > 1;
+        let applied = work.apply(&mut tx).await;
+        match self.finish(&mut tx, applied).await {
+            Ok(answer) => Tried::Ended(Ok(answer)),
+            Err(error) => {
+                let again = conn(&mut tx).conflict && tries < TRIES_MAX;
+                rollback(tx).await;
+                if again { Tried::Conflict } else { Tried::Ended(Err(self.log_refusal(error).await)) }
+            }
         }
     }
 
     /// Applies several operations in one transaction.
     pub(crate) async fn write_all<W: Write>(&self, works: &[W]) -> Merged<W::Answer> {
         let Ok(mut tx) = self.begin().await else { return Merged::RolledBack };
-        let answers = match W::apply_all(works, &mut tx).await {
-            Ok(answers) => answers,
+        let applied = W::apply_all(works, &mut tx).await;
+        match self.finish(&mut tx, applied).await {
+            Ok(answers) => Merged::Done(answers),
             Err(error) => {
                 let is_unknown = conn(&mut tx).is_unknown();
                 rollback(tx).await;
-                return if is_unknown { Merged::Unknown(error) } else { Merged::RolledBack };
-            }
-        };
-        match self.finish(&mut tx, Ok(answers)).await {
-            Ok(answers) => Merged::Done(answers),
-            Err(error) => {
-                let is_rolled_back = conn(&mut tx).refused;
-                rollback(tx).await;
-                if is_rolled_back { Merged::RolledBack } else { Merged::Unknown(error) }
+                if is_unknown { Merged::Unknown(error) } else { Merged::RolledBack }
             }
         }
     }

@@ -38,7 +38,7 @@ pub(crate) struct PgConn {
     /// Whether the server named a conflict, so that the operation may be applied again.
     pub(super) conflict: bool,
     /// Whether the server itself refused a statement: then nothing of the transaction is committed.
-    pub(super) refused: bool,
+    refused: bool,
     /// Whether the server was asked to commit, and has not said yet whether it did.
     commits: bool,
     way: Arc<Way>,
@@ -169,6 +169,7 @@ impl PgConn {
     async fn commit(&mut self, flight: &[Later]) -> Result<()> {
         let rest = self.send_most(flight).await?;
         let begin = self.take_begin();
+        self.commits = true;
         let (client, asked) = self.lent.parts();
         let last = async {
             let (sent, ended) = join(send(client, begin, &rest), client.batch_execute("commit")).await;
@@ -176,6 +177,7 @@ impl PgConn {
         };
         let answer = heard(asked, self.way.patience, last).await;
         self.said(answer)?;
+        self.commits = false;
         self.begin = Some(BEGIN);
         Ok(())
     }
@@ -324,14 +326,15 @@ fn insert_events(events: &[Event]) -> Later {
     if let [event] = events {
         return (INSERT_EVENT, event_args(event));
     }
-    let texts = |of: fn(&Event) -> Option<String>| Arg::Texts(events.iter().map(of).collect());
+    let texts = |of: fn(&Event) -> Option<String>| Arg::sparse_column(events.iter().map(of).collect());
+    let ints = |of: fn(&Event) -> Option<i64>| Arg::sparse_column(events.iter().map(of).collect());
     let args = vec![
-        texts(|event| Some(event.kind.as_str().to_owned())),
+        Arg::column(events.iter().map(|event| Some(event.kind.as_str().to_owned())).collect()),
         texts(|event| event.agent.clone()),
-        Arg::Ints(events.iter().map(|event| event.task.map(|id| id.0)).collect()),
-        Arg::Ints(events.iter().map(|event| event.run.map(|id| id.0)).collect()),
+        ints(|event| event.task.map(|id| id.0)),
+        ints(|event| event.run.map(|id| id.0)),
         texts(|event| event.resource.clone()),
-        texts(|event| Some(event.message.clone())),
+        Arg::Texts(events.iter().map(|event| Some(event.message.clone())).collect()),
         texts(|event| event.data.as_ref().map(ToString::to_string)),
     ];
     (INSERT_EVENTS, args)
@@ -356,14 +359,14 @@ const INSERT_EVENT: &str = concat!(
     turn!(),
     " + (nextval('log_order') & 1048575), log_time(), $1, $2, $3, $4, $5, $6, $7)"
 );
+/// `first` is before all numbers of the rows, and so is where they begin within the turn.
 const INSERT_EVENTS: &str = concat!(
     "insert into events (seq, at, kind, agent, task_id, run_id, resource, message, data)
-     select turn + (first & 1048575) + number - first, at, kind, agent, task_id, run_id, resource, message, data
-       from (select n.*, min(number) over () as first
-               from (select t.*, nextval('log_order') as number
+     select turn + (first & 1048575) + after, at, coalesce(kind, ($1::text[])[1]), agent, task_id, run_id, resource, message, data
+       from (select ", turn!(), " as turn, log_time() as at, nextval('log_order') as first offset 0) now,
+            lateral (select t.*, nextval('log_order') - now.first as after
                        from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-                            as t (kind, agent, task_id, run_id, resource, message, data)) n) e,
-            (select ", turn!(), " as turn, log_time() as at) now"
+                            as t (kind, agent, task_id, run_id, resource, message, data) offset 0) e"
 );
 
 pub(super) async fn rollback(mut tx: Tx) {
