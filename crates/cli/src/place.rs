@@ -4,7 +4,7 @@
 //! opening, and the beginning of a node that works here. The idea: a command gets one [`Place`] and asks it for what
 //! it needs; nothing is opened before.
 
-use quorate_model::config::Config;
+use quorate_model::config::{Config, millis};
 use quorate_model::diagnostic::quote;
 use quorate_model::resource::Resource;
 use quorate_model::{Error, Result, RunId};
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The configuration's file name.
 pub(crate) const CONFIG_FILE: &str = "quorate.toml";
@@ -118,12 +119,13 @@ impl Place {
 
     /// Opens the ledger, making one if there is none.
     pub(crate) async fn open(&self) -> Result<Store> {
-        self.open_with(CONNECTIONS, true).await
+        self.open_with(Options { connections: CONNECTIONS, ..Options::new(&SCHEMA) }).await
     }
 
-    /// Opens the ledger for a node, which does much at a time.
+    /// Opens the ledger for a node, which does much at a time, and must find out soon that a connection is silent.
     pub(crate) async fn open_for_node(&self) -> Result<Store> {
-        self.open_with(NODE_CONNECTIONS, true).await
+        let answer = node_patience(millis(self.config.health.lease_ms));
+        self.open_with(Options { connections: NODE_CONNECTIONS, answer, ..Options::new(&SCHEMA) }).await
     }
 
     /// Begins a node here with these agents, for the work of all runs or of one.
@@ -152,7 +154,8 @@ impl Place {
         if self.is_missing() {
             return Ok(None);
         }
-        self.open_with(CONNECTIONS, false).await.map(Some)
+        let options = Options { connections: CONNECTIONS, create: false, ..Options::new(&SCHEMA) };
+        self.open_with(options).await.map(Some)
     }
 
     /// Opens the ledger to change something that must be in it; without a ledger, `what` is not found.
@@ -177,8 +180,7 @@ impl Place {
         matches!(&self.url, Url::Lite(path) if matches!(path.try_exists(), Ok(false)))
     }
 
-    async fn open_with(&self, connections: usize, create: bool) -> Result<Store> {
-        let options = Options { connections, create, ..Options::new(&SCHEMA) };
+    async fn open_with(&self, options: Options) -> Result<Store> {
         let store = Store::open(&self.url, options).await?;
         self.opened.lock().expect("no holder of the list panics").push(store.clone());
         Ok(store)
@@ -191,6 +193,11 @@ impl Place {
             store.close().await;
         }
     }
+}
+
+/// How long a node waits for an answer: what it does there is quick, and its leases run meanwhile.
+fn node_patience(lease: Duration) -> Duration {
+    (lease / 4).clamp(Duration::from_secs(5), Duration::from_secs(30))
 }
 
 const MAKES_ONE: &str =
@@ -273,6 +280,12 @@ fn unquoted(value: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_waits_for_an_answer_a_quarter_of_a_lease_within_limits() {
+        let patience = |lease| node_patience(Duration::from_secs(lease)).as_secs();
+        assert_eq!([2, 20, 60, 120, 3_600].map(patience), [5, 5, 15, 30, 30]);
+    }
 
     #[test]
     fn lines_of_an_env_file_are_read() {
