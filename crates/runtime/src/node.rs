@@ -81,10 +81,14 @@ impl Shared {
             let held = vec![Held { id, term, active: true }];
             let lease_ms = self.config.health.lease_ms;
             let renew = Renew { held, agents: Vec::new(), node: self.node.clone(), lease_ms };
-            asked = Instant::now();
+            let again = Instant::now();
             let renewed = stop.in_time(self.store.write(renew));
-            let kept = tokio::time::timeout(lease / 2, renewed).await.ok()?.ok()?.kept;
-            kept.contains(&id).then_some(())?;
+            let renewed = tokio::time::timeout(lease / 2, renewed).await.ok()?.ok()?;
+            match renewed.kept.contains(&id) {
+                true => asked = again,
+                // Locked by somebody: it is ours for as long as it was.
+                false => renewed.busy.contains(&id).then_some(())?,
+            }
         }
         let hold = self.renewer.hold(id, term, asked + lease);
         if asked.elapsed() > lease / 6 {

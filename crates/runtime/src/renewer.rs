@@ -12,7 +12,7 @@ use quorate_service::SCHEMA;
 use quorate_service::task::{Held, Renew, Renewed};
 use quorate_service::view::StillHeld;
 use quorate_store::{Options, Store, Url};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
@@ -51,6 +51,7 @@ impl Lost {
 #[derive(Debug)]
 pub(crate) struct Renewer {
     shared: Arc<Shared>,
+    lease: Duration,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -67,7 +68,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Book {
     tasks: HashMap<(TaskId, Term), Holding>,
-    agents: BTreeSet<String>,
+    /// The agents whose sessions live here, and when each session ends for certain.
+    agents: BTreeMap<String, Instant>,
 }
 
 impl Book {
@@ -175,12 +177,12 @@ pub(crate) struct RenewerOptions {
 impl Renewer {
     pub(crate) fn start(store: &Store, options: RenewerOptions) -> Result<Renewer> {
         let shared = Arc::new(Shared { book: Mutex::default(), hurry: Notify::new(), stop: Notify::new() });
-        let (thread_shared, store) = (shared.clone(), store.clone());
+        let (thread_shared, store, lease) = (shared.clone(), store.clone(), options.lease);
         let wrong = |e| Error::failed(format!("cannot start the thread that keeps leases: {e}"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(wrong)?;
         let body = move || runtime.block_on(serve(&thread_shared, store, &options));
         let thread = std::thread::Builder::new().name("renewer".into()).spawn(body).map_err(wrong)?;
-        Ok(Renewer { shared, thread: Some(thread) })
+        Ok(Renewer { shared, lease, thread: Some(thread) })
     }
 
     /// Begins to keep the lease of a task that was taken until then. Who had it before in this node has lost it.
@@ -200,9 +202,16 @@ impl Renewer {
         self.shared.hurry.notify_one();
     }
 
-    /// Begins to keep the lease of an agent's session.
-    pub(crate) fn add_agent(&self, name: &str) {
-        self.shared.book().agents.insert(name.to_owned());
+    /// Begins to keep the lease of an agent's session, which was begun until then.
+    pub(crate) fn add_agent(&self, name: &str, until: Instant) {
+        self.shared.book().agents.insert(name.to_owned(), until);
+    }
+
+    /// Returns whether a session is certain to go on long enough for something to be asked for in its name. One that may
+    /// have ended may be another node's by now.
+    pub(crate) fn keeps_agent(&self, name: &str) -> bool {
+        let left = |until: &Instant| until.saturating_duration_since(Instant::now());
+        self.shared.book().agents.get(name).is_some_and(|until| left(until) > self.lease / 4)
     }
 
     /// No longer keeps the lease of an agent's session.
@@ -276,7 +285,7 @@ async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool
         let mut book = shared.book();
         let held: Vec<Held> =
             book.ours().map(|(id, term, h)| Held { id, term, active: h.is_active() }).collect();
-        (held, book.agents.iter().cloned().collect())
+        (held, book.agents.keys().cloned().collect())
     };
     let sent = Instant::now();
     let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
@@ -289,6 +298,11 @@ async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool
 
 fn settle(shared: &Shared, asked: &[Held], renewed: &Renewed, until: Instant) {
     let mut book = shared.book();
+    for name in &renewed.agents {
+        if let Some(end) = book.agents.get_mut(name) {
+            *end = until;
+        }
+    }
     for held in asked {
         let Some(holding) = book.tasks.get_mut(&(held.id, held.term)) else { continue };
         if renewed.kept.contains(&held.id) {

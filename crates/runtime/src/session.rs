@@ -34,18 +34,33 @@ impl Session {
     pub(crate) async fn begin(shared: Arc<Shared>, member: Member, stop: Stop) -> Result<Session> {
         let name = member.name.clone();
         let mut session = Session { shared, member, name, stop, resumes: false };
-        match session.register().await {
-            Err(error) if error.kind == Kind::Conflict => {
-                session.name = format!("{}@{}", session.member.name, session.shared.node);
-                session.register().await?;
-            }
-            other => other?,
-        }
-        session.shared.renewer.add_agent(&session.name);
+        session.register().await?;
         Ok(session)
     }
 
-    async fn register(&self) -> Result<()> {
+    /// Begins its session in the ledger, under its member's name where that is free.
+    async fn register(&mut self) -> Result<()> {
+        self.shared.renewer.remove_agent(&self.name);
+        self.name = self.member.name.clone();
+        let mut asked = Instant::now();
+        match self.register_name().await {
+            Err(error) if error.kind == Kind::Conflict => {
+                self.name = format!("{}@{}", self.member.name, self.shared.node);
+                asked = Instant::now();
+                self.register_name().await?;
+            }
+            other => other?,
+        }
+        self.shared.renewer.add_agent(&self.name, asked + self.shared.lease());
+        Ok(())
+    }
+
+    /// Begins it anew where it may have ended: another node may have taken the name since.
+    async fn stay_registered(&mut self) -> Result<()> {
+        if self.shared.renewer.keeps_agent(&self.name) { Ok(()) } else { self.register().await }
+    }
+
+    async fn register_name(&self) -> Result<()> {
         let begin = Begin {
             name: self.name.clone(),
             driver: self.member.driver.clone(),
@@ -56,15 +71,18 @@ impl Session {
             pid: std::process::id().into(),
             lease_ms: self.shared.config.health.lease_ms,
         };
-        self.shared.store.write(begin).await.map(drop)
+        self.write(begin).await.map(drop)
     }
 
     pub(crate) async fn serve(mut self) {
         let mut changes = self.shared.store.changes();
         while self.stop.level() == Level::Go {
+            let registered = self.stay_registered().await;
             let asked = Instant::now();
-            let taken = self.take().await;
-            self.resumes = taken.is_err();
+            let taken = match registered {
+                Ok(()) => self.take().await,
+                Err(error) => Err(error),
+            };
             match taken {
                 Ok(Some(taken)) => attempt::run(&mut self, taken, asked).await,
                 Ok(None) => self.wait(&mut changes, LOOK_EVERY).await,
@@ -80,7 +98,7 @@ impl Session {
         let _ = self.write(end).await;
     }
 
-    async fn take(&self) -> Result<Option<Taken>> {
+    async fn take(&mut self) -> Result<Option<Taken>> {
         let take = Take {
             agent: self.name.clone(),
             capabilities: self.member.capabilities.clone(),
@@ -90,7 +108,9 @@ impl Session {
             node: Some(self.shared.node.clone()),
             resume: self.resumes,
         };
-        self.write(take).await
+        let taken = self.write(take).await;
+        self.resumes = taken.is_err();
+        taken
     }
 
     /// Writes for as long as there is time: a silent ledger must not keep a node that is to stop.

@@ -3,6 +3,8 @@
 //! Here live the three levels and their two ends: the stopper that sets one, and the stop that loops look at.
 
 use quorate_model::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -23,13 +25,17 @@ pub struct Stopper(watch::Sender<(Level, Instant)>);
 
 /// The end that loops look at.
 #[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<(Level, Instant)>);
+pub struct Stop {
+    level: watch::Receiver<(Level, Instant)>,
+    /// Whether somebody has waited for the ledger in vain since the node is to stop at once.
+    is_silent: Arc<AtomicBool>,
+}
 
 impl Stopper {
     /// Makes a pair that says go.
     pub fn new() -> (Stopper, Stop) {
         let (sender, receiver) = watch::channel((Level::Go, Instant::now()));
-        (Stopper(sender), Stop(receiver))
+        (Stopper(sender), Stop { level: receiver, is_silent: Arc::default() })
     }
 
     /// Says stop; a lower level than before changes nothing.
@@ -47,13 +53,18 @@ impl Stopper {
 /// How long a node that is to stop at once still waits for the ledger to hear its last words. What it does not hear ends by
 /// itself, with the leases.
 pub(crate) const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long after that for a word that comes late, because a child used all of its grace: as long as nobody waited in vain.
+const LATE_WORD: Duration = Duration::from_secs(2);
 
 impl Stop {
-    /// Waits until the time for last words is over.
+    /// Waits until the time for last words that begin now is over.
     async fn last_words(&mut self) {
+        let begun = Instant::now();
         self.reached(Level::Now).await;
-        let since = self.0.borrow().1;
-        tokio::time::sleep_until((since + LAST_WORDS).into()).await;
+        let since = self.level.borrow().1;
+        let late = if self.is_silent.load(Ordering::Relaxed) { begun } else { begun + LATE_WORD };
+        tokio::time::sleep_until((since + LAST_WORDS).max(late).into()).await;
+        self.is_silent.store(true, Ordering::Relaxed);
     }
 
     /// Does something with the ledger, for as long as a node that stops has time for it.
@@ -69,12 +80,12 @@ impl Stop {
 
     /// Returns the level as it is now.
     pub fn level(&self) -> Level {
-        self.0.borrow().0
+        self.level.borrow().0
     }
 
     /// Waits until the level is at least `level`. A stopper that is gone means now.
     pub async fn reached(&mut self, level: Level) {
         // An error means that nobody is left who could say go on.
-        let _ = self.0.wait_for(|(current, _)| *current >= level).await;
+        let _ = self.level.wait_for(|(current, _)| *current >= level).await;
     }
 }

@@ -10,6 +10,7 @@ use quorate_service::view::Story;
 use quorate_store::{Options, Store, Url};
 use quorate_testkit::postgres::Schema;
 use quorate_testkit::proxy::{Proxy, Still};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -265,4 +266,40 @@ async fn a_node_ends_when_it_is_told_to_though_the_database_is_silent() {
     stop(node).await;
     // An answer is waited for 30 s; last words of agents, loops and node for 5 s each, one after the other.
     assert!(told.elapsed() < Duration::from_secs(25), "{:?}", told.elapsed());
+}
+
+/// Agents of two nodes that are called the same. Whoever has the same name as another shares its claims.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_names_another_took_meanwhile_works_under_names_of_its_own() {
+    let world = World::new(3).await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let cut_off = world.node(&url).await;
+    let first = world.start("first", "true").await;
+    world.completed(first).await;
+    proxy.stand(Still::Closed);
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    let other = world.node(world.schema.url()).await;
+    proxy.stand(Still::Nothing);
+    let mut nodes_of: BTreeMap<String, BTreeSet<Option<String>>> = BTreeMap::new();
+    let both_work = |nodes: &BTreeMap<String, BTreeSet<Option<String>>>| {
+        nodes.values().flatten().collect::<BTreeSet<_>>().len() == 2
+    };
+    for round in 0..20 {
+        let mut tasks = Vec::new();
+        for n in 0..8 {
+            tasks.push(world.start(&format!("work{round}-{n}"), "sleep 0.3").await);
+        }
+        for id in tasks {
+            world.completed(id).await;
+            let task = world.store.read(Story { id }).await.expect("readable").task;
+            nodes_of.entry(task.owner.unwrap_or_default()).or_default().insert(task.node);
+        }
+        if both_work(&nodes_of) {
+            break;
+        }
+    }
+    assert!(both_work(&nodes_of), "{nodes_of:?}");
+    assert!(nodes_of.values().all(|nodes| nodes.len() == 1), "{nodes_of:?}");
+    stop(cut_off).await;
+    stop(other).await;
 }

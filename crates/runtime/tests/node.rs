@@ -230,6 +230,17 @@ async fn a_node_that_stops_hands_its_tasks_back(world: World) {
     assert_eq!((story.task.failures, story.attempts[0].outcome.as_deref()), (0, Some("released")));
 }
 
+/// Its last words come later than the ledger is waited for, but the ledger is there.
+async fn a_child_that_uses_all_of_a_long_grace_is_handed_back_too(world: World) {
+    let node = world.node("[health]\ngrace = \"6s\"\n").await;
+    let stubborn = command("long", "trap '' TERM; echo > begun; sleep 600");
+    let (_, tasks) = world.start(vec![stubborn]).await.expect("started");
+    world.until(|| async { (!world.read("begun").is_empty()).then_some(()) }).await;
+    stop(node).await;
+    let story = world.task_in(tasks[0], TaskState::Ready).await;
+    assert_eq!((story.task.failures, story.attempts[0].outcome.as_deref()), (0, Some("released")));
+}
+
 async fn a_lease_is_kept_while_the_child_works_longer_than_it(world: World) {
     let node = world.node("[health]\ninterval = \"200ms\"\nlease = \"1s\"\n").await;
     let (id, tasks) = world.start(vec![command("long", "sleep 3")]).await.expect("started");
@@ -290,6 +301,7 @@ stamp!(
     what_is_taken_away_is_stopped_and_done_once,
     who_had_a_task_is_stopped_though_another_of_the_same_node_has_it_now,
     a_node_that_stops_hands_its_tasks_back,
+    a_child_that_uses_all_of_a_long_grace_is_handed_back_too,
     a_lease_is_kept_while_the_child_works_longer_than_it,
     an_agent_that_always_dies_is_left_failed,
     two_nodes_share_the_work_and_nothing_is_done_twice,

@@ -230,7 +230,10 @@ impl Write for Begin {
                       last_crash = case when agents.node = excluded.node then agents.last_crash end,
                       removed = 0, node = excluded.node, host = excluded.host, pid = excluded.pid,
                       term = agents.term + 1, lease_until = excluded.lease_until, heartbeat_at = excluded.heartbeat_at
-                   where agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node
+                   where (agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node)
+                     and not exists (select 1 from tasks t
+                                      where t.owner = excluded.name and t.state in ('running', 'verifying')
+                                        and t.node <> excluded.node and t.lease_until >= now_ms())
                    returning term";
         let args = args![
             &self.name,

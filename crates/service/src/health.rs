@@ -139,9 +139,14 @@ pub(crate) async fn lapse_one(tx: &mut Tx, task: &Task, why: &str) -> Result<()>
 }
 
 async fn stale_agents(tx: &mut Tx) -> Result<usize> {
-    let sql =
-        "update agents set state = 'stale' where state in ('ready', 'blocked') and lease_until < now_ms()
-               returning name, node";
+    let sql = Sql::Each {
+        lite: "update agents set state = 'stale' where state in ('ready', 'blocked') and lease_until < now_ms()
+               returning name, node",
+        pg: "update agents set state = 'stale'
+              where name = any(array(select name from agents
+                                      where state in ('ready', 'blocked') and lease_until < now_ms() for update skip locked))
+            returning name, node",
+    };
     let stale = tx.all(sql, &[], |row| Ok((row.text("name")?, row.opt_text("node")?))).await?;
     for (name, node) in &stale {
         let message = format!("no sign of life from {name} until its lease ended");
@@ -153,13 +158,25 @@ async fn stale_agents(tx: &mut Tx) -> Result<usize> {
     Ok(stale.len())
 }
 
+macro_rules! silent {
+    () => {
+        "state = 'running' and stuck = 0 and lease_until >= now_ms()
+            and active_at < now_ms() - case when lease_ms / 2 > $1 then lease_ms / 2 else $1 end"
+    };
+}
+
 /// Life is told with each renewal, a third of the lease after the last one: where leases are long, silence is, too.
 async fn mark_stuck(tx: &mut Tx, stuck_after_ms: i64) -> Result<usize> {
-    let sql = concat!(
-        "update tasks set stuck = 1 where state = 'running' and stuck = 0 and lease_until >= now_ms()
-            and active_at < now_ms() - case when lease_ms / 2 > $1 then lease_ms / 2 else $1 end returning ",
-        columns!()
-    );
+    let sql = Sql::Each {
+        lite: concat!("update tasks set stuck = 1 where ", silent!(), " returning ", columns!()),
+        pg: concat!(
+            "update tasks set stuck = 1
+              where id = any(array(select id from tasks where ",
+            silent!(),
+            " for update skip locked)) returning ",
+            columns!()
+        ),
+    };
     let stuck = tx.all(sql, args![stuck_after_ms], Task::from_row).await?;
     for task in &stuck {
         let message = format!(

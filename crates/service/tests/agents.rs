@@ -53,6 +53,26 @@ async fn a_name_has_one_session_and_another_node_takes_over_once_it_lapsed(ledge
     Ok(())
 }
 
+/// Two nodes may go by one name for a while: the session of the first had ended when its work had not.
+async fn a_name_is_not_free_while_its_work_goes_on_in_another_node(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    ledger.add(command("work")).await?;
+    ledger.advance(LEASE_MS).await;
+    let take = Take { node: Some("1".into()), resume: true, ..next_of("alpha") };
+    let task = ledger.store.write(take.clone()).await?.expect("it is ready").task;
+    ledger.advance(1).await;
+    let refused = ledger.store.write(begin("alpha", "2")).await.expect_err("its work goes on");
+    assert_eq!(refused.kind, Kind::Conflict);
+    let elsewhere = Take { node: Some("2".into()), ..take.clone() };
+    assert!(ledger.store.write(elsewhere).await?.is_none(), "it was not taken there");
+    let by_hand = Take { node: None, ..take.clone() };
+    assert!(ledger.store.write(by_hand).await?.is_none(), "nor by hand");
+    assert_eq!(ledger.store.write(take).await?.expect("it has it still").task.term, task.term);
+    ledger.advance(LEASE_MS + 1).await;
+    assert_eq!(ledger.store.write(begin("alpha", "2")).await?, Term(2));
+    Ok(())
+}
+
 async fn a_silent_session_is_stale_until_it_speaks_again(ledger: TestLedger) -> Result<()> {
     ledger.store.write(begin("alpha", "1")).await?;
     ledger.claim("alpha", &["src"]).await?;
@@ -292,6 +312,11 @@ async fn a_renewal_keeps_only_what_is_held_under_that_term(ledger: TestLedger) -
     let mut kept = ledger.store.write(renew).await?.kept;
     kept.sort();
     assert_eq!(kept, [held[0].id, held[2].id]);
+    ledger.store.write(begin("alpha", "1")).await?;
+    ledger.store.write(begin("beta", "2")).await?;
+    let agents = texts(&["alpha", "beta", "nobody"]);
+    let renew = Renew { held: vec![], agents, node: "1".into(), lease_ms: LEASE_MS };
+    assert_eq!(ledger.store.write(renew).await?.agents, ["alpha"], "the others have no session there");
     ledger.advance(LEASE_MS + 1).await;
     assert_eq!(ledger.check().await?.lapsed, 1);
     Ok(())
@@ -345,6 +370,7 @@ on_every_backend!(
     a_dead_nodes_child_is_told_with_its_process_and_that_of_a_check_without,
     a_ledger_knows_its_size,
     a_name_has_one_session_and_another_node_takes_over_once_it_lapsed,
+    a_name_is_not_free_while_its_work_goes_on_in_another_node,
     a_silent_session_is_stale_until_it_speaks_again,
     what_an_agent_claimed_apart_from_tasks_ends_with_its_session,
     a_paused_agent_finishes_and_takes_nothing_until_it_is_resumed,

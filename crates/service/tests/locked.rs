@@ -2,10 +2,24 @@
 //! are no locks of rows.
 
 use quorate_model::Result;
-use quorate_service::task::{Done, DoneAnswer, Held, Renew, Renewed, Taken};
+use quorate_service::agent::Begin;
+use quorate_service::task::{Done, DoneAnswer, Held, Kinds, Renew, Renewed, Taken};
 use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::verbs::{LEASE_MS, claiming, command, texts};
 use std::time::{Duration, Instant};
+
+fn session(name: &str) -> Begin {
+    Begin {
+        name: name.into(),
+        driver: "command".into(),
+        capabilities: vec![],
+        takes: Kinds::Any,
+        node: "1".into(),
+        host: "here".into(),
+        pid: 1,
+        lease_ms: LEASE_MS,
+    }
+}
 
 #[tokio::test]
 async fn what_somebody_keeps_locked_costs_only_its_own_lease() -> Result<()> {
@@ -31,7 +45,7 @@ async fn what_somebody_keeps_locked_costs_only_its_own_lease() -> Result<()> {
     let asked = Instant::now();
     let renewed = ledger.store.write(renew.clone()).await?;
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-    assert_eq!(renewed, Renewed { kept: vec![held[0].id], busy: vec![bobs] });
+    assert_eq!(renewed, Renewed { kept: vec![held[0].id], busy: vec![bobs], agents: vec![] });
     assert_eq!(ledger.story(bobs).await?.task.lease_until, before);
     assert!(ledger.story(held[0].id).await?.task.lease_until > before);
     person.batch_execute("commit").await.expect("ended");
@@ -49,18 +63,22 @@ async fn a_check_of_health_and_takers_pass_over_what_somebody_keeps_locked() -> 
     }
     let (one, two) = (ledger.must_take("ada").await?.task.id, ledger.must_take("bob").await?.task.id);
     let person = ledger.client().await;
-    person
-        .batch_execute(&format!("begin; select from tasks where id = {one} for update"))
-        .await
-        .expect("locked");
+    ledger.store.write(session("ada")).await?;
+    ledger.store.write(session("bob")).await?;
+    let lock = format!(
+        "begin; select from tasks where id = {one} for update; select from agents where name = 'ada' for update"
+    );
+    person.batch_execute(&lock).await.expect("locked");
     ledger.advance(LEASE_MS + 1).await;
     let asked = Instant::now();
-    assert_eq!(ledger.check().await?.lapsed, 1);
+    let checked = ledger.check().await?;
+    assert_eq!((checked.lapsed, checked.stale), (1, 1), "bob and what he had");
     assert_eq!(ledger.must_take("cyd").await?.task.id, two);
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
     assert_eq!(ledger.story(one).await?.task.owner.as_deref(), Some("ada"));
     person.batch_execute("commit").await.expect("ended");
-    assert_eq!(ledger.check().await?.lapsed, 1);
+    let checked = ledger.check().await?;
+    assert_eq!((checked.lapsed, checked.stale), (1, 1), "ada and what she had");
     Ok(())
 }
 

@@ -40,6 +40,8 @@ pub struct Renewed {
     pub kept: Vec<TaskId>,
     /// Tasks that are still held as far as is known, and no longer than before: somebody keeps them locked.
     pub busy: Vec<TaskId>,
+    /// Agents whose sessions go on, until a whole lease from now.
+    pub agents: Vec<String>,
 }
 
 impl Write for Renew {
@@ -62,11 +64,10 @@ impl Renew {
         if !holding.is_empty() {
             tx.later(RENEW_CLAIMS, args![holding, self.lease_ms]);
         }
-        if !self.agents.is_empty() {
-            tx.later(RENEW_AGENTS, args![self.agents.as_slice(), &self.node, self.lease_ms]);
-        }
+        let agents = args![self.agents.as_slice(), &self.node, self.lease_ms];
+        let agents = tx.all(RENEW_AGENTS, agents, |row| row.text("name")).await?;
         tx.later(RENEW_NODE, args![&self.node, self.lease_ms]);
-        Ok(Renewed { kept: kept.into_iter().map(|(id, _)| id).collect(), busy: Vec::new() })
+        Ok(Renewed { kept: kept.into_iter().map(|(id, _)| id).collect(), busy: Vec::new(), agents })
     }
 
     /// The same as one statement, so that a renewal is one flight to the server and back.
@@ -74,10 +75,15 @@ impl Renew {
         let (ids, terms, active) = self.columns();
         let args = args![ids, terms, active, self.lease_ms, self.agents.as_slice(), &self.node];
         let sql = if tx.is_again() { RENEW_FREE } else { RENEW_ALL };
-        let held = tx.last(sql, args, |row| Ok((TaskId(row.int("id")?), row.flag("busy")?))).await?;
-        let (busy, kept): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, busy)| *busy);
-        let ids = |list: Vec<(TaskId, bool)>| list.into_iter().map(|(id, _)| id).collect();
-        Ok(Renewed { kept: ids(kept), busy: ids(busy) })
+        let mut renewed = Renewed { kept: Vec::new(), busy: Vec::new(), agents: Vec::new() };
+        for (id, busy, name) in tx.last(sql, args, one_renewed).await? {
+            match name {
+                Some(name) => renewed.agents.push(name),
+                None if busy => renewed.busy.push(TaskId(id)),
+                None => renewed.kept.push(TaskId(id)),
+            }
+        }
+        Ok(renewed)
     }
 
     fn columns(&self) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
@@ -85,6 +91,11 @@ impl Renew {
         let terms = self.held.iter().map(|h| h.term.0).collect();
         (ids, terms, self.held.iter().map(|h| h.active.into()).collect())
     }
+}
+
+/// A task and whether it is busy, or the name of an agent.
+fn one_renewed(row: &Row<'_>) -> Result<(i64, bool, Option<String>)> {
+    Ok((row.int("id")?, row.flag("busy")?, row.opt_text("name")?))
 }
 
 fn kept(row: &Row<'_>) -> Result<(TaskId, bool)> {
@@ -106,7 +117,7 @@ const RENEW_CLAIMS: &str = "update claims set expires_at = max(expires_at, now_m
 
 const RENEW_AGENTS: &str = "update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $3,
                   state = case when state = 'stale' then 'ready' else state end
-            where name in (select value from json_each($1)) and node = $2";
+            where name in (select value from json_each($1)) and node = $2 returning name";
 
 const RENEW_NODE: &str =
     "update nodes set lease_until = now_ms() + $2 where id = cast($1 as integer) and stopped_at is null";
@@ -126,10 +137,11 @@ const RENEW_ALL: &str =
      sessions as (
          update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $4,
                 state = case when state = 'stale' then 'ready' else state end
-          where name = any($5::text[]) and node = $6),
+          where name = any($5::text[]) and node = $6
+      returning name),
      here as (
          update nodes set lease_until = now_ms() + $4 where id = $6::text::bigint and stopped_at is null)
-     select id, 0 as busy from kept";
+     select id, 0 as busy, null as name from kept union all select 0, 0, name from sessions";
 
 /// The same for what nobody else keeps locked. Dearer: each row is locked first and then written. What is locked keeps
 /// the lease that it has.
@@ -155,13 +167,16 @@ const RENEW_FREE: &str =
          update agents set heartbeat_at = now_ms(), lease_until = now_ms() + $4,
                 state = case when state = 'stale' then 'ready' else state end
           where name = any(array(select name from agents
-                                  where name = any($5::text[]) and node = $6 order by name for update skip locked))),
+                                  where name = any($5::text[]) and node = $6 order by name for update skip locked))
+      returning name),
      here as (
          update nodes set lease_until = now_ms() + $4
           where id = (select id from nodes where id = $6::text::bigint and stopped_at is null for update skip locked))
-     select id, 0 as busy from kept
+     select id, 0 as busy, null as name from kept
       union all
-     select t.id, 1 from n join tasks t on t.id = n.id and t.term = n.term
+     select 0, 0, name from sessions
+      union all
+     select t.id, 1, null from n join tasks t on t.id = n.id and t.term = n.term
       where coalesce(t.state, '') in ('running', 'verifying') and t.id <> all (array(select id from free))";
 
 /// Reports progress and renews the lease by its own length.

@@ -439,11 +439,12 @@ impl Take {
     async fn held(&self, tx: &mut Tx) -> Result<Option<Task>> {
         let sql = concat!(
             "update tasks set lease_ms = $2, lease_until = now_ms() + $2, active_at = now_ms(), stuck = 0
-              where id = (select id from tasks where owner = $1 and state = 'running' order by id limit 1)
-                and state = 'running' and owner = $1 returning ",
+              where id = (select id from tasks where owner = $1 and state = 'running' and node is not distinct from $3
+                           order by id limit 1)
+                and state = 'running' and owner = $1 and node is not distinct from $3 returning ",
             columns!()
         );
-        tx.one(sql, args![&self.agent, self.lease_ms], Task::from_row).await
+        tx.one(sql, args![&self.agent, self.lease_ms, &self.node], Task::from_row).await
     }
 
     fn wish<'a>(&'a self, task: &'a Task) -> Wish<'a> {

@@ -126,7 +126,8 @@ impl Oracle {
         resume: bool,
         lease_ms: i64,
     ) -> String {
-        let held = self.where_task(|_, t| t.state == TaskState::Running && t.owner == Some(agent));
+        let held =
+            self.where_task(|_, t| t.state == TaskState::Running && t.owner == Some(agent) && t.node == node);
         let id = match held.first() {
             Some(id) if resume => Some(self.hold_on(*id, lease_ms)),
             _ => self.begin_next(agent, node, run, lease_ms),

@@ -64,7 +64,13 @@ impl Oracle {
         let now = self.now;
         let agent = self.agents.entry(name).or_insert(STRANGER);
         let is_same_node = agent.node == Some(node);
-        if agent.lease_until.is_some_and(|until| until >= now) && !is_same_node {
+        let works_elsewhere = self.tasks.values().any(|task| {
+            matches!(task.state, TaskState::Running | TaskState::Verifying)
+                && task.owner == Some(name)
+                && task.node.is_some_and(|other| other != node)
+                && task.lease_until.is_some_and(|until| until >= now)
+        });
+        if works_elsewhere || (agent.lease_until.is_some_and(|until| until >= now) && !is_same_node) {
             return Err(Kind::Conflict);
         }
         // A restart in the same node is no cure.
