@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 pub(super) const A_WHILE: Duration = Duration::from_secs(5);
 /// How long a case waits for its trouble to bite.
 const BITE_MAX: Duration = Duration::from_secs(10);
+/// How often a case tries within that time to keep somebody waiting.
+const LOCKS_MAX: u32 = 4;
 
 /// A session beside the product's own; what it holds ends with the value.
 pub(super) fn session(scene: &Scene, sql: &str) -> Outcome<Ledger> {
@@ -29,12 +31,7 @@ pub(super) fn restart(setting: &Setting) -> Outcome<End> {
     let mut scene = Scene::on_server(setting, Server::start()?)?;
     for mode in ["immediate", "fast"] {
         scene.trouble(&format!("-m {mode}"), |scene| {
-            // Whoever has changed a task and is about to say so in the log waits here, in the middle of it.
-            let _lock = session(scene, "begin; lock table events in access exclusive mode")?;
-            let within = include_str!("../../sql/trouble/within.sql");
-            if !scene.wait(BITE_MAX, |scene| scene.ledger.number(within).is_ok_and(|count| count > 0)) {
-                return Err("no transaction was under way".into());
-            }
+            let _lock = stop_in_the_middle(scene)?;
             let server = scene.server()?;
             server.pg_ctl(&["-m", mode, "stop"])?;
             sleep(Duration::from_millis(500));
@@ -42,6 +39,21 @@ pub(super) fn restart(setting: &Setting) -> Outcome<End> {
         })?;
     }
     scene.finish().map(End::Judged)
+}
+
+/// Makes a transaction wait that has changed something: one that has completed a task, and is about to end its attempt.
+/// Returns what it waits for.
+fn stop_in_the_middle(scene: &mut Scene) -> Outcome<Ledger> {
+    let within = include_str!("../../sql/trouble/within.sql");
+    for _ in 0..LOCKS_MAX {
+        // Perhaps nobody is at work at this very moment.
+        let lock = session(scene, "begin; select from attempts where ended_at is null for update")?;
+        let bites = |scene: &mut Scene| scene.ledger.number(within).is_ok_and(|count| count > 0);
+        if scene.wait(BITE_MAX / LOCKS_MAX, bites) {
+            return Ok(lock);
+        }
+    }
+    Err("no transaction was under way".into())
 }
 
 /// Every connection is ended, again and again.
