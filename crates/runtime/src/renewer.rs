@@ -29,7 +29,8 @@ const AGAIN: u32 = 20;
 pub(crate) enum Lost {
     /// The ledger says so: another has it, or nobody.
     TakenAway,
-    /// Its lease may be over before the ledger answers again. Ours it still is, if it answers in time.
+    /// Its lease may be over before the ledger answers again, or somebody keeps it locked there. Ours it still is, if that ends
+    /// in time.
     Unreachable,
     /// The same, because this node did not run: it was stopped, suspended, or had no processor.
     Asleep,
@@ -39,7 +40,9 @@ impl Lost {
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Lost::TakenAway => "the task is no longer ours: its term has changed",
-            Lost::Unreachable => "the lease could not be renewed before its end: the database did not answer",
+            Lost::Unreachable => {
+                "the lease could not be renewed before its end: the database did not answer, or somebody keeps the task locked"
+            }
             Lost::Asleep => {
                 "the lease could not be renewed before its end: the node was stopped, or had no processor"
             }
@@ -85,18 +88,16 @@ struct Holding {
     /// When the lease ends for certain, on this process's clock.
     until: Instant,
     control: Option<Control>,
+    /// What the child had done when the ledger was told last.
     seen: Option<Activity>,
     lost: watch::Sender<Option<Lost>>,
     killed: bool,
 }
 
 impl Holding {
-    /// Returns whether the child showed a sign of life since the last time.
-    fn is_active(&mut self) -> bool {
-        let now = self.control.as_ref().map(Control::activity);
-        let active = now != self.seen;
-        self.seen = now;
-        active
+    /// Returns what the child has done until now.
+    fn activity(&self) -> Option<Activity> {
+        self.control.as_ref().map(Control::activity)
     }
 
     fn lost(&self) -> Option<Lost> {
@@ -281,32 +282,45 @@ async fn look_for_ever(shared: &Shared, store: &Store, lease: Duration) {
 
 /// Renews all that is held; answers whether the ledger did so, with all of it.
 async fn renew(shared: &Shared, store: &Store, options: &RenewerOptions) -> bool {
-    let (held, agents) = {
+    let (asked, agents) = {
         let mut book = shared.book();
-        let held: Vec<Held> =
-            book.ours().map(|(id, term, h)| Held { id, term, active: h.is_active() }).collect();
-        (held, book.agents.keys().cloned().collect())
+        let asked: Vec<Asked> = book.ours().map(|(id, term, holding)| Asked::of(id, term, holding)).collect();
+        (asked, book.agents.keys().cloned().collect())
     };
     let sent = Instant::now();
     let lease_ms = i64::try_from(options.lease.as_millis()).unwrap_or(i64::MAX);
-    let request = Renew { held: held.clone(), agents, node: options.node.clone(), lease_ms };
+    let held = asked.iter().map(|asked| asked.held).collect();
+    let request = Renew { held, agents, node: options.node.clone(), lease_ms };
     let limit = (options.lease / 4).max(WAY_MAX.min(options.lease / 2));
     let Ok(Ok(renewed)) = tokio::time::timeout(limit, store.write(request)).await else { return false };
-    settle(shared, &held, &renewed, sent + options.lease);
+    settle(shared, &asked, &renewed, sent + options.lease);
     renewed.busy.is_empty()
 }
 
-fn settle(shared: &Shared, asked: &[Held], renewed: &Renewed, until: Instant) {
+/// What is to be renewed, and what its child had done then.
+struct Asked {
+    held: Held,
+    activity: Option<Activity>,
+}
+
+impl Asked {
+    fn of(id: TaskId, term: Term, holding: &Holding) -> Asked {
+        let activity = holding.activity();
+        Asked { held: Held { id, term, active: activity != holding.seen }, activity }
+    }
+}
+
+fn settle(shared: &Shared, asked: &[Asked], renewed: &Renewed, until: Instant) {
     let mut book = shared.book();
     for name in &renewed.agents {
         if let Some(end) = book.agents.get_mut(name) {
             *end = until;
         }
     }
-    for held in asked {
+    for Asked { held, activity } in asked {
         let Some(holding) = book.tasks.get_mut(&(held.id, held.term)) else { continue };
         if renewed.kept.contains(&held.id) {
-            holding.until = until;
+            (holding.until, holding.seen) = (until, *activity);
         } else if !renewed.busy.contains(&held.id) {
             holding.lose(Lost::TakenAway);
         }
