@@ -246,8 +246,11 @@ impl Write for Begin {
             self.takes.as_str()
         ];
         let Some(term) = tx.one(sql, args, |row| row.int("term")).await? else {
-            return Err(Error::new(Kind::Conflict, format!("agent `{}` has a session elsewhere", self.name))
-                .hint(format!("`quorate agent show {}` tells where", self.name)));
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("agent `{}` has a session elsewhere, or its work goes on there", self.name),
+            )
+            .hint(format!("`quorate agent show {}` tells where", self.name)));
         };
         let data = serde_json::json!({ "node": self.node, "host": self.host, "pid": self.pid, "term": term });
         tx.record(
