@@ -44,7 +44,7 @@ async fn what_somebody_keeps_locked_costs_only_its_own_lease() -> Result<()> {
     let before = ledger.story(bobs).await?.task.lease_until;
     let asked = Instant::now();
     let renewed = ledger.store.write(renew.clone()).await?;
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     assert_eq!(renewed, Renewed { kept: vec![held[0].id], busy: vec![bobs], agents: vec![] });
     assert_eq!(ledger.story(bobs).await?.task.lease_until, before);
     assert!(ledger.story(held[0].id).await?.task.lease_until > before);
@@ -74,7 +74,7 @@ async fn a_check_of_health_and_takers_pass_over_what_somebody_keeps_locked() -> 
     let checked = ledger.check().await?;
     assert_eq!((checked.lapsed, checked.stale), (1, 1), "bob and what he had");
     assert_eq!(ledger.must_take("cyd").await?.task.id, two);
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     assert_eq!(ledger.story(one).await?.task.owner.as_deref(), Some("ada"));
     person.batch_execute("commit").await.expect("ended");
     let checked = ledger.check().await?;
@@ -103,7 +103,7 @@ async fn who_completes_what_somebody_keeps_locked_keeps_nobody_else_from_complet
         tokio::time::sleep(Duration::from_millis(50)).await;
         ledger.done(taken).await?;
     }
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(7), "{:?}", asked.elapsed());
     assert!(!waits.is_finished(), "it was not locked");
     person.batch_execute("commit").await.expect("ended");
     assert_eq!(waits.await.expect("no panic")?, DoneAnswer::Completed { run: None });
