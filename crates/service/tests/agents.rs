@@ -2,27 +2,14 @@
 
 use quorate_model::agent::AgentState;
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
-use quorate_service::agent::{Add, AfterCrash, Begin, Crash, End, Seen, Tell, Word};
+use quorate_service::agent::{Add, AfterCrash, Crash, End, Seen, Tell, Word};
 use quorate_service::doctor::Ask;
 use quorate_service::node::{self, Bury, Gone, Lead, List, Noted, Orphan, Orphans};
-use quorate_service::task::{Held, Kinds, NewTask, Renew, Started, Take, TakeCheck, Task};
+use quorate_service::task::{Held, NewTask, Renew, Started, Take, TakeCheck, Task};
 use quorate_service::view::{Agents, StillHeld};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{LEASE_MS, command, next_of, texts};
-
-fn begin(name: &str, node: &str) -> Begin {
-    Begin {
-        name: name.into(),
-        driver: "command".into(),
-        capabilities: texts(&["*"]),
-        takes: Kinds::Any,
-        node: node.into(),
-        host: "here".into(),
-        pid: 7,
-        lease_ms: LEASE_MS,
-    }
-}
+use quorate_testkit::verbs::{LEASE_MS, begin, command, next_of, texts};
 
 fn tell(name: &str, word: Word) -> Tell {
     Tell { name: name.into(), word }

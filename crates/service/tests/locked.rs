@@ -2,24 +2,10 @@
 //! are no locks of rows.
 
 use quorate_model::Result;
-use quorate_service::agent::Begin;
-use quorate_service::task::{Done, DoneAnswer, Held, Kinds, Renew, Renewed, Taken};
+use quorate_service::task::{Done, DoneAnswer, Held, Renew, Renewed, Taken};
 use quorate_testkit::ledger::{Backend, TestLedger};
-use quorate_testkit::verbs::{LEASE_MS, claiming, command, texts};
+use quorate_testkit::verbs::{LEASE_MS, begin, claiming, command, texts};
 use std::time::{Duration, Instant};
-
-fn session(name: &str) -> Begin {
-    Begin {
-        name: name.into(),
-        driver: "command".into(),
-        capabilities: vec![],
-        takes: Kinds::Any,
-        node: "1".into(),
-        host: "here".into(),
-        pid: 1,
-        lease_ms: LEASE_MS,
-    }
-}
 
 #[tokio::test]
 async fn what_somebody_keeps_locked_costs_only_its_own_lease() -> Result<()> {
@@ -63,8 +49,8 @@ async fn a_check_of_health_and_takers_pass_over_what_somebody_keeps_locked() -> 
     }
     let (one, two) = (ledger.must_take("ada").await?.task.id, ledger.must_take("bob").await?.task.id);
     let person = ledger.client().await;
-    ledger.store.write(session("ada")).await?;
-    ledger.store.write(session("bob")).await?;
+    ledger.store.write(begin("ada", "1")).await?;
+    ledger.store.write(begin("bob", "1")).await?;
     let lock = format!(
         "begin; select from tasks where id = {one} for update; select from agents where name = 'ada' for update"
     );

@@ -36,6 +36,20 @@ pub fn next_of(agent: &str) -> Take {
     }
 }
 
+/// Returns the beginning of a session of `name` in `node`.
+pub fn begin(name: &str, node: &str) -> agent::Begin {
+    agent::Begin {
+        name: name.into(),
+        driver: "command".into(),
+        capabilities: texts(&["*"]),
+        takes: Kinds::Any,
+        node: node.into(),
+        host: "here".into(),
+        pid: 7,
+        lease_ms: LEASE_MS,
+    }
+}
+
 /// Returns the request of `agent` to have all of `resources` alone for a lease.
 pub fn want(agent: &str, resources: &[&str]) -> claim::Take {
     claim::Take {
