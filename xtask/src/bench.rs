@@ -43,7 +43,7 @@ fn wants_postgres(words: &[&str]) -> bool {
 
 /// Tells whether the words ask for figures of the program itself, and not only of the ledger in the bench's process.
 fn wants_program(words: &[&str]) -> bool {
-    !words.iter().any(|word| matches!(*word, "--scale" | "--peers" | "--ratio"))
+    !words.iter().any(|word| matches!(*word, "--peers" | "--ratio"))
 }
 
 fn start(folder: &Folder) -> Outcome<Cluster> {

@@ -26,7 +26,7 @@ mod table;
 use crate::database::Database;
 use crate::load::Timing;
 use crate::operation::Operation;
-use crate::scale::{Scenario, Size};
+use crate::scale::{Here, Scenario, Size};
 use crate::table::{Figure, HEAD, Line, Verdict};
 use quorate_model::{Error, Result};
 use serde_json::{Value, json};
@@ -260,7 +260,7 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
         databases.push(Database::postgres(url).await?);
     }
     if options.scale {
-        at_scale(options, &databases, &mut report).await?;
+        at_scale(options, &databases, &folder, &mut report).await?;
         return report.finish();
     }
     let wanted: Vec<&Database> = databases.iter().filter(|database| options.wants(database.name())).collect();
@@ -291,13 +291,20 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
     report.finish()
 }
 
-async fn at_scale(options: &Options, databases: &[Database], report: &mut Report) -> Result<()> {
+async fn at_scale(
+    options: &Options,
+    databases: &[Database],
+    folder: &Path,
+    report: &mut Report,
+) -> Result<()> {
     let size = Size { quick: options.quick, huge: options.huge, timing: options.timing() };
+    let binary = options.binary();
+    let here = Here { folder, binary: binary.as_deref() };
     let wanted =
         |scenario: &Scenario| options.matching.as_deref().is_none_or(|word| scenario.name().contains(word));
     for scenario in Scenario::ALL.into_iter().filter(wanted) {
         for database in databases.iter().filter(|database| options.wants(database.name())) {
-            report.figures(scenario.measure(database, size).await?);
+            report.figures(scenario.measure(database, here, size).await?);
         }
     }
     Ok(())

@@ -10,7 +10,7 @@ mod standing;
 
 use crate::database::Database;
 use crate::load::Timing;
-use crate::scale::{Scenario, Size};
+use crate::scale::{Here, Scenario, Size};
 use crate::table::{Figure, Limit};
 use crate::{Report, disk, seed};
 use list::{Contest, Peer, Place};
@@ -66,7 +66,7 @@ async fn run_heat(wish: &Wish<'_>, database: &Database, heat: &[Peer], report: &
     let mut disks = Vec::new();
     for _ in 0..if wish.quick { 1 } else { ROUNDS } {
         disks.push(probe(wish.folder)?);
-        for (line, round) in ours.iter_mut().zip(measure_ours(database, contest, wish.quick).await?) {
+        for (line, round) in ours.iter_mut().zip(measure_ours(database, contest, wish).await?) {
             line.rounds.push(round);
         }
         for (peer, standing) in heat.iter().zip(&mut peers).filter(|(_, standing)| standing.failed.is_none())
@@ -168,14 +168,15 @@ fn tasks(peer: &Peer, quick: bool) -> usize {
 }
 
 /// Measures the ledger and the database alone: a round for each of [`our_lines`].
-async fn measure_ours(database: &Database, contest: Contest, quick: bool) -> Result<Vec<Round>> {
+async fn measure_ours(database: &Database, contest: Contest, wish: &Wish<'_>) -> Result<Vec<Round>> {
     let ms = Duration::from_millis;
     // Short raw runs: what counts is that they are near.
     let timing = Timing { warm_up: ms(200), cell: ms(500), probe: ms(150) };
-    let size = Size { quick, huge: false, timing };
+    let size = Size { quick: wish.quick, huge: false, timing };
+    let here = Here { folder: wish.folder, binary: None };
     let values = async |scenario: Scenario| -> Result<Vec<f64>> {
         eprintln!("running quorate, {}", scenario.name());
-        Ok(scenario.measure(database, size).await?.iter().map(Figure::value).collect())
+        Ok(scenario.measure(database, here, size).await?.iter().map(Figure::value).collect())
     };
     if contest == Contest::Thousand {
         let [out, and_in, ..] = values(Scenario::Thousand).await?[..] else { return Err(unread(contest)) };

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// How often `status` is started.
 const STATUS_TIMES: usize = 20;
@@ -47,13 +48,10 @@ pub(crate) fn size(binary: &Path) -> Result<Vec<Figure>> {
 /// Measures the binary on a database.
 pub(crate) async fn measure(database: &Database, binary: &Path, idle: bool) -> Result<Vec<Figure>> {
     let filled = database.fill(Rows::Team).await?;
-    let folder = tempfile::tempdir().map_err(|e| failed("cannot make a folder", &e))?;
-    let place =
-        Place { binary: binary.to_owned(), folder: folder.path().to_owned(), url: filled.url.clone() };
+    let place = Place::of(binary, &filled.url)?;
     let name = database.name();
     let mut figures = vec![place.status(name)?];
-    let node = place.node(&["up"])?;
-    std::thread::sleep(SETTLE);
+    let node = place.up()?;
     if idle {
         figures.extend(look_at_idle(name, &node)?);
     }
@@ -64,14 +62,14 @@ pub(crate) async fn measure(database: &Database, binary: &Path, idle: bool) -> R
 }
 
 /// A folder, a ledger, and the program.
-struct Place {
+pub(crate) struct Place {
     binary: PathBuf,
-    folder: PathBuf,
+    folder: TempDir,
     url: Url,
 }
 
 /// A node that is ended, in order, with the value.
-struct Node(Child);
+pub(crate) struct Node(Child);
 
 impl Drop for Node {
     fn drop(&mut self) {
@@ -85,11 +83,24 @@ impl Drop for Node {
 }
 
 impl Place {
+    /// Makes a folder for the program beside a ledger.
+    pub(crate) fn of(binary: &Path, url: &Url) -> Result<Place> {
+        let folder = tempfile::tempdir().map_err(|e| failed("cannot make a folder", &e))?;
+        Ok(Place { binary: binary.to_owned(), folder, url: url.clone() })
+    }
+
+    /// Starts a node with four agents and waits until they are at work.
+    pub(crate) fn up(&self) -> Result<Node> {
+        let node = self.node(&["up"])?;
+        std::thread::sleep(SETTLE);
+        Ok(node)
+    }
+
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
             .args(words)
-            .current_dir(&self.folder)
+            .current_dir(self.folder.path())
             .env("QUORATE_STORE", self.url.full())
             .stdin(Stdio::null());
         command
@@ -118,7 +129,7 @@ impl Place {
 
     /// From the wish to add a task until its command's first output, by a node that idles.
     async fn starts(&self, database: &'static str, store: &Store) -> Result<Figure> {
-        let output = Output::open(&self.folder)?;
+        let output = Output::open(self.folder.path())?;
         let mut nanos = Vec::new();
         for _ in 0..START_TIMES {
             let at = Instant::now();
@@ -132,7 +143,7 @@ impl Place {
 
     /// From the start of `agent run` until its first task's first output.
     async fn agent(&self, database: &'static str, store: &Store) -> Result<Figure> {
-        let output = Output::open(&self.folder)?;
+        let output = Output::open(self.folder.path())?;
         let mut nanos = Vec::new();
         for _ in 0..START_TIMES / 4 {
             store.write(output.task()).await?;

@@ -17,6 +17,7 @@ use crate::database::Database;
 use crate::load::Timing;
 use crate::table::Figure;
 use quorate_model::Result;
+use std::path::Path;
 
 /// How often each is measured.
 const ROUNDS: usize = 3;
@@ -78,10 +79,15 @@ impl Scenario {
     }
 
     /// Measures it; what makes no sense on a database answers with nothing. Of several rounds each figure's median counts.
-    pub(crate) async fn measure(self, database: &Database, size: Size) -> Result<Vec<Figure>> {
+    pub(crate) async fn measure(
+        self,
+        database: &Database,
+        here: Here<'_>,
+        size: Size,
+    ) -> Result<Vec<Figure>> {
         let mut rounds = Vec::new();
         for _ in 0..self.rounds(size) {
-            rounds.push(self.round(database, size).await?);
+            rounds.push(self.round(database, here, size).await?);
         }
         Ok(Figure::medians(rounds))
     }
@@ -91,20 +97,29 @@ impl Scenario {
         if size.quick || self == Scenario::Growth { 1 } else { ROUNDS }
     }
 
-    async fn round(self, database: &Database, size: Size) -> Result<Vec<Figure>> {
+    async fn round(self, database: &Database, here: Here<'_>, size: Size) -> Result<Vec<Figure>> {
         match self {
             Scenario::Drain => queue::drain(database, size).await,
             Scenario::Bulk => queue::bulk(database, size).await,
-            Scenario::Wake => queue::wake(database, size).await,
+            Scenario::Wake => queue::wake(database, here, size).await,
             Scenario::Growth => growth::measure(database, size).await,
             Scenario::Held => held::measure(database, size).await,
             Scenario::Leases => crowd::leases(database, size).await,
             Scenario::Health => crowd::health(database).await,
             Scenario::Follow => follow::measure(database, size).await,
-            Scenario::Share => share::measure(database, size).await,
+            Scenario::Share => share::measure(database, here, size).await,
             Scenario::Thousand => thousand::measure(database).await,
         }
     }
+}
+
+/// Where something is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Here<'a> {
+    /// Where ledgers are made and the disk is probed.
+    pub folder: &'a Path,
+    /// The program, if there is one.
+    pub binary: Option<&'a Path>,
 }
 
 /// How much is measured.

@@ -29,7 +29,7 @@ const UNRUN_MAX: usize = 2;
 const DATABASE: &str = "postgres://quorate@db.example/quorate";
 /// Stands for the host of a database that the document itself makes, and the ports there.
 const HOST: &str = "db.example";
-const PORTS: [&str; 2] = ["5432", "6432"];
+const PORTS: [&str; 3] = ["5432", "5433", "6432"];
 /// Ends what a document has started, however the script ends.
 const TRAP: &str = r#"
 end_all() {
@@ -210,9 +210,13 @@ fn check(path: &str) {
 fn on_this_host(script: &str) -> String {
     let listeners = PORTS.map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
     let mut script = script.replace(&format!("@{HOST}/"), &format!("@{HOST}:{}/", PORTS[0]));
-    for (port, listener) in PORTS.iter().zip(&listeners) {
+    // First names that are no numbers: a free port may have one of these in it.
+    for (place, port) in PORTS.iter().enumerate() {
+        script = script.replace(port, &format!("@port-{place}@"));
+    }
+    for (place, listener) in listeners.iter().enumerate() {
         let free = listener.local_addr().expect("it has an address").port();
-        script = script.replace(port, &free.to_string());
+        script = script.replace(&format!("@port-{place}@"), &free.to_string());
     }
     script.replace(HOST, "localhost")
 }

@@ -340,6 +340,56 @@ async fn who_needs_a_task_that_is_being_done_is_ready_in_the_end(ledger: TestLed
     Ok(())
 }
 
+/// What is told of a task and its being added, but for its number and the time.
+async fn told_of(ledger: &TestLedger, id: TaskId) -> Result<String> {
+    let mut task = ledger.story(id).await?.task;
+    let number = id.to_string();
+    let events: Vec<_> = ledger.events().await.into_iter().filter(|event| event.task == Some(id)).collect();
+    let events = events.iter().map(|event| {
+        (
+            &event.kind,
+            &event.agent,
+            event.run,
+            &event.resource,
+            event.message.replacen(&number, "N", 1),
+            &event.data,
+        )
+    });
+    let events = format!("{:?}", events.collect::<Vec<_>>());
+    let since = task.created_at;
+    task.due_at = task.due_at.map(|at| at - since);
+    (task.id, task.created_at) = (TaskId(0), 0);
+    Ok(format!("{task:?}\n{events}"))
+}
+
+async fn a_task_added_alone_is_as_one_that_is_added_with_others(ledger: TestLedger) -> Result<()> {
+    let plain = NewTask::new("Say it's \"plain\"");
+    let full = NewTask {
+        key: Some("full".into()),
+        work: Some(Work::Run("true".into())),
+        priority: 0,
+        capability: Some("review".into()),
+        verify: Some("test -e x".into()),
+        claims: texts(&["src/**", "port:1"]),
+        outputs: texts(&["x"]),
+        timeout_ms: Some(5_000),
+        max_attempts: 7,
+        ..NewTask::new("Do everything")
+    };
+    let told =
+        NewTask { work: Some(Work::Prompt("Think.".into())), due_in_ms: Some(60_000), ..plain.clone() };
+    let late = NewTask { due_in_ms: Some(0), priority: 2, ..plain.clone() };
+    for (task, by) in [(plain.clone(), None), (full, Some("ada")), (told, None), (late, Some("ada"))] {
+        let by = by.map(str::to_owned);
+        let alone = Add { run: None, tasks: vec![task.clone()], by: by.clone() };
+        let alone = ledger.store.write(alone).await?;
+        let both = ledger.store.write(Add { run: None, tasks: vec![task, plain.clone()], by }).await?;
+        assert_eq!((alone.len(), both.len()), (1, 2));
+        assert_eq!(told_of(&ledger, alone[0]).await?, told_of(&ledger, both[0]).await?);
+    }
+    Ok(())
+}
+
 on_every_backend!(
     who_needs_a_task_that_is_being_done_is_ready_in_the_end,
     takers_own_what_they_got_while_tasks_are_parked_and_go_on,
@@ -350,6 +400,7 @@ on_every_backend!(
     who_is_paused_takes_nothing_beside_others,
     who_failed_a_task_leaves_it_to_others_at_once,
     the_log_says_the_same_of_the_plain_way_and_of_any_other,
+    a_task_added_alone_is_as_one_that_is_added_with_others,
     done_at_once_counts_once_each,
     done_at_once_frees_dependents_claims_and_waits_for_checks,
 );

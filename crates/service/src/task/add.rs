@@ -54,6 +54,25 @@ pub struct NewTask {
 }
 
 impl NewTask {
+    /// Returns whether nothing in the ledger must be looked at before it is added.
+    fn is_plain(&self) -> bool {
+        self.needs.is_empty() && self.needs_new.is_empty() && self.agent.is_none()
+    }
+
+    fn command(&self) -> Option<&str> {
+        match &self.work {
+            Some(Work::Run(text)) => Some(text),
+            Some(Work::Prompt(_)) | None => None,
+        }
+    }
+
+    fn words(&self) -> Option<&str> {
+        match &self.work {
+            Some(Work::Prompt(text)) => Some(text),
+            Some(Work::Run(_)) | None => None,
+        }
+    }
+
     /// Returns a task of medium priority with one attempt's worth of defaults.
     pub fn new(title: impl Into<String>) -> NewTask {
         NewTask {
@@ -91,6 +110,11 @@ impl Write for Add {
     type Answer = Vec<TaskId>;
 
     async fn apply(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
+        if let (Dialect::Pg, [task], None) = (tx.dialect(), self.tasks.as_slice(), self.run)
+            && task.is_plain()
+        {
+            return add_one(tx, task, self.by.as_deref()).await;
+        }
         if let Some(run) = self.run {
             crate::run::must_be_open(tx, run).await?;
         }
@@ -142,6 +166,48 @@ pub(crate) async fn add_tasks(
     }
     Ok(ids)
 }
+
+/// Adds a task that is plain and of no run, on PostgreSQL: one statement, which is a transaction by itself.
+async fn add_one(tx: &mut Tx, task: &NewTask, by: Option<&str>) -> Result<Vec<TaskId>> {
+    needs_of(task, 0, 1)?;
+    let args = args![
+        &task.key,
+        &task.title,
+        task.priority,
+        &task.capability,
+        task.command(),
+        task.words(),
+        &task.verify,
+        json_list(&task.claims),
+        json_list(&task.outputs),
+        task.timeout_ms,
+        task.max_attempts,
+        task.due_at,
+        task.due_in_ms,
+        by
+    ];
+    let added = tx.last(ADD_ONE, args, |row| Ok(TaskId(row.int("id")?))).await?;
+    tx.tell();
+    Ok(added)
+}
+
+/// The rows are those of [`INSERT_ALL`], the event that of [`Insert::added`]; a test compares them.
+const ADD_ONE: &str = "with n as materialized (
+        select id, now, coalesce($12::bigint, now + $13::bigint) as due
+          from (select nextval('tasks_id_seq') as id, now_ms() as now offset 0) one),
+     t as (
+        insert into tasks (id, key, title, state, priority, capability, run, prompt, verify, claims, outputs, timeout_ms,
+                           max_attempts, not_before, due_at, created_at, ready_at)
+        select id, $1::text, $2::text, case when coalesce(due, now) <= now then 'ready' else 'waiting' end, $3::bigint,
+               $4::text, $5::text, $6::text, $7::text, $8::text, $9::text, $10::bigint, $11::bigint, due, due, now,
+               case when coalesce(due, now) <= now then now end
+          from n),
+     e as (
+        insert into events (seq, at, kind, agent, task_id, message)
+        select log_place((select era from log_era)), log_time(), 'task.added', $14::text, id,
+               'task ' || id || coalesce(' (' || $1 || ')', '') || ' added: ' || $2
+          from n)
+     select id from n";
 
 /// What a task needs, each named once: of the ledger, and of those added with it by place.
 struct Needs {
@@ -238,20 +304,6 @@ impl Insert<'_> {
         if self.is_ready() { "ready" } else { "waiting" }
     }
 
-    fn command(&self) -> Option<String> {
-        match &self.task.work {
-            Some(Work::Run(text)) => Some(text.clone()),
-            Some(Work::Prompt(_)) | None => None,
-        }
-    }
-
-    fn words(&self) -> Option<String> {
-        match &self.task.work {
-            Some(Work::Prompt(text)) => Some(text.clone()),
-            Some(Work::Run(_)) | None => None,
-        }
-    }
-
     fn added(&self, by: Option<&str>) -> Event {
         let message = format!("task {} added: {}", named(self.task, self.id), self.task.title);
         let event = Event::new(EventKind::TaskAdded, message).task(self.id).run(self.run);
@@ -289,8 +341,8 @@ fn insert_each(tx: &mut Tx, rows: &[Insert<'_>], links: &[Link]) {
                 task.priority,
                 &task.capability,
                 &task.agent,
-                row.command(),
-                row.words(),
+                row.task.command(),
+                row.task.words(),
                 &task.verify,
                 json_list(&task.claims),
                 json_list(&task.outputs),
@@ -331,8 +383,8 @@ fn insert_all(tx: &mut Tx, rows: &[Insert<'_>], links: &[Link]) {
                 ints(|row| row.task.priority),
                 texts(|row| row.task.capability.clone()),
                 texts(|row| row.task.agent.clone()),
-                texts(|row| row.command()),
-                texts(|row| row.words()),
+                texts(|row| row.task.command().map(str::to_owned)),
+                texts(|row| row.task.words().map(str::to_owned)),
                 texts(|row| row.task.verify.clone()),
                 texts(|row| json_list(&row.task.claims)),
                 texts(|row| json_list(&row.task.outputs)),

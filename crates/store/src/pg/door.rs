@@ -10,7 +10,7 @@ use crate::pooler::{self, Pooler};
 use crate::slots::Slots;
 use crate::tls::Server;
 use crate::tx::{Conn, Tx};
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, QueueMode, RecyclingMethod, Runtime, Timeouts};
 use quorate_model::{Error, Result};
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,6 +148,8 @@ fn pool(server: &Server, options: &str, asked: Option<String>, size: usize) -> R
     Pool::builder(manager)
         .max_size(size.max(1))
         .timeouts(timeouts)
+        // The one used last: its server process has what it needs at hand.
+        .queue_mode(QueueMode::Lifo)
         .runtime(Runtime::Tokio1)
         .build()
         .map_err(|e| Error::failed(format!("cannot make a pool of connections: {e}")))

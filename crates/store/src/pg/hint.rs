@@ -16,6 +16,8 @@ use tokio_postgres::{AsyncMessage, Client};
 
 /// Wake-ups under load are this far apart.
 const NOTIFY_EVERY: Duration = Duration::from_millis(10);
+/// Nobody waits for the disk to be told.
+const NOTIFY: &str = "select set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
 /// How long the telling of others may take.
 const NOTIFY_WAIT: Duration = Duration::from_secs(5);
 /// One who listens asks this often whether the server is still there.
@@ -65,11 +67,16 @@ impl Teller {
             return;
         }
         let Ok(mut lent) = self.door.lent().await else { return };
+        let named = self.door.way.named;
         let (client, asked) = lent.parts();
-        // Nobody waits for the disk to be told.
-        let sql = "select set_config('synchronous_commit', 'off', true), pg_notify($1, '')";
-        let channel: &str = &self.channel;
-        let _ = heard(asked, NOTIFY_WAIT, client.execute_typed(sql, &[(&channel, Type::TEXT)])).await;
+        let told = async {
+            if named {
+                let notify = client.prepare_typed_cached(NOTIFY, &[Type::TEXT]).await?;
+                return client.execute(&notify, &[&&*self.channel]).await;
+            }
+            client.execute_typed(NOTIFY, &[(&&*self.channel, Type::TEXT)]).await
+        };
+        let _ = heard(asked, NOTIFY_WAIT, told).await;
     }
 }
 
