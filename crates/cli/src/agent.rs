@@ -5,12 +5,11 @@ use crate::place::Place;
 use crate::print::style::{self, paint};
 use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
-use quorate_model::{Error, Result, nearest};
+use quorate_model::Result;
 use quorate_service::agent::{self as service, Tell, Word};
 use quorate_service::message::Inbox;
 use quorate_service::view::{self, AgentView};
-use quorate_service::wire;
-use quorate_store::Store;
+use quorate_service::wire::{self, shapes};
 use serde_json::json;
 
 pub(crate) async fn agent(place: &Place, command: Agent, json: bool) -> Result<u8> {
@@ -26,23 +25,6 @@ pub(crate) async fn agent(place: &Place, command: Agent, json: bool) -> Result<u
     }
 }
 
-/// Notes a sign of life of an agent that speaks for itself. A name first seen joins the team, unless only those of
-/// `quorate.toml` may.
-pub(crate) async fn seen(place: &Place, store: &Store, name: &str) -> Result<service::Agent> {
-    let is_configured = add_configured(place, store, name).await?;
-    let strict = place.config.strict_agents && !is_configured;
-    store.write(service::Seen { name: name.to_owned(), strict }).await
-}
-
-/// Adds an agent that stands in `quorate.toml`: it belongs to the team before it was ever started.
-pub(crate) async fn add_configured(place: &Place, store: &Store, name: &str) -> Result<bool> {
-    let members = place.config.agents();
-    let Some((_, config)) = members.into_iter().find(|(member, _)| member == name) else { return Ok(false) };
-    let (driver, capabilities) = (config.driver.as_str().to_owned(), config.capabilities.clone());
-    store.write(service::Add { name: name.to_owned(), driver, capabilities }).await?;
-    Ok(true)
-}
-
 async fn add(place: &Place, args: &AgentAdd, json: bool) -> Result<u8> {
     let store = place.open().await?;
     let add = service::Add {
@@ -51,8 +33,12 @@ async fn add(place: &Place, args: &AgentAdd, json: bool) -> Result<u8> {
         capabilities: args.capability.clone(),
     };
     store.write(add).await?;
-    let view = find(place, &store, &args.name).await?;
-    print::answer(json, || wire::agent(&view), || format!("{} is in the team ({})", args.name, args.driver));
+    let view = place.desk(&store).agent(&args.name).await?;
+    print::answer(
+        json,
+        || wire::Agent::from(&view),
+        || format!("{} is in the team ({})", args.name, args.driver),
+    );
     Ok(0)
 }
 
@@ -63,7 +49,7 @@ async fn list(place: &Place, json: bool) -> Result<u8> {
     };
     let agents = store.read(view::Agents::default()).await?;
     let now = crate::clock::now_ms();
-    print::answer(json, || agents.iter().map(wire::agent).collect(), || words(&agents, now));
+    print::answer(json, || shapes::<wire::Agent, _>(&agents), || words(&agents, now));
     Ok(0)
 }
 
@@ -101,15 +87,10 @@ fn abilities(agent: &service::Agent) -> String {
 
 async fn show(place: &Place, args: &AgentName, json: bool) -> Result<u8> {
     let store = place.open_for(format!("agent `{}`", args.name)).await?;
-    let view = find(place, &store, &args.name).await?;
+    let view = place.desk(&store).agent(&args.name).await?;
     let claims = store.read(view::Claims { agent: Some(args.name.clone()) }).await?;
     let unread = store.read(Inbox { agent: args.name.clone(), all: false }).await?.len();
-    let value = || {
-        let mut value = wire::agent(&view);
-        value["claims"] = claims.iter().map(wire::claim).collect();
-        value["unread"] = unread.into();
-        value
-    };
+    let value = || wire::AgentStory { agent: (&view).into(), claims: shapes(&claims), unread };
     let words = || {
         let mut text = portrait(&view);
         if unread > 0 {
@@ -152,34 +133,17 @@ fn portrait(view: &AgentView) -> String {
     text
 }
 
-/// Finds an agent, or says which name is nearest.
-pub(crate) async fn find(place: &Place, store: &Store, name: &str) -> Result<AgentView> {
-    let mut found = store.read(view::Agents { name: Some(name.to_owned()) }).await?;
-    if let Some(view) = found.pop() {
-        return Ok(view);
-    }
-    let team = store.read(view::Agents::default()).await?;
-    let hint = match nearest(name, team.iter().map(|view| view.agent.name.as_str())) {
-        Some(near) => format!("did you mean `{near}`? `quorate agent list` shows the team"),
-        _ if place.is_configured(name) => {
-            "it stands in quorate.toml and joins when it is started: quorate up".into()
-        }
-        None => format!("add it with `quorate agent add {name}`; `quorate agent list` shows the team"),
-    };
-    Err(Error::not_found(format!("no agent {}", quorate_model::diagnostic::quote(name))).hint(hint))
-}
-
 async fn tell(place: &Place, args: &AgentName, word: Word, json: bool) -> Result<u8> {
     let store = place.open_for(format!("agent `{}`", args.name)).await?;
-    add_configured(place, &store, &args.name).await?;
+    place.desk(&store).add_configured(&args.name).await?;
     store.write(Tell { name: args.name.clone(), word }).await?;
     if word == Word::Remove {
         let gone = || json!({ "name": args.name, "state": "removed" });
         print::answer(json, gone, || format!("{} left the team", args.name));
         return Ok(0);
     }
-    let view = find(place, &store, &args.name).await?;
-    print::answer(json, || wire::agent(&view), || told(&args.name, word));
+    let view = place.desk(&store).agent(&args.name).await?;
+    print::answer(json, || wire::Agent::from(&view), || told(&args.name, word));
     Ok(0)
 }
 

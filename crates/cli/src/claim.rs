@@ -1,6 +1,5 @@
 //! `quorate claim`, `release` and `claims`.
 
-use crate::agent;
 use crate::args::{Claim as Args, Claims, Release};
 use crate::lookout::{Lookout, Pause, interrupted};
 use crate::place::Place;
@@ -9,14 +8,15 @@ use crate::print::{self, time};
 use quorate_model::resource::Mode;
 use quorate_model::{Error, Result};
 use quorate_service::claim::{self as service, Claim, Grant, Leave, RESOURCES_MAX, Releaser, Take};
-use quorate_service::{view, wire};
+use quorate_service::view;
+use quorate_service::wire::{self, shapes};
 use quorate_store::Store;
 use serde_json::json;
 
 pub(crate) async fn claim(place: &Place, args: &Args, json: bool) -> Result<u8> {
     let resources = wanted(place, &args.resources)?;
     let store = place.open().await?;
-    agent::seen(place, &store, &args.agent).await?;
+    place.desk(&store).seen(&args.agent).await?;
     let take = Take {
         agent: args.agent.clone(),
         resources,
@@ -27,7 +27,7 @@ pub(crate) async fn claim(place: &Place, args: &Args, json: bool) -> Result<u8> 
         place: None,
     };
     let claims = take_in_turn(&store, take).await?;
-    print::answer(json, || claims.iter().map(wire::claim).collect(), || claims.iter().map(taken).collect());
+    print::answer(json, || shapes::<wire::Claim, _>(&claims), || claims.iter().map(taken).collect());
     Ok(0)
 }
 
@@ -92,7 +92,7 @@ pub(crate) async fn release(place: &Place, args: &Release, json: bool) -> Result
     let store = place.open_for(format!("claim on {}", resources.join(", "))).await?;
     let by = match (&args.agent, &args.reason) {
         (Some(name), _) => {
-            agent::seen(place, &store, name).await?;
+            place.desk(&store).seen(name).await?;
             Releaser::Holder { agent: name.clone(), term: args.term }
         }
         (None, reason) => Releaser::Force { reason: reason.clone().unwrap_or_default() },
@@ -101,11 +101,7 @@ pub(crate) async fn release(place: &Place, args: &Release, json: bool) -> Result
     let words = |claim: &Claim| {
         format!("{} released (was held by {})\n", print::one_line(&claim.resource), claim.agent)
     };
-    print::answer(
-        json,
-        || released.iter().map(wire::claim).collect(),
-        || released.iter().map(words).collect(),
-    );
+    print::answer(json, || shapes::<wire::Claim, _>(&released), || released.iter().map(words).collect());
     Ok(0)
 }
 
@@ -115,7 +111,7 @@ pub(crate) async fn claims(place: &Place, args: &Claims, json: bool) -> Result<u
         return Ok(0);
     };
     let claims = store.read(view::Claims { agent: args.agent.clone() }).await?;
-    print::answer(json, || claims.iter().map(wire::claim).collect(), || table(&claims));
+    print::answer(json, || shapes::<wire::Claim, _>(&claims), || table(&claims));
     Ok(0)
 }
 

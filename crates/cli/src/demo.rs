@@ -76,7 +76,7 @@ async fn open(folder: &Path) -> Result<Store> {
 
 async fn start(store: &Store) -> Result<RunId> {
     let plan = Plan::parse("demo.toml", PLAN.as_bytes())?;
-    let tasks = plan.tasks.iter().map(|task| crate::run::new_task(task, &Config::default())).collect();
+    let tasks = plan.tasks.iter().map(|task| quorate_server::planned(task, &Config::default())).collect();
     let start = Start { goal: plan.goal.clone(), source: None, detached: true, tasks };
     Ok(store.write(start).await?.0)
 }

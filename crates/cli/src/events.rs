@@ -102,8 +102,9 @@ impl Follower {
     }
 
     fn print(&self, events: &[Logged]) {
-        let line =
-            |event: &Logged| if self.json { format!("{}\n", wire::event(event)) } else { words(event) };
+        let line = |event: &Logged| {
+            if self.json { format!("{}\n", wire::value(wire::Event::from(event))) } else { words(event) }
+        };
         // One write and one flush for what came together: a reader never waits for an event that is known here.
         print::text(&events.iter().map(line).collect::<String>());
     }

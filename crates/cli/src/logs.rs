@@ -5,8 +5,8 @@
 
 use crate::args::Logs;
 use crate::place::Place;
+use crate::print;
 use crate::signals::Signals;
-use crate::{agent, print};
 use quorate_model::{Error, Kind, Result, TaskId};
 use quorate_service::log::LatestAttempt;
 use quorate_service::view::{Attempt, Story, TaskStory};
@@ -35,7 +35,7 @@ pub(crate) async fn logs(place: &Place, args: &Logs, json: bool) -> Result<u8> {
     }
     let output = kept(place, &attempt)?;
     if json {
-        let mut value = wire::attempt(&attempt);
+        let mut value = wire::value(wire::Attempt::from(&attempt));
         value["output"] = String::from_utf8_lossy(&output.bytes).into();
         value["whole"] = output.is_whole.into();
         print::document(&value);
@@ -52,7 +52,7 @@ async fn find(place: &Place, store: &Store, args: &Logs) -> Result<Attempt> {
         let story = store.read(Story { id: TaskId(id) }).await?;
         return choose(story, args.attempt, None);
     }
-    agent::find(place, store, &args.of).await?;
+    place.desk(store).agent(&args.of).await?;
     let Some((id, number)) = store.read(LatestAttempt { agent: args.of.clone() }).await? else {
         return Err(Error::not_found(format!("agent `{}` has not worked at any task", args.of))
             .hint("`quorate task list` shows who had what"));

@@ -1,20 +1,19 @@
 //! `quorate send` and `inbox`.
 
-use crate::agent;
 use crate::args::{Inbox as InboxArgs, Send as SendArgs};
 use crate::place::Place;
 use crate::print::style::{Colour, paint};
 use crate::print::{self, time};
 use quorate_model::Result;
 use quorate_service::message::{Fetch, INBOX_MAX, Inbox, Message, MessageKind, Send};
-use quorate_service::wire;
+use quorate_service::wire::{self, shapes};
 use quorate_store::Store;
 use serde_json::json;
 
 pub(crate) async fn send(place: &Place, args: &SendArgs, json: bool) -> Result<u8> {
     let store = place.open().await?;
-    agent::seen(place, &store, &args.from).await?;
-    agent::add_configured(place, &store, &args.to).await?;
+    place.desk(&store).seen(&args.from).await?;
+    place.desk(&store).add_configured(&args.to).await?;
     let send = Send {
         from: args.from.clone(),
         to: args.to.clone(),
@@ -33,13 +32,13 @@ pub(crate) async fn inbox(place: &Place, args: &InboxArgs, json: bool) -> Result
         print::answer(json, || json!([]), || place.no_ledger());
         return Ok(0);
     };
-    agent::add_configured(place, &store, &args.name).await?;
+    place.desk(&store).add_configured(&args.name).await?;
     let messages = if args.all || args.peek {
         store.read(Inbox { agent: args.name.clone(), all: args.all }).await?
     } else {
         fetch(&store, &args.name).await?
     };
-    print::answer(json, || messages.iter().map(wire::message).collect(), || words(&messages));
+    print::answer(json, || shapes::<wire::Message, _>(&messages), || words(&messages));
     Ok(0)
 }
 

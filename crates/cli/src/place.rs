@@ -9,6 +9,7 @@ use quorate_model::diagnostic::quote;
 use quorate_model::resource::Resource;
 use quorate_model::{Error, Result, RunId};
 use quorate_runtime::{Member, Node, NodeOptions};
+use quorate_server::{Desk, Server, ServerOptions};
 use quorate_service::SCHEMA;
 use quorate_store::{Options, Store, Url};
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use std::time::Duration;
 pub(crate) const CONFIG_FILE: &str = "quorate.toml";
 /// The folder of state, beside it.
 pub(crate) const STATE_FOLDER: &str = ".quorate";
+/// The socket of a node's doors, in the folder of state.
+const SOCKET: &str = "socket";
 /// The largest `quorate.toml` or `.env` that is read, in bytes.
 const FILE_MAX: u64 = 4 << 20;
 
@@ -95,11 +98,6 @@ impl Place {
         self.folder.join(STATE_FOLDER)
     }
 
-    /// Returns whether an agent stands in `quorate.toml`.
-    pub(crate) fn is_configured(&self, agent: &str) -> bool {
-        self.config.agents().iter().any(|(name, _)| name == agent)
-    }
-
     /// Reads the name of a resource, relative to the project's folder, into its canonical form.
     pub(crate) fn resource(&self, text: &str) -> Result<String> {
         Resource::parse(text, self.folder.to_str()).map(|resource| resource.as_str().to_owned())
@@ -147,6 +145,22 @@ impl Place {
             run,
         };
         Node::begin(store.clone(), options).await
+    }
+
+    /// Returns the desk of this place's ledger.
+    pub(crate) fn desk(&self, store: &Store) -> Desk {
+        Desk::new(store.clone(), Arc::new(self.config.clone()), self.folder.clone())
+    }
+
+    /// Opens the doors of a node that works here.
+    pub(crate) async fn begin_server(&self, store: &Store) -> Result<Server> {
+        let options = ServerOptions {
+            listen: self.config.server.listen,
+            is_set: self.config.server.listen_is_set,
+            socket: Some(self.state_folder().join(SOCKET)),
+            token: self.variable("QUORATE_SERVER_TOKEN"),
+        };
+        Server::begin(self.desk(store), options).await
     }
 
     /// Opens the ledger to look at it; `None` if there is none, and none is made.

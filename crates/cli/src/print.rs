@@ -11,6 +11,8 @@ pub(crate) mod table;
 pub(crate) mod time;
 
 use quorate_model::{Error, Result};
+use quorate_service::wire;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
@@ -118,8 +120,8 @@ pub(crate) fn json_line(value: &Value) {
 }
 
 /// Answers with a JSON document or with words, as was asked for.
-pub(crate) fn answer(json: bool, value: impl FnOnce() -> Value, words: impl FnOnce() -> String) {
-    if json { document(&value()) } else { text(&words()) }
+pub(crate) fn answer<T: Serialize>(json: bool, value: impl FnOnce() -> T, words: impl FnOnce() -> String) {
+    if json { document(&wire::value(value())) } else { text(&words()) }
 }
 
 /// Writes a remark to standard error, for people only: with `--json` nothing is written.

@@ -36,9 +36,8 @@ fn cannot(path: &Path, e: &std::io::Error) -> Error {
 
 /// Returns the run with tasks and attempts as JSON.
 pub(crate) fn as_json(story: &RunStory) -> Value {
-    let mut value = wire::run_with_tasks(&story.run, &story.tasks);
+    let mut value = wire::value(wire::RunStory::from(story));
     value["verdict"] = verdict(story).into();
-    value["attempts"] = story.attempts.iter().map(wire::attempt).collect();
     value["needs"] = story.needs.iter().map(|(task, need)| json!([task.0, need.0])).collect();
     value
 }

@@ -10,14 +10,14 @@ use crate::print;
 use crate::report;
 use crate::screen::Screen;
 use crate::signals::Signals;
-use quorate_model::at::At;
 use quorate_model::config::{Config, Driver, millis};
 use quorate_model::plan::{Plan, PlanTask};
 use quorate_model::{Error, Kind, Result, RunId, Seq};
 use quorate_runtime::{Level, Member, Node, end_orphans, team};
+use quorate_server::planned;
 use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
-use quorate_service::task::{Kinds, NewTask, Task, Work};
+use quorate_service::task::{Kinds, Task};
 use quorate_service::view::{Pulse, RunShow, RunStory};
 use quorate_store::Store;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
     let store = place.open_for_node().await?;
     let since = store.read(Latest).await?;
     let source = is_file(&args.plan).then(|| args.plan.clone());
-    let tasks = plan.tasks.iter().map(|task| new_task(task, &place.config)).collect();
+    let tasks = plan.tasks.iter().map(|task| planned(task, &place.config)).collect();
     let start = Start { goal: plan.goal.clone(), source, detached: args.detach, tasks };
     let (id, _) = store.write(start).await?;
     if args.detach {
@@ -96,32 +96,6 @@ fn cannot_read(file: &str, e: &std::io::Error) -> Error {
     };
     Error::new(kind, message)
         .hint("name a .toml, .json or .md file, or write a goal in words: quorate run \"fix the tests\"")
-}
-
-/// Turns a plan's task into one for the ledger.
-pub(crate) fn new_task(task: &PlanTask, config: &Config) -> NewTask {
-    let run = task.run.clone().map(Work::Run);
-    let (due_at, due_in_ms) = match task.at {
-        Some(At::Time(ms)) => (Some(ms), None),
-        Some(At::After(ms)) => (None, Some(ms)),
-        None => (None, None),
-    };
-    NewTask {
-        key: Some(task.key.clone()),
-        work: run.or(task.prompt.clone().map(Work::Prompt)),
-        priority: task.priority.number(),
-        capability: task.capability.clone(),
-        agent: task.agent.clone(),
-        verify: task.verify.clone(),
-        claims: task.claims.iter().map(ToString::to_string).collect(),
-        outputs: task.outputs.clone(),
-        timeout_ms: task.timeout_ms,
-        max_attempts: task.attempts.unwrap_or(config.health.max_attempts),
-        due_at,
-        due_in_ms,
-        needs_new: task.needs.clone(),
-        ..NewTask::new(task.title.clone())
-    }
 }
 
 /// Refuses a plan with a task that nobody could take: it would wait for ever.

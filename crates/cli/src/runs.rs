@@ -6,13 +6,11 @@ use crate::print::style::{self, paint};
 use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
 use crate::task;
-use quorate_model::{Result, RunId};
+use quorate_model::Result;
 use quorate_service::run::{Cancel, Run};
-use quorate_service::task::Task;
 use quorate_service::view::{self, RunShow, RunStory, RunView};
 use quorate_service::wire;
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use serde_json::json;
 
 pub(crate) async fn runs(place: &Place, command: Runs, json: bool) -> Result<u8> {
     match command {
@@ -31,23 +29,8 @@ async fn list(place: &Place, json: bool) -> Result<u8> {
     let runs = store.read(view::Runs::default()).await?;
     // For people the counts say enough; the promised shape has every task.
     let tasks = if json { store.read(view::Tasks::default()).await? } else { Vec::new() };
-    print::answer(json, || with_tasks(&runs, &tasks), || words(&runs));
+    print::answer(json, || wire::RunListed::all(&runs, &tasks), || words(&runs));
     Ok(0)
-}
-
-fn with_tasks(runs: &[RunView], tasks: &[Task]) -> Value {
-    let mut by_run: HashMap<RunId, Vec<Value>> = HashMap::new();
-    for task in tasks {
-        if let Some(run) = task.run_id {
-            by_run.entry(run).or_default().push(wire::task(task));
-        }
-    }
-    let run = |view: &RunView| {
-        let mut value = wire::run_view(view);
-        value["tasks"] = by_run.remove(&view.run.id).unwrap_or_default().into();
-        value
-    };
-    runs.iter().map(run).collect()
 }
 
 fn words(runs: &[RunView]) -> String {
@@ -71,16 +54,8 @@ pub(crate) fn done(view: &RunView) -> String {
 async fn show(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
     let store = place.open_for(format!("run {}", args.id)).await?;
     let story = store.read(RunShow { id: args.id }).await?;
-    print::answer(json, || story_value(&story), || story_words(&story));
+    print::answer(json, || wire::RunStory::from(&story), || story_words(&story));
     Ok(0)
-}
-
-fn story_value(story: &RunStory) -> Value {
-    let mut value = wire::run_with_tasks(&story.run, &story.tasks);
-    value["attempts"] = story.attempts.iter().map(wire::attempt).collect();
-    value["needs"] =
-        story.needs.iter().map(|(task, need)| json!({ "task_id": task.0, "needs_id": need.0 })).collect();
-    value
 }
 
 fn story_words(story: &RunStory) -> String {
@@ -117,6 +92,6 @@ fn headline(run: &Run) -> String {
 async fn cancel(place: &Place, args: &RunsCancel, json: bool) -> Result<u8> {
     let store = place.open_for(format!("run {}", args.id)).await?;
     let run = store.write(Cancel { id: args.id, reason: args.reason.clone() }).await?;
-    print::answer(json, || wire::run(&run), || format!("run {} cancelled", run.id));
+    print::answer(json, || wire::Run::from(&run), || format!("run {} cancelled", run.id));
     Ok(0)
 }

@@ -21,7 +21,7 @@ pub(crate) async fn status(place: &Place, json: bool) -> Result<u8> {
         return Ok(0);
     };
     let overview = store.read(Status).await?;
-    print::answer(json, || wire::status(&overview), || words(&overview));
+    print::answer(json, || wire::Status::from(&overview), || words(&overview));
     Ok(0)
 }
 

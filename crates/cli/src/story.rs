@@ -7,30 +7,9 @@ use quorate_model::{TaskState, duration};
 use quorate_service::view::{Attempt, TaskStory};
 use quorate_service::why::why;
 use quorate_service::wire;
-use serde_json::{Value, json};
 
 /// Lines of an attempt's last output that are shown.
 const TAIL_LINES: usize = 12;
-
-/// Returns the story as JSON: the task, and beside it why, attempts, needs, dependents and what it holds.
-pub(crate) fn value(story: &TaskStory) -> Value {
-    let mut value = wire::task(&story.task);
-    let task = &story.task;
-    value["run"] = task.run.clone().into();
-    value["prompt"] = task.prompt.clone().into();
-    value["verify"] = task.verify.clone().into();
-    value["timeout_ms"] = task.timeout_ms.into();
-    value["why"] = why(story).into();
-    value["attempts"] = story.attempts.iter().map(wire::attempt).collect();
-    let need = |(need, state): &(quorate_service::task::NeedResult, String)| {
-        let result: Option<Value> = need.result.as_ref().and_then(|text| serde_json::from_str(text).ok());
-        json!({ "id": need.id.0, "key": need.key, "state": state, "result": result })
-    };
-    value["needs"] = story.needs.iter().map(need).collect();
-    value["dependents"] = story.dependents.iter().map(|id| id.0).collect::<Vec<_>>().into();
-    value["holds"] = story.claims.iter().map(wire::claim).collect();
-    value
-}
 
 /// Returns the story in words.
 pub(crate) fn words(story: &TaskStory) -> String {

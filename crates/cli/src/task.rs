@@ -8,18 +8,18 @@ use crate::lookout::{Lookout, Pause, interrupted};
 use crate::place::Place;
 use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
-use crate::{agent, story};
+use crate::story;
 use quorate_model::at::At;
 use quorate_model::diagnostic::quote;
 use quorate_model::{Error, Kind, Result, TaskId, TaskState};
-use quorate_service::health::Check;
+use quorate_server::{abilities, own_abilities};
 use quorate_service::run::Settle;
 use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, Take, Taken,
     Task, Unpark, Work,
 };
 use quorate_service::view::{Story, Tasks};
-use quorate_service::wire;
+use quorate_service::wire::{self, shapes};
 use quorate_store::Store;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -55,7 +55,7 @@ async fn add(place: &Place, args: TaskAdd, json: bool) -> Result<u8> {
     let claims = place.resources(&value::split_names(&args.claims))?;
     let store = place.open().await?;
     if let Some(agent) = &args.agent {
-        agent::add_configured(place, &store, agent).await?;
+        place.desk(&store).add_configured(agent).await?;
     }
     let run = args.run_id;
     let task = new_task(place, args, claims);
@@ -107,7 +107,7 @@ async fn list(place: &Place, args: &TaskList, json: bool) -> Result<u8> {
         (true, false) => "no tasks yet; `quorate task add \"…\"` adds one\n".into(),
         (false, _) => table(&tasks, now).shown(),
     };
-    print::answer(json, || tasks.iter().map(wire::task).collect(), words);
+    print::answer(json, || shapes::<wire::Task, _>(&tasks), words);
     Ok(0)
 }
 
@@ -147,19 +147,19 @@ pub(crate) fn titled(task: &Task) -> String {
 async fn show(place: &Place, args: &Id, json: bool) -> Result<u8> {
     let store = open_for(place, args.id).await?;
     let told = store.read(Story { id: args.id }).await?;
-    print::answer(json, || story::value(&told), || story::words(&told));
+    print::answer(json, || wire::Story::from(&told), || story::words(&told));
     Ok(0)
 }
 
 async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
     let store = place.open().await?;
-    let agent = agent::seen(place, &store, &args.agent).await?;
+    let agent = place.desk(&store).seen(&args.agent).await?;
     let take = Take {
         agent: args.agent.clone(),
         capabilities: if args.capability.is_empty() {
             own_abilities(&agent)
         } else {
-            given(&args.capability)
+            abilities(&args.capability)
         },
         kinds: Kinds::Any,
         run: args.run_id,
@@ -171,12 +171,12 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
     let mut seen_at = Instant::now();
     loop {
         if seen_at.elapsed() >= SEEN_EVERY {
-            agent::seen(place, &store, &args.agent).await?;
+            place.desk(&store).seen(&args.agent).await?;
             seen_at = Instant::now();
         }
-        let due_ms = check(place, &store).await?;
+        let due_ms = place.desk(&store).check().await?;
         if let Some(taken) = store.write(take.clone()).await? {
-            print::answer(json, || wire::taken(&taken), || taken_words(&taken));
+            print::answer(json, || wire::Taken::from(&taken), || taken_words(&taken));
             return Ok(0);
         }
         let Some(lookout) = &mut lookout else { return Err(nothing(args, &agent)) };
@@ -186,23 +186,6 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
             Pause::Interrupted => return Err(interrupted()),
         }
     }
-}
-
-/// Does what time alone brings about, so that lapsed leases and due tasks are seen where no node runs; answers with
-/// the milliseconds until something comes due.
-pub(crate) async fn check(place: &Place, store: &Store) -> Result<Option<i64>> {
-    let check = Check { stuck_after_ms: place.config.health.stuck_after_ms, judge: true };
-    Ok(store.write(check).await?.next_in_ms)
-}
-
-fn given(capabilities: &[String]) -> Option<Vec<String>> {
-    (!capabilities.iter().any(|capability| capability == "*")).then(|| capabilities.to_vec())
-}
-
-/// What the agent is known to be able to do; an external one of which nothing is known may take anything.
-fn own_abilities(agent: &quorate_service::agent::Agent) -> Option<Vec<String>> {
-    let takes_anything = agent.driver == "external" && agent.capabilities.is_empty();
-    if takes_anything { None } else { given(&agent.capabilities) }
 }
 
 fn nothing(args: &TaskNext, agent: &quorate_service::agent::Agent) -> Error {
@@ -255,7 +238,7 @@ async fn progress(place: &Place, args: &TaskProgress, json: bool) -> Result<u8> 
     let until = time::local(task.lease_until.unwrap_or_default());
     print::answer(
         json,
-        || wire::task(&task),
+        || wire::Task::from(&task),
         || format!("task {} at {} %, yours until {until}", task.id, task.progress),
     );
     Ok(0)
@@ -264,7 +247,8 @@ async fn progress(place: &Place, args: &TaskProgress, json: bool) -> Result<u8> 
 async fn done(place: &Place, args: &TaskDone, json: bool) -> Result<u8> {
     let result = args.result.as_deref().map(read_result).transpose()?;
     let store = open_for(place, args.id).await?;
-    let answer = store.write(Done { id: args.id, term: args.term, result, tail: None }).await?;
+    let done = Done { id: args.id, term: args.term, result, tail: None };
+    let answer = place.desk(&store).done(done).await?;
     let id = args.id;
     match answer {
         DoneAnswer::Verifying => {
@@ -273,9 +257,6 @@ async fn done(place: &Place, args: &TaskDone, json: bool) -> Result<u8> {
             print::answer(json, || json!({ "id": id.0, "state": "verifying" }), words);
         }
         DoneAnswer::Completed { run } => {
-            if let Some(run) = run {
-                store.write(Settle { id: run }).await?;
-            }
             let value = || json!({ "id": id.0, "state": "completed", "run_id": run.map(|run| run.0) });
             print::answer(json, value, || format!("task {id} completed"));
         }
@@ -337,11 +318,7 @@ async fn fail(place: &Place, args: &TaskFail, json: bool) -> Result<u8> {
         tail: None,
         retry_after_ms: place.config.health.retry_after_ms,
     };
-    let state = store.write(fail).await?;
-    if state == TaskState::Failed {
-        // It may have been the last open task of its run.
-        check(place, &store).await?;
-    }
+    let state = place.desk(&store).fail(fail).await?;
     let words = || match state {
         TaskState::Failed => format!("task {} failed", args.id),
         _ => format!("attempt noted as failed; task {} is tried again", args.id),
@@ -368,7 +345,7 @@ async fn retry(place: &Place, args: &Id, json: bool) -> Result<u8> {
 async fn reassign(place: &Place, args: &TaskReassign, json: bool) -> Result<u8> {
     let store = open_for(place, args.id).await?;
     if let Some(to) = &args.to {
-        agent::add_configured(place, &store, to).await?;
+        place.desk(&store).add_configured(to).await?;
     }
     store.write(Reassign { id: args.id, to: args.to.clone(), reason: args.reason.clone() }).await?;
     let words = match &args.to {
@@ -386,7 +363,8 @@ async fn unpark(place: &Place, args: &Id, json: bool) -> Result<u8> {
 
 /// Shows the task as it is after a person's wish.
 async fn show_changed(store: &Store, id: TaskId, json: bool, words: &str) -> Result<u8> {
-    let value = if json { wire::task(&store.read(Story { id }).await?.task) } else { Value::Null };
+    let value =
+        if json { wire::value(wire::Task::from(&store.read(Story { id }).await?.task)) } else { Value::Null };
     print::answer(json, || value, || words.to_owned());
     Ok(0)
 }

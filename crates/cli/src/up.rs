@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use quorate_model::config::Config;
 use quorate_model::{Error, Kind, Result, Seq, nearest};
 use quorate_runtime::{Level, Member, Node, team};
+use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
 use quorate_service::task::Task;
 use quorate_service::view::{Agents, Pulse, Tasks};
@@ -81,7 +82,13 @@ async fn serve(
 ) -> Result<u8> {
     let mut signals = Signals::new()?;
     let mut seen = store.read(Latest).await?;
+    // Doors first: one that cannot be opened ends it before any work has begun.
+    let server = if kind == "up" { Some(place.begin_server(&store).await?) } else { None };
     let mut node = place.begin_node(&store, kind, members, None).await?;
+    if let Some(server) = &server {
+        print::note(&listens(place, server));
+        server.no_socket().into_iter().for_each(|error| show(&error.message));
+    }
     print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
     let mut changes = store.changes();
     let urgent = loop {
@@ -109,9 +116,17 @@ async fn serve(
             }
         }
     }
+    if let Some(server) = server {
+        server.end().await;
+    }
     // The log may be out of reach at the end; the node itself has ended in order.
     let _ = show_new(place, &store, seen, json).await;
     Ok(if at_once { Kind::Interrupted.exit_code() } else { 0 })
+}
+
+fn listens(place: &Place, server: &Server) -> String {
+    let here = format!("listening at http://{}", server.address());
+    if server.has_moved() { format!("{here}, since {} is taken", place.config.server.listen) } else { here }
 }
 
 fn show(notice: &str) {
@@ -149,7 +164,7 @@ async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result
     let page = soon(store.read(new)).await?;
     for event in &page.events {
         if json {
-            print::json_line(&wire::event(event));
+            print::json_line(&wire::value(wire::Event::from(event)));
         } else {
             let time = quorate_service::time::rfc3339(event.at);
             print::text(&format!(

@@ -27,6 +27,19 @@ pub enum AgentState {
 }
 
 impl AgentState {
+    /// Every state.
+    pub const ALL: [AgentState; 9] = [
+        AgentState::Idle,
+        AgentState::Ready,
+        AgentState::Working,
+        AgentState::Blocked,
+        AgentState::Parked,
+        AgentState::Paused,
+        AgentState::Stale,
+        AgentState::Stuck,
+        AgentState::Failed,
+    ];
+
     /// Returns the stable name, as printed.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -67,7 +67,7 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
         run_id: task.run_id.map(|id| id.0),
         attempt: task.attempt,
         run: task.run.clone(),
-        document: wire::taken(taken).to_string(),
+        document: wire::value(wire::Taken::from(taken)).to_string(),
         timeout: millis(timeout),
         dir: shared.folder.clone(),
         store: shared.agents_url.full(),

@@ -21,11 +21,9 @@ mod orphans;
 mod renewer;
 mod session;
 mod stop;
-mod tail;
 mod team;
 
 pub use node::{Node, NodeOptions};
 pub use orphans::{end_orphans, is_running, running_here};
 pub use stop::{Level, Stop, Stopper};
-pub use tail::{Follower, Tail};
 pub use team::{Member, team};

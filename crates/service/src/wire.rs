@@ -1,24 +1,33 @@
 //! The JSON shapes that do not change.
 //!
-//! Here lives one function per noun that turns it into the shape that the command line and the network promise.
-//! Fields may be added, never renamed. Times are RFC 3339 in UTC.
+//! Here lives one type per noun: the shape that the command line and the network promise, with its schema. Fields may be
+//! added, never renamed. Times are RFC 3339 in UTC.
 
-use crate::claim::Claim;
-use crate::event::Logged;
-use crate::message::Message;
-use crate::run::Run;
-use crate::task::{PastAttempt, Taken, Task};
 use crate::time::rfc3339;
-use crate::view::{AgentView, Attempt, Overview, RunView};
-use serde_json::{Map, Value, json};
+use crate::view::TaskStory;
+use crate::{claim, event, message, run, task, view, why};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
 
-fn time(ms: Option<i64>) -> Value {
-    ms.map_or(Value::Null, |ms| rfc3339(ms).into())
+fn time(ms: Option<i64>) -> Option<String> {
+    ms.map(rfc3339)
 }
 
 /// A stored JSON text as a value; a text that is no JSON stays a string.
 fn stored(text: Option<&String>) -> Value {
     text.map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()))
+}
+
+/// Returns a shape as a value.
+pub fn value(shape: impl Serialize) -> Value {
+    serde_json::to_value(shape).expect("a shape has texts for keys")
+}
+
+/// Returns each of a list in its shape.
+pub fn shapes<'a, Shape: From<&'a T>, T>(list: &'a [T]) -> Vec<Shape> {
+    list.iter().map(Shape::from).collect()
 }
 
 /// Returns the stored rank of a priority as its word.
@@ -31,178 +40,572 @@ pub fn priority(rank: i64) -> &'static str {
 }
 
 /// A task.
-pub fn task(task: &Task) -> Value {
-    json!({
-        "id": task.id.0,
-        "run_id": task.run_id.map(|id| id.0),
-        "key": task.key,
-        "title": task.title,
-        "state": task.state.as_str(),
-        "priority": priority(task.priority),
-        "capability": task.capability,
-        "agent": task.owner.as_ref().or(task.agent.as_ref()),
-        "only_agent": task.agent,
-        "attempt": task.attempt,
-        "max_attempts": task.max_attempts,
-        "failures": task.failures,
-        "term": task.term.0,
-        "progress": task.progress,
-        "message": task.message,
-        "reason": task.reason,
-        "result": stored(task.result.as_ref()),
-        "claims": task.claims,
-        "outputs": task.outputs,
-        "stuck": task.stuck,
-        "lease_until": time(task.lease_until),
-        "due_at": time(task.due_at),
-        "created_at": time(Some(task.created_at)),
-        "started_at": time(task.started_at),
-        "finished_at": time(task.finished_at),
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Task {
+    /// Its id
+    pub id: i64,
+    /// The run it serves
+    pub run_id: Option<i64>,
+    /// Its name within the run
+    pub key: Option<String>,
+    /// What it is about, in one line
+    pub title: String,
+    /// waiting, ready, running, verifying, completed, failed, cancelled or parked
+    pub state: &'static str,
+    /// high, medium or low
+    pub priority: &'static str,
+    /// What an agent must be able to do to take it
+    pub capability: Option<String>,
+    /// Who has or last had it, else who alone may take it
+    pub agent: Option<String>,
+    /// Who alone may take it
+    pub only_agent: Option<String>,
+    /// The number of its latest attempt; 0 before the first
+    pub attempt: i64,
+    /// How often it may fail
+    pub max_attempts: i64,
+    /// How often it has failed
+    pub failures: i64,
+    /// Which holding it is: a write with an older term is refused
+    pub term: i64,
+    /// Percent
+    pub progress: i64,
+    /// The last word of progress
+    pub message: Option<String>,
+    /// Why it is in its state
+    pub reason: Option<String>,
+    /// What it came to
+    pub result: Value,
+    /// Resources that are claimed together with it
+    pub claims: Vec<String>,
+    /// Files it is to leave
+    pub outputs: Vec<String>,
+    /// Whether nothing has been heard of its attempt for long
+    pub stuck: bool,
+    /// When its owner loses it without a sign of life
+    pub lease_until: Option<String>,
+    /// Not before
+    pub due_at: Option<String>,
+    /// When it was added
+    pub created_at: Option<String>,
+    /// When its latest attempt began
+    pub started_at: Option<String>,
+    /// When it ended
+    pub finished_at: Option<String>,
+}
+
+impl From<&task::Task> for Task {
+    fn from(task: &task::Task) -> Task {
+        Task {
+            id: task.id.0,
+            run_id: task.run_id.map(|id| id.0),
+            key: task.key.clone(),
+            title: task.title.clone(),
+            state: task.state.as_str(),
+            priority: priority(task.priority),
+            capability: task.capability.clone(),
+            agent: task.owner.as_ref().or(task.agent.as_ref()).cloned(),
+            only_agent: task.agent.clone(),
+            attempt: task.attempt,
+            max_attempts: task.max_attempts,
+            failures: task.failures,
+            term: task.term.0,
+            progress: task.progress,
+            message: task.message.clone(),
+            reason: task.reason.clone(),
+            result: stored(task.result.as_ref()),
+            claims: task.claims.clone(),
+            outputs: task.outputs.clone(),
+            stuck: task.stuck,
+            lease_until: time(task.lease_until),
+            due_at: time(task.due_at),
+            created_at: time(Some(task.created_at)),
+            started_at: time(task.started_at),
+            finished_at: time(task.finished_at),
+        }
+    }
 }
 
 /// A task as its new owner gets it: also what to do, the results it needs, and how earlier attempts ended.
-pub fn taken(taken: &Taken) -> Value {
-    let mut value = task(&taken.task);
-    let needs: Map<String, Value> =
-        taken.needs.iter().map(|need| (need.key.clone(), stored(need.result.as_ref()))).collect();
-    let map = value.as_object_mut().expect("a task is an object");
-    if let Some(run) = &taken.task.run {
-        map.insert("run".into(), run.as_str().into());
-    }
-    if let Some(prompt) = &taken.task.prompt {
-        map.insert("prompt".into(), prompt.as_str().into());
-    }
-    if let Some(verify) = &taken.task.verify {
-        map.insert("verify".into(), verify.as_str().into());
-    }
-    map.insert("timeout_ms".into(), taken.task.timeout_ms.into());
-    map.insert("needs".into(), needs.into());
-    map.insert("previous_attempts".into(), taken.previous.iter().map(past).collect());
-    value
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Taken {
+    /// The task
+    #[serde(flatten)]
+    pub task: Task,
+    /// The work is this command …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// … or is told in these words
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// The check that is run after its owner says done
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<String>,
+    /// How long an attempt may take
+    pub timeout_ms: Option<i64>,
+    /// The results of the tasks it needs, by key
+    pub needs: BTreeMap<String, Value>,
+    /// How earlier attempts ended
+    pub previous_attempts: Vec<PastAttempt>,
 }
 
-fn past(past: &PastAttempt) -> Value {
-    json!({ "attempt": past.number, "agent": past.agent, "outcome": past.outcome, "reason": past.reason, "output": past.tail })
+impl From<&task::Taken> for Taken {
+    fn from(taken: &task::Taken) -> Taken {
+        let task = &taken.task;
+        Taken {
+            task: task.into(),
+            run: task.run.clone(),
+            prompt: task.prompt.clone(),
+            verify: task.verify.clone(),
+            timeout_ms: task.timeout_ms,
+            needs: taken.needs.iter().map(|need| (need.key.clone(), stored(need.result.as_ref()))).collect(),
+            previous_attempts: shapes(&taken.previous),
+        }
+    }
+}
+
+/// How an earlier attempt at a task ended.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct PastAttempt {
+    /// Its number
+    pub attempt: i64,
+    /// Whose it was
+    pub agent: String,
+    /// How it ended
+    pub outcome: String,
+    /// Why
+    pub reason: Option<String>,
+    /// The end of its output
+    pub output: Option<String>,
+}
+
+impl From<&task::PastAttempt> for PastAttempt {
+    fn from(past: &task::PastAttempt) -> PastAttempt {
+        PastAttempt {
+            attempt: past.number,
+            agent: past.agent.clone(),
+            outcome: past.outcome.clone(),
+            reason: past.reason.clone(),
+            output: past.tail.clone(),
+        }
+    }
+}
+
+/// A task with everything a person asks about it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Story {
+    /// The task
+    #[serde(flatten)]
+    pub task: Task,
+    /// The work is this command …
+    pub run: Option<String>,
+    /// … or is told in these words
+    pub prompt: Option<String>,
+    /// The check that is run after its owner says done
+    pub verify: Option<String>,
+    /// How long an attempt may take
+    pub timeout_ms: Option<i64>,
+    /// Why it is where it is
+    pub why: Option<String>,
+    /// All attempts, the oldest first
+    pub attempts: Vec<Attempt>,
+    /// The tasks it needs
+    pub needs: Vec<Need>,
+    /// The ids of the tasks that need it
+    pub dependents: Vec<i64>,
+    /// What it holds now
+    pub holds: Vec<Claim>,
+}
+
+impl From<&TaskStory> for Story {
+    fn from(story: &TaskStory) -> Story {
+        let task = &story.task;
+        Story {
+            task: task.into(),
+            run: task.run.clone(),
+            prompt: task.prompt.clone(),
+            verify: task.verify.clone(),
+            timeout_ms: task.timeout_ms,
+            why: why::why(story),
+            attempts: shapes(&story.attempts),
+            needs: story.needs.iter().map(|(need, state)| Need::new(need, state)).collect(),
+            dependents: story.dependents.iter().map(|id| id.0).collect(),
+            holds: shapes(&story.claims),
+        }
+    }
+}
+
+/// A task that another one needs.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Need {
+    /// Its id
+    pub id: i64,
+    /// Its name within the run, or its id
+    pub key: String,
+    /// Its state
+    pub state: String,
+    /// What it came to
+    pub result: Value,
+}
+
+impl Need {
+    fn new(need: &task::NeedResult, state: &str) -> Need {
+        let (key, state) = (need.key.clone(), state.to_owned());
+        Need { id: need.id.0, key, state, result: stored(need.result.as_ref()) }
+    }
 }
 
 /// An attempt.
-pub fn attempt(attempt: &Attempt) -> Value {
-    json!({
-        "task_id": attempt.task.0,
-        "attempt": attempt.number,
-        "term": attempt.term.0,
-        "agent": attempt.agent,
-        "started_at": time(Some(attempt.started_at)),
-        "ended_at": time(attempt.ended_at),
-        "outcome": attempt.outcome,
-        "reason": attempt.reason,
-        "evidence": attempt.evidence,
-        "output": attempt.tail,
-        "log": attempt.log,
-        "host": attempt.host,
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Attempt {
+    /// The task
+    pub task_id: i64,
+    /// Its number
+    pub attempt: i64,
+    /// The term under which it ran
+    pub term: i64,
+    /// Whose it was
+    pub agent: String,
+    /// When it began
+    pub started_at: Option<String>,
+    /// When it ended
+    pub ended_at: Option<String>,
+    /// How it ended
+    pub outcome: Option<String>,
+    /// Why
+    pub reason: Option<String>,
+    /// What its `done` is worth: said, or checked by the supervisor
+    pub evidence: Option<String>,
+    /// The end of its output
+    pub output: Option<String>,
+    /// The file with its kept output …
+    pub log: Option<String>,
+    /// … on this host
+    pub host: Option<String>,
+}
+
+impl From<&view::Attempt> for Attempt {
+    fn from(attempt: &view::Attempt) -> Attempt {
+        Attempt {
+            task_id: attempt.task.0,
+            attempt: attempt.number,
+            term: attempt.term.0,
+            agent: attempt.agent.clone(),
+            started_at: time(Some(attempt.started_at)),
+            ended_at: time(attempt.ended_at),
+            outcome: attempt.outcome.clone(),
+            reason: attempt.reason.clone(),
+            evidence: attempt.evidence.clone(),
+            output: attempt.tail.clone(),
+            log: attempt.log.clone(),
+            host: attempt.host.clone(),
+        }
+    }
 }
 
 /// A run without its tasks.
-pub fn run(run: &Run) -> Value {
-    json!({
-        "id": run.id.0,
-        "goal": run.goal,
-        "source": run.source,
-        "state": run.state,
-        "reason": run.reason,
-        "report": run.report,
-        "created_at": time(Some(run.created_at)),
-        "finished_at": time(run.finished_at),
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Run {
+    /// Its id
+    pub id: i64,
+    /// What is wanted
+    pub goal: String,
+    /// The plan's file name
+    pub source: Option<String>,
+    /// running, completed, failed or cancelled
+    pub state: String,
+    /// Why it ended as it did
+    pub reason: Option<String>,
+    /// The folder of its written report
+    pub report: Option<String>,
+    /// When it began
+    pub created_at: Option<String>,
+    /// When it ended
+    pub finished_at: Option<String>,
 }
 
-/// A run with its tasks.
-pub fn run_with_tasks(of: &Run, tasks: &[Task]) -> Value {
-    let mut value = run(of);
-    value["tasks"] = tasks.iter().map(task).collect();
-    value
+impl From<&run::Run> for Run {
+    fn from(run: &run::Run) -> Run {
+        Run {
+            id: run.id.0,
+            goal: run.goal.clone(),
+            source: run.source.clone(),
+            state: run.state.clone(),
+            reason: run.reason.clone(),
+            report: run.report.clone(),
+            created_at: time(Some(run.created_at)),
+            finished_at: time(run.finished_at),
+        }
+    }
 }
 
-/// A run in a list: its tasks only counted.
-pub fn run_view(view: &RunView) -> Value {
-    let mut value = run(&view.run);
-    value["counts"] = counts(&view.counts);
-    value
+/// A run with everything a person asks about it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RunStory {
+    /// The run
+    #[serde(flatten)]
+    pub run: Run,
+    /// All its tasks
+    pub tasks: Vec<Task>,
+    /// All attempts at them
+    pub attempts: Vec<Attempt>,
+    /// Which task needs which
+    pub needs: Vec<Edge>,
 }
 
-fn counts(counts: &[(String, i64)]) -> Value {
-    counts.iter().map(|(state, n)| (state.clone(), Value::from(*n))).collect::<Map<_, _>>().into()
+impl From<&view::RunStory> for RunStory {
+    fn from(story: &view::RunStory) -> RunStory {
+        let needs = story.needs.iter();
+        RunStory {
+            run: (&story.run).into(),
+            tasks: shapes(&story.tasks),
+            attempts: shapes(&story.attempts),
+            needs: needs.map(|(task, need)| Edge { task_id: task.0, needs_id: need.0 }).collect(),
+        }
+    }
+}
+
+/// That a task needs another one.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Edge {
+    /// The task
+    pub task_id: i64,
+    /// What it needs
+    pub needs_id: i64,
+}
+
+/// A run in a list: its tasks counted by state.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RunView {
+    /// The run
+    #[serde(flatten)]
+    pub run: Run,
+    /// How many of its tasks are in which state
+    pub counts: BTreeMap<String, i64>,
+}
+
+impl From<&view::RunView> for RunView {
+    fn from(view: &view::RunView) -> RunView {
+        RunView { run: (&view.run).into(), counts: view.counts.iter().cloned().collect() }
+    }
+}
+
+/// A run in a list, with all its tasks.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct RunListed {
+    /// The run
+    #[serde(flatten)]
+    pub run: RunView,
+    /// All its tasks
+    pub tasks: Vec<Task>,
+}
+
+impl RunListed {
+    /// Puts runs and their tasks together; tasks of no run are left out.
+    pub fn all(runs: &[view::RunView], tasks: &[task::Task]) -> Vec<RunListed> {
+        let mut by_run: BTreeMap<i64, Vec<Task>> = BTreeMap::new();
+        for task in tasks {
+            if let Some(run) = task.run_id {
+                by_run.entry(run.0).or_default().push(task.into());
+            }
+        }
+        let mut listed = |view: &view::RunView| RunListed {
+            run: view.into(),
+            tasks: by_run.remove(&view.run.id.0).unwrap_or_default(),
+        };
+        runs.iter().map(&mut listed).collect()
+    }
 }
 
 /// A claim.
-pub fn claim(claim: &Claim) -> Value {
-    json!({
-        "resource": claim.resource,
-        "agent": claim.agent,
-        "task_id": claim.task.map(|id| id.0),
-        "mode": claim.mode.as_str(),
-        "term": claim.term.0,
-        "taken_at": time(Some(claim.taken_at)),
-        "expires_at": time(Some(claim.expires_at)),
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Claim {
+    /// What is claimed
+    pub resource: String,
+    /// Who holds it
+    pub agent: String,
+    /// The task it is held for
+    pub task_id: Option<i64>,
+    /// exclusive or shared
+    pub mode: &'static str,
+    /// Which holding it is
+    pub term: i64,
+    /// Since when
+    pub taken_at: Option<String>,
+    /// When it ends by itself
+    pub expires_at: Option<String>,
+}
+
+impl From<&claim::Claim> for Claim {
+    fn from(claim: &claim::Claim) -> Claim {
+        Claim {
+            resource: claim.resource.clone(),
+            agent: claim.agent.clone(),
+            task_id: claim.task.map(|id| id.0),
+            mode: claim.mode.as_str(),
+            term: claim.term.0,
+            taken_at: time(Some(claim.taken_at)),
+            expires_at: time(Some(claim.expires_at)),
+        }
+    }
 }
 
 /// An event.
-pub fn event(event: &Logged) -> Value {
-    json!({
-        "seq": event.seq.0,
-        "at": time(Some(event.at)),
-        "kind": event.kind,
-        "agent": event.agent,
-        "task_id": event.task.map(|id| id.0),
-        "run_id": event.run.map(|id| id.0),
-        "resource": event.resource,
-        "message": event.message,
-        "data": stored(event.data.as_ref()),
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Event {
+    /// Its place in the log
+    pub seq: i64,
+    /// When
+    pub at: Option<String>,
+    /// What happened: `noun.verb`
+    pub kind: String,
+    /// Who did it, or whom it concerns
+    pub agent: Option<String>,
+    /// The task it concerns
+    pub task_id: Option<i64>,
+    /// The run it concerns
+    pub run_id: Option<i64>,
+    /// The resource it concerns
+    pub resource: Option<String>,
+    /// One sentence for people
+    pub message: String,
+    /// Further facts
+    pub data: Value,
+}
+
+impl From<&event::Logged> for Event {
+    fn from(event: &event::Logged) -> Event {
+        Event {
+            seq: event.seq.0,
+            at: time(Some(event.at)),
+            kind: event.kind.clone(),
+            agent: event.agent.clone(),
+            task_id: event.task.map(|id| id.0),
+            run_id: event.run.map(|id| id.0),
+            resource: event.resource.clone(),
+            message: event.message.clone(),
+            data: stored(event.data.as_ref()),
+        }
+    }
 }
 
 /// A message.
-pub fn message(message: &Message) -> Value {
-    json!({
-        "id": message.id.0,
-        "from": message.from,
-        "to": message.to,
-        "kind": message.kind.as_str(),
-        "text": message.text,
-        "task_id": message.task.map(|id| id.0),
-        "reply_to": message.reply_to.map(|id| id.0),
-        "created_at": time(Some(message.created_at)),
-        "read_at": time(message.read_at),
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Message {
+    /// Its id
+    pub id: i64,
+    /// Who sent it
+    pub from: String,
+    /// Whom it is for
+    pub to: String,
+    /// note, help, handoff or reply
+    pub kind: &'static str,
+    /// The text
+    pub text: String,
+    /// The task it is about
+    pub task_id: Option<i64>,
+    /// The message it answers
+    pub reply_to: Option<i64>,
+    /// When it was sent
+    pub created_at: Option<String>,
+    /// When it was first shown to its recipient
+    pub read_at: Option<String>,
+}
+
+impl From<&message::Message> for Message {
+    fn from(message: &message::Message) -> Message {
+        Message {
+            id: message.id.0,
+            from: message.from.clone(),
+            to: message.to.clone(),
+            kind: message.kind.as_str(),
+            text: message.text.clone(),
+            task_id: message.task.map(|id| id.0),
+            reply_to: message.reply_to.map(|id| id.0),
+            created_at: time(Some(message.created_at)),
+            read_at: time(message.read_at),
+        }
+    }
 }
 
 /// An agent.
-pub fn agent(view: &AgentView) -> Value {
-    let agent = &view.agent;
-    json!({
-        "name": agent.name,
-        "state": view.state.as_str(),
-        "driver": agent.driver,
-        "capabilities": agent.capabilities,
-        "task_id": view.task.map(|id| id.0),
-        "paused": agent.paused,
-        "reason": agent.reason,
-        "node": agent.node,
-        "host": agent.host,
-        "pid": agent.pid,
-        "heartbeat_at": time(agent.heartbeat_at),
-        "respawns": agent.respawns,
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Agent {
+    /// Its name
+    pub name: String,
+    /// idle, ready, working, blocked, parked, paused, stale, stuck or failed
+    pub state: &'static str,
+    /// How it is run
+    pub driver: String,
+    /// What it can do; `*` is everything
+    pub capabilities: Vec<String>,
+    /// The task it has
+    pub task_id: Option<i64>,
+    /// Whether a person paused it
+    pub paused: bool,
+    /// Why it is in its state
+    pub reason: Option<String>,
+    /// The node of its session …
+    pub node: Option<String>,
+    /// … its host …
+    pub host: Option<String>,
+    /// … and its process
+    pub pid: Option<i64>,
+    /// Its last sign of life
+    pub heartbeat_at: Option<String>,
+    /// How often it was started again since a task of its last completed
+    pub respawns: i64,
+}
+
+impl From<&view::AgentView> for Agent {
+    fn from(view: &view::AgentView) -> Agent {
+        let agent = &view.agent;
+        Agent {
+            name: agent.name.clone(),
+            state: view.state.as_str(),
+            driver: agent.driver.clone(),
+            capabilities: agent.capabilities.clone(),
+            task_id: view.task.map(|id| id.0),
+            paused: agent.paused,
+            reason: agent.reason.clone(),
+            node: agent.node.clone(),
+            host: agent.host.clone(),
+            pid: agent.pid,
+            heartbeat_at: time(agent.heartbeat_at),
+            respawns: agent.respawns,
+        }
+    }
+}
+
+/// An agent with what it holds.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct AgentStory {
+    /// The agent
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// What it holds
+    pub claims: Vec<Claim>,
+    /// Messages that it has not read
+    pub unread: usize,
 }
 
 /// One look at everything.
-pub fn status(overview: &Overview) -> Value {
-    json!({
-        "agents": overview.agents.iter().map(agent).collect::<Vec<_>>(),
-        "tasks": counts(&overview.counts),
-        "runs": overview.runs.iter().map(run_view).collect::<Vec<_>>(),
-    })
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Status {
+    /// The team
+    pub agents: Vec<Agent>,
+    /// How many tasks are in which state
+    pub tasks: BTreeMap<String, i64>,
+    /// All runs
+    pub runs: Vec<RunView>,
+}
+
+impl From<&view::Overview> for Status {
+    fn from(overview: &view::Overview) -> Status {
+        Status {
+            agents: shapes(&overview.agents),
+            tasks: overview.counts.iter().cloned().collect(),
+            runs: shapes(&overview.runs),
+        }
+    }
 }

@@ -107,7 +107,7 @@ async fn the_end_of_the_log_is_the_place_after_which_the_new_is_read(ledger: Tes
 async fn an_event_has_the_promised_shape(ledger: TestLedger) -> Result<()> {
     ledger.store.write(line("alpha", "words".into())).await?;
     let event = ledger.events().await.remove(0);
-    let value = wire::event(&event);
+    let value = wire::value(wire::Event::from(&event));
     let keys: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
     for key in ["seq", "at", "kind", "agent", "task_id", "run_id", "message", "data"] {
         assert!(keys.contains(&key), "{key}: {value}");

@@ -5,7 +5,7 @@ use super::{File, Finding};
 use std::collections::BTreeSet;
 
 /// The arrows: each room and the rooms it may depend on. Cargo forbids circles; this forbids the rest.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("quorate-model", &[]),
     ("quorate-store", &["quorate-model"]),
     ("quorate-service", &["quorate-model", "quorate-store"]),
@@ -15,10 +15,18 @@ const ARROWS: [(&str, &[&str]); 13] = [
         "quorate-runtime",
         &["quorate-model", "quorate-store", "quorate-service", "quorate-process", "quorate-drivers"],
     ),
+    ("quorate-server", &["quorate-model", "quorate-store", "quorate-service"]),
     ("quorate-testkit", &ROOMS),
     (
         "quorate-bench",
-        &["quorate-model", "quorate-store", "quorate-service", "quorate-runtime", "quorate-testkit"],
+        &[
+            "quorate-model",
+            "quorate-store",
+            "quorate-service",
+            "quorate-runtime",
+            "quorate-server",
+            "quorate-testkit",
+        ],
     ),
     ("quorate-fire", &["quorate-model", "quorate-testkit"]),
     ("quorate-fuzz", &["quorate-model"]),
@@ -28,13 +36,14 @@ const ARROWS: [(&str, &[&str]); 13] = [
 ];
 
 /// Every room with a library of the product.
-const ROOMS: [&str; 6] = [
+const ROOMS: [&str; 7] = [
     "quorate-model",
     "quorate-store",
     "quorate-service",
     "quorate-process",
     "quorate-drivers",
     "quorate-runtime",
+    "quorate-server",
 ];
 
 /// What every room may use for its tests besides its arrows.

@@ -7,7 +7,7 @@ use crate::operation::Rows;
 use crate::samples::Samples;
 use crate::table::{Figure, Limit};
 use quorate_model::{Error, Result, Seq};
-use quorate_runtime::{Follower, Tail};
+use quorate_server::{Follower, Tail};
 use quorate_service::SCHEMA;
 use quorate_service::event::{Filter, Latest};
 use quorate_service::task::{Add, NewTask};

@@ -13,6 +13,7 @@ mod messages;
 mod outage;
 mod project;
 mod runs;
+mod serve;
 mod tasks;
 mod tls;
 mod words;

@@ -1,7 +1,7 @@
 //! Many followers of one process, on both databases: each sees every event once, in order.
 
 use quorate_model::{Result, Seq};
-use quorate_runtime::{Follower, Tail};
+use quorate_server::{Follower, Tail};
 use quorate_service::event::{Filter, Latest};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;

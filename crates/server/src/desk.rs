@@ -1,0 +1,324 @@
+//! What every door does with a request, whoever brings it.
+//!
+//! Here live the steps that the network and the command line share: a name that is first seen joins the team, time is let
+//! catch up before a task is looked for, a run is settled after its last task, and waiting. What is decided, `service`
+//! decides; how a request is read and an answer shown is the door's business.
+
+use quorate_model::at::At;
+use quorate_model::config::{Config, millis};
+use quorate_model::diagnostic::quote;
+use quorate_model::plan::PlanTask;
+use quorate_model::resource::Resource;
+use quorate_model::{Error, Kind, Result, TaskState, nearest};
+use quorate_service::claim::{self, Claim, Grant, Leave};
+use quorate_service::health::Check;
+use quorate_service::run::Settle;
+use quorate_service::task::{Done, DoneAnswer, Fail, NewTask, Take, Taken, Work};
+use quorate_service::view::{AgentView, Agents};
+use quorate_service::{agent, log};
+use quorate_store::{Changes, Store};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The longest pause between two looks at a ledger in which something is waited for.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The shortest: hints that lead to nothing must not keep anyone busy.
+const LOOK_LEAST: Duration = Duration::from_millis(50);
+/// How often an agent that waits for a task is noted as alive.
+const SEEN_EVERY: Duration = Duration::from_secs(20);
+
+/// A ledger with the rules of its team.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    store: Store,
+    config: Arc<Config>,
+    folder: Arc<PathBuf>,
+}
+
+/// How a wait for a change of the ledger ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    /// Look again.
+    Over,
+    /// The time to wait is used up.
+    TooLate,
+}
+
+/// Someone who looks again and again until a time.
+#[derive(Debug)]
+pub struct Watch {
+    changes: Changes,
+    deadline: Option<Instant>,
+}
+
+impl Watch {
+    /// Begins to watch; `wait_ms` from now it is too late, or never.
+    pub fn new(store: &Store, wait_ms: Option<i64>) -> Watch {
+        let deadline = wait_ms.and_then(|ms| Instant::now().checked_add(millis(ms)));
+        Watch { changes: store.changes(), deadline }
+    }
+
+    /// Pauses until a look may pay: a hint came, or `due_ms` have passed, or a second.
+    pub async fn pause(&mut self, due_ms: Option<i64>) -> Pause {
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return Pause::TooLate;
+        }
+        let due = due_ms.map_or(LOOK_EVERY, millis);
+        let (least, most) =
+            (self.until(now + LOOK_LEAST), self.until(now + due.clamp(LOOK_LEAST, LOOK_EVERY)));
+        tokio::time::sleep_until(least).await;
+        self.changes.wait(most.saturating_duration_since(Instant::now())).await;
+        Pause::Over
+    }
+
+    fn until(&self, at: Instant) -> Instant {
+        self.deadline.map_or(at, |deadline| at.min(deadline))
+    }
+}
+
+impl Desk {
+    /// Makes the desk of a ledger: with the team's configuration, and the folder that resource names are relative to.
+    pub fn new(store: Store, config: Arc<Config>, folder: PathBuf) -> Desk {
+        Desk { store, config, folder: Arc::new(folder) }
+    }
+
+    /// Returns the ledger.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns the project's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the team's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Reads the name of a resource, relative to the project's folder, into its canonical form.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no name, or leads out of the folder.
+    pub fn resource(&self, text: &str) -> Result<String> {
+        Resource::parse(text, self.folder.to_str()).map(|resource| resource.as_str().to_owned())
+    }
+
+    /// Reads names of resources; a name given twice counts once.
+    ///
+    /// # Errors
+    /// As [`resource`](Desk::resource); also `Invalid` for too many.
+    pub fn resources(&self, texts: &[String]) -> Result<Vec<String>> {
+        if texts.len() > claim::RESOURCES_MAX {
+            let message =
+                format!("{} resources at once; at most {} are allowed", texts.len(), claim::RESOURCES_MAX);
+            return Err(Error::invalid(message).hint("claim the folder that holds them"));
+        }
+        let mut names = Vec::with_capacity(texts.len());
+        for text in texts {
+            let name = self.resource(text)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Notes a sign of life of an agent that speaks for itself. A name first seen joins the team, unless only those of
+    /// `quorate.toml` may.
+    ///
+    /// # Errors
+    /// `Refused` for a stranger where only configured agents may join.
+    pub async fn seen(&self, name: &str) -> Result<agent::Agent> {
+        let is_configured = self.add_configured(name).await?;
+        let strict = self.config.strict_agents && !is_configured;
+        self.store.write(agent::Seen { name: name.to_owned(), strict }).await
+    }
+
+    /// Adds an agent that stands in `quorate.toml`: it belongs to the team before it was ever started.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn add_configured(&self, name: &str) -> Result<bool> {
+        let members = self.config.agents();
+        let Some((_, config)) = members.into_iter().find(|(member, _)| member == name) else {
+            return Ok(false);
+        };
+        let (driver, capabilities) = (config.driver.as_str().to_owned(), config.capabilities.clone());
+        self.store.write(agent::Add { name: name.to_owned(), driver, capabilities }).await?;
+        Ok(true)
+    }
+
+    /// Finds an agent.
+    ///
+    /// # Errors
+    /// `NotFound`, with the nearest name.
+    pub async fn agent(&self, name: &str) -> Result<AgentView> {
+        if let Some(view) = self.store.read(Agents { name: Some(name.to_owned()) }).await?.pop() {
+            return Ok(view);
+        }
+        let team = self.store.read(Agents::default()).await?;
+        let hint = match nearest(name, team.iter().map(|view| view.agent.name.as_str())) {
+            Some(near) => format!("did you mean `{near}`? `quorate agent list` shows the team"),
+            _ if self.config.agents().iter().any(|(member, _)| member == name) => {
+                "it stands in quorate.toml and joins when it is started: quorate up".into()
+            }
+            None => format!("add it with `quorate agent add {name}`; `quorate agent list` shows the team"),
+        };
+        Err(Error::not_found(format!("no agent {}", quote(name))).hint(hint))
+    }
+
+    /// Does what time alone brings about, so that lapsed leases and due tasks are seen where no node runs; answers with
+    /// the milliseconds until something comes due.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn check(&self) -> Result<Option<i64>> {
+        let check = Check { stuck_after_ms: self.config.health.stuck_after_ms, judge: true };
+        Ok(self.store.write(check).await?.next_in_ms)
+    }
+
+    /// Takes a task, or what its agent has already; without one, waits as long as allowed.
+    ///
+    /// # Errors
+    /// Those of the ledger; `None` is no error.
+    pub async fn take(&self, take: Take, wait_ms: Option<i64>) -> Result<Option<Taken>> {
+        let mut watch = wait_ms.map(|wait| Watch::new(&self.store, Some(wait)));
+        let mut seen_at = Instant::now();
+        loop {
+            if seen_at.elapsed() >= SEEN_EVERY {
+                self.seen(&take.agent).await?;
+                seen_at = Instant::now();
+            }
+            let due_ms = self.check().await?;
+            if let Some(taken) = self.store.write(take.clone()).await? {
+                return Ok(Some(taken));
+            }
+            let Some(watch) = &mut watch else { return Ok(None) };
+            if watch.pause(due_ms).await == Pause::TooLate {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Says that a task is done, and ends its run if it was the last.
+    ///
+    /// # Errors
+    /// `Stale` for a term that is over; `Invalid` for a result that is too large.
+    pub async fn done(&self, done: Done) -> Result<DoneAnswer> {
+        let answer = self.store.write(done).await?;
+        if let DoneAnswer::Completed { run: Some(run) } = answer {
+            self.store.write(Settle { id: run }).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Says that an attempt failed, and ends its run if that was its last open task.
+    ///
+    /// # Errors
+    /// `Stale` for a term that is over.
+    pub async fn fail(&self, fail: Fail) -> Result<TaskState> {
+        let state = self.store.write(fail).await?;
+        if state == TaskState::Failed {
+            self.check().await?;
+        }
+        Ok(state)
+    }
+
+    /// Takes claims, all or none, waiting in the queue as long as `take` allows.
+    ///
+    /// # Errors
+    /// `Conflict`, naming who holds what.
+    pub async fn claim(&self, mut take: claim::Take) -> Result<Vec<Claim>> {
+        let Some(wait) = take.wait_ms else { return granted(self.store.write(take).await?) };
+        let mut watch = Watch::new(&self.store, Some(wait));
+        loop {
+            match self.store.write(take.clone()).await? {
+                Grant::Taken(claims) => return Ok(claims),
+                Grant::Waits { place, .. } => take.place = Some(place),
+            }
+            if watch.pause(None).await == Pause::TooLate {
+                // The last look says who stands in the way.
+                take.wait_ms = None;
+                let last = self.store.write(take.clone()).await;
+                self.leave_queue(&take).await;
+                return granted(last?);
+            }
+        }
+    }
+
+    /// Gives up the place; if that cannot be said, those behind wait until it is forgotten.
+    async fn leave_queue(&self, take: &claim::Take) {
+        if let Some(place) = take.place {
+            let _ = self.store.write(Leave { agent: take.agent.clone(), place }).await;
+        }
+    }
+
+    /// Writes a line of an agent's own; who is asked for help joins the team if it stands in `quorate.toml`.
+    ///
+    /// # Errors
+    /// Those of what the line does.
+    pub async fn log(&self, line: log::Line) -> Result<()> {
+        let helper = line.metadata.as_ref().and_then(|facts| facts.get("help_needed_from"));
+        if let (Some(helper), "help") = (helper.and_then(Value::as_str), line.action.as_str()) {
+            self.add_configured(helper).await?;
+        }
+        let may_end_a_run = line.action == "complete";
+        self.store.write(line).await?;
+        if may_end_a_run {
+            self.check().await?;
+        }
+        Ok(())
+    }
+}
+
+fn granted(grant: Grant) -> Result<Vec<Claim>> {
+    match grant {
+        Grant::Taken(claims) => Ok(claims),
+        Grant::Waits { .. } => {
+            Err(Error::new(Kind::Failed, "a claim that may not wait was told to wait (this is a bug)"))
+        }
+    }
+}
+
+/// Reads what an agent is known to be able to do; an external one of which nothing is known may take anything.
+pub fn own_abilities(agent: &agent::Agent) -> Option<Vec<String>> {
+    let takes_anything = agent.driver == "external" && agent.capabilities.is_empty();
+    if takes_anything { None } else { abilities(&agent.capabilities) }
+}
+
+/// Reads what an agent says it can do: `*` is everything.
+pub fn abilities(capabilities: &[String]) -> Option<Vec<String>> {
+    (!capabilities.iter().any(|capability| capability == "*")).then(|| capabilities.to_vec())
+}
+
+/// Turns a plan's task into one for the ledger.
+pub fn planned(task: &PlanTask, config: &Config) -> NewTask {
+    let run = task.run.clone().map(Work::Run);
+    let (due_at, due_in_ms) = match task.at {
+        Some(At::Time(ms)) => (Some(ms), None),
+        Some(At::After(ms)) => (None, Some(ms)),
+        None => (None, None),
+    };
+    NewTask {
+        key: Some(task.key.clone()),
+        work: run.or(task.prompt.clone().map(Work::Prompt)),
+        priority: task.priority.number(),
+        capability: task.capability.clone(),
+        agent: task.agent.clone(),
+        verify: task.verify.clone(),
+        claims: task.claims.iter().map(ToString::to_string).collect(),
+        outputs: task.outputs.clone(),
+        timeout_ms: task.timeout_ms,
+        max_attempts: task.attempts.unwrap_or(config.health.max_attempts),
+        due_at,
+        due_in_ms,
+        needs_new: task.needs.clone(),
+        ..NewTask::new(task.title.clone())
+    }
+}

@@ -1,0 +1,247 @@
+//! The HTTP door: `/api/v1`, one file below for each noun.
+//!
+//! Here live the routes, which follow from the operations, and the reading of what several of them take: names, durations,
+//! texts. An operation is read, done and shown in one place, [`handle`]; who may ask is decided before, in `guard`.
+
+mod agent;
+mod claim;
+mod event;
+mod log;
+mod message;
+mod run;
+mod status;
+mod task;
+
+use crate::ask::{self, Ask};
+use crate::caller::Caller;
+use crate::desk::Desk;
+use crate::openapi::{Document, schema_of};
+use crate::problem::Failure;
+use crate::tail::Tail;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Extension, RawPathParams, RawQuery, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use axum::{Json, Router};
+use quorate_model::config::{DURATION_LEAST_MS, LEASE_LEAST_MS};
+use quorate_model::name::check_name;
+use quorate_model::plan::TITLE_MAX;
+use quorate_model::{Error, Result, duration};
+use schemars::{JsonSchema, Schema};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Where the operations are.
+pub(crate) const BASE: &str = "/api/v1";
+/// The largest body, in bytes.
+const BODY_MAX: usize = 4 << 20;
+
+/// What every handler has.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    /// The ledger and its team's rules.
+    pub(crate) desk: Desk,
+    /// The end of the log.
+    pub(crate) tail: Arc<Tail>,
+}
+
+/// The routes, and the document that describes them.
+struct Doors {
+    router: Router<App>,
+    document: Document,
+}
+
+impl Doors {
+    fn with<A: Ask>(mut self) -> Doors {
+        self.document.add::<A>();
+        let schema = Arc::new(schema_of::<A>());
+        let handler = move |state, caller, path, query, headers, body| {
+            handle::<A>(Arc::clone(&schema), state, caller, path, query, headers, body)
+        };
+        let method = MethodFilter::try_from(A::METHOD).expect("an operation has an ordinary method");
+        self.router = self.router.route(&format!("{BASE}{}", A::PATH), on(method, handler));
+        self
+    }
+}
+
+fn doors() -> Doors {
+    let doors = Doors { router: Router::new(), document: Document::new() };
+    doors
+        .with::<status::Status>()
+        .with::<task::TaskList>()
+        .with::<task::TaskAdd>()
+        .with::<task::TaskNext>()
+        .with::<task::TaskShow>()
+        .with::<task::TaskProgress>()
+        .with::<task::TaskDone>()
+        .with::<task::TaskFail>()
+        .with::<task::TaskCancel>()
+        .with::<task::TaskRetry>()
+        .with::<task::TaskReassign>()
+        .with::<task::TaskUnpark>()
+        .with::<run::RunList>()
+        .with::<run::RunStart>()
+        .with::<run::RunShow>()
+        .with::<run::RunCancel>()
+        .with::<agent::AgentList>()
+        .with::<agent::AgentAdd>()
+        .with::<agent::AgentShow>()
+        .with::<agent::AgentPause>()
+        .with::<agent::AgentResume>()
+        .with::<agent::AgentKill>()
+        .with::<agent::AgentRemove>()
+        .with::<claim::ClaimList>()
+        .with::<claim::ClaimTake>()
+        .with::<claim::ClaimRelease>()
+        .with::<message::MessageSend>()
+        .with::<message::InboxShow>()
+        .with::<message::InboxFetch>()
+        .with::<log::LogLine>()
+}
+
+/// Returns the OpenAPI document.
+pub(crate) fn document() -> serde_json::Value {
+    let Doors { mut document, .. } = doors();
+    event::describe(&mut document);
+    document.finish()
+}
+
+/// Returns all routes of the door.
+pub(crate) fn router(app: App) -> Router {
+    let text = Arc::new(document().to_string());
+    let show = move || {
+        let text = text.as_str().to_owned();
+        async move { ([(header::CONTENT_TYPE, "application/json")], text) }
+    };
+    doors()
+        .router
+        .route(&format!("{BASE}/events"), axum::routing::get(event::events))
+        .route(&format!("{BASE}/openapi.json"), axum::routing::get(show))
+        .method_not_allowed_fallback(no_method)
+        .fallback(nothing_here)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(app)
+}
+
+async fn nothing_here() -> Failure {
+    let error = Error::not_found("there is nothing at this address")
+        .hint(format!("{BASE}/openapi.json says what there is"));
+    error.into()
+}
+
+async fn no_method(method: Method) -> Failure {
+    let error = Error::invalid(format!("this address does not take {method}"));
+    Failure::with(StatusCode::METHOD_NOT_ALLOWED, error)
+}
+
+async fn handle<A: Ask>(
+    schema: Arc<Schema>,
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    path: RawPathParams,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(e) => {
+            let error = Error::invalid(format!("the body cannot be read: {}", e.body_text()));
+            return Failure::with(e.status(), error).into_response();
+        }
+    };
+    let texts = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let texts = texts.chain(pairs(query.as_deref().unwrap_or_default())).collect();
+    let answer = async {
+        must_be_json(&headers, &body)?;
+        let asked: A = ask::read(&schema, texts, &body)?;
+        Ok::<_, Failure>(asked.answer(&app.desk, &caller).await?)
+    };
+    match answer.await {
+        Ok(answer) => Json(quorate_service::wire::value(answer)).into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// A page of another site can send a form, but not JSON, without asking first.
+fn must_be_json(headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if body.is_empty() || kind.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let error = Error::invalid("the body is not said to be JSON").hint("Content-Type: application/json");
+    Err(Failure::with(StatusCode::UNSUPPORTED_MEDIA_TYPE, error))
+}
+
+/// Returns the names and values of a query.
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
+    form_urlencoded::parse(query.as_bytes()).map(|(name, value)| (name.into_owned(), value.into_owned()))
+}
+
+/// The number of something new
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Id {
+    /// Its id
+    pub(crate) id: i64,
+}
+
+/// Says which field an error is about.
+pub(crate) fn field<T>(name: &str, read: Result<T>) -> Result<T> {
+    read.map_err(|error| Error { message: format!("`{name}`: {}", error.message), ..error })
+}
+
+/// Reads a name.
+pub(crate) fn name_of(name: &str, text: String) -> Result<String> {
+    field(name, check_name(name, &text).map(|()| text))
+}
+
+/// Reads a duration of at least 100 ms, in milliseconds.
+pub(crate) fn duration_of(name: &str, text: &str) -> Result<i64> {
+    at_least(name, text, DURATION_LEAST_MS)
+}
+
+/// Reads how long a lease lasts: at least 1 s, in milliseconds.
+pub(crate) fn lease_of(name: &str, text: &str) -> Result<i64> {
+    at_least(name, text, LEASE_LEAST_MS)
+}
+
+/// Reads how long to wait, in milliseconds.
+pub(crate) fn wait_of(name: &str, text: &str) -> Result<i64> {
+    field(name, duration::parse(text))
+}
+
+fn at_least(name: &str, text: &str, least_ms: i64) -> Result<i64> {
+    let ms = field(name, duration::parse(text))?;
+    if ms >= least_ms {
+        return Ok(ms);
+    }
+    Err(Error::invalid(format!("`{name}` is shorter than {}", duration::short(least_ms))))
+}
+
+/// Reads a text with at least one word.
+pub(crate) fn words_of(name: &str, text: String) -> Result<String> {
+    if text.trim().is_empty() { Err(Error::invalid(format!("`{name}` is empty"))) } else { Ok(text) }
+}
+
+/// Reads texts, none of them empty.
+pub(crate) fn texts_of(name: &str, texts: Vec<String>) -> Result<Vec<String>> {
+    texts.into_iter().map(|text| words_of(name, text)).collect()
+}
+
+/// Reads one line that says what something is about.
+pub(crate) fn title_of(title: &str) -> Result<String> {
+    let title = title.trim();
+    let wrong = |why: &str| Err(Error::invalid(format!("`title` {why}")));
+    if title.is_empty() {
+        return wrong("is empty");
+    }
+    if title.chars().any(char::is_control) {
+        return wrong("is one line without control characters; put more into `prompt`");
+    }
+    if title.chars().count() > TITLE_MAX {
+        return wrong(&format!("has more than {TITLE_MAX} characters"));
+    }
+    Ok(title.to_owned())
+}

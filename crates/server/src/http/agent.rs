@@ -1,0 +1,132 @@
+//! The team.
+
+use super::name_of;
+use crate::ask::Ask;
+use crate::caller::Caller;
+use crate::desk::Desk;
+use axum::http::Method;
+use quorate_model::Result;
+use quorate_model::config::Driver;
+use quorate_service::agent::{self as service, Tell, Word};
+use quorate_service::message::Inbox;
+use quorate_service::view;
+use quorate_service::wire::{self, shapes};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Lists agents
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentList {}
+
+impl Ask for AgentList {
+    const METHOD: Method = Method::GET;
+    const PATH: &'static str = "/agents";
+    const NAME: &'static str = "listAgents";
+    const ABOUT: &'static str = "Lists the team";
+    type Answer = Vec<wire::Agent>;
+
+    async fn answer(self, desk: &Desk, _: &Caller) -> Result<Vec<wire::Agent>> {
+        Ok(shapes(&desk.store().read(view::Agents::default()).await?))
+    }
+}
+
+/// A new member
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentAdd {
+    /// Its name
+    name: String,
+    /// How it is run; external if not said
+    driver: Option<String>,
+    /// What it can do
+    #[serde(default)]
+    capabilities: Vec<String>,
+}
+
+impl Ask for AgentAdd {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/agents";
+    const NAME: &'static str = "addAgent";
+    const ABOUT: &'static str = "Adds an agent to the team, or changes what it can do";
+    type Answer = wire::Agent;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Agent> {
+        by.must_be_person("add agents")?;
+        let name = name_of("name", self.name)?;
+        let driver = self.driver.map(|word| super::field("driver", word.parse::<Driver>())).transpose()?;
+        let driver = driver.unwrap_or(Driver::External).as_str().to_owned();
+        for capability in self.capabilities.iter().filter(|name| *name != "*") {
+            name_of("capabilities", capability.clone())?;
+        }
+        desk.store()
+            .write(service::Add { name: name.clone(), driver, capabilities: self.capabilities })
+            .await?;
+        Ok((&desk.agent(&name).await?).into())
+    }
+}
+
+/// Shows one agent
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentShow {
+    /// Its name
+    name: String,
+}
+
+impl Ask for AgentShow {
+    const METHOD: Method = Method::GET;
+    const PATH: &'static str = "/agents/{name}";
+    const NAME: &'static str = "showAgent";
+    const ABOUT: &'static str = "Shows one agent, and what it holds";
+    type Answer = wire::AgentStory;
+
+    async fn answer(self, desk: &Desk, _: &Caller) -> Result<wire::AgentStory> {
+        let view = desk.agent(&self.name).await?;
+        let claims = desk.store().read(view::Claims { agent: Some(self.name.clone()) }).await?;
+        let unread = desk.store().read(Inbox { agent: self.name, all: false }).await?.len();
+        Ok(wire::AgentStory { agent: (&view).into(), claims: shapes(&claims), unread })
+    }
+}
+
+/// A word to an agent: each is an operation of its own.
+macro_rules! words {
+    ($($ask:ident $word:ident $method:ident $path:literal $name:literal $about:literal $what:literal;)*) => {$(
+        #[doc = $about]
+        #[derive(Debug, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $ask {
+            /// Its name
+            name: String,
+        }
+
+        impl Ask for $ask {
+            const METHOD: Method = Method::$method;
+            const PATH: &'static str = $path;
+            const NAME: &'static str = $name;
+            const ABOUT: &'static str = $about;
+            type Answer = Option<wire::Agent>;
+
+            async fn answer(self, desk: &Desk, by: &Caller) -> Result<Option<wire::Agent>> {
+                by.must_be_person($what)?;
+                tell(desk, self.name, Word::$word).await
+            }
+        }
+    )*};
+}
+
+words! {
+    AgentPause Pause POST "/agents/{name}/pause" "pauseAgent" "Pauses an agent: it takes nothing more" "pause agents";
+    AgentResume Resume POST "/agents/{name}/resume" "resumeAgent" "Lets an agent take work again" "resume agents";
+    AgentKill Kill POST "/agents/{name}/kill" "killAgent" "Stops an agent; what it had is tried again" "stop agents";
+    AgentRemove Remove DELETE "/agents/{name}" "removeAgent" "Removes an agent from the team; answers with null" "remove agents";
+}
+
+async fn tell(desk: &Desk, name: String, word: Word) -> Result<Option<wire::Agent>> {
+    desk.add_configured(&name).await?;
+    desk.store().write(Tell { name: name.clone(), word }).await?;
+    if word == Word::Remove {
+        return Ok(None);
+    }
+    Ok(Some((&desk.agent(&name).await?).into()))
+}

@@ -1,0 +1,459 @@
+//! Tasks: what an agent that pulls its work and a person do with them.
+
+use super::{Id, duration_of, field, lease_of, name_of, texts_of, title_of, wait_of, words_of};
+use crate::ask::Ask;
+use crate::caller::Caller;
+use crate::desk::{Desk, abilities, own_abilities};
+use axum::http::Method;
+use quorate_model::at::At;
+use quorate_model::name::check_key;
+use quorate_model::plan::ATTEMPTS_MAX;
+use quorate_model::priority::Priority;
+use quorate_model::{Error, Result, RunId, TaskId, TaskState, Term};
+use quorate_service::run::Settle;
+use quorate_service::task as service;
+use quorate_service::task::{DoneAnswer, Kinds, NewTask, Outcome, Work};
+use quorate_service::view::{self, TaskStory};
+use quorate_service::wire::{self, shapes};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// How long an agent has a task without a sign of life, in milliseconds, if it does not say.
+const LEASE_MS: i64 = 15 * 60 * 1000;
+
+/// Lists tasks
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskList {
+    /// Only of this run
+    run_id: Option<i64>,
+    /// Only in this state
+    state: Option<String>,
+    /// Only those an agent has, had last, or alone may take
+    agent: Option<String>,
+}
+
+impl Ask for TaskList {
+    const METHOD: Method = Method::GET;
+    const PATH: &'static str = "/tasks";
+    const NAME: &'static str = "listTasks";
+    const ABOUT: &'static str = "Lists tasks, of all runs and in all states";
+    type Answer = Vec<wire::Task>;
+
+    async fn answer(self, desk: &Desk, _: &Caller) -> Result<Vec<wire::Task>> {
+        let state = self.state.map(|state| field("state", state.parse::<TaskState>())).transpose()?;
+        let state = state.map(|state| state.as_str().to_owned());
+        let tasks = view::Tasks { run: self.run_id.map(RunId), state, agent: self.agent };
+        Ok(shapes(&desk.store().read(tasks).await?))
+    }
+}
+
+/// Shows one task
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskShow {
+    /// The task's id
+    id: i64,
+}
+
+impl Ask for TaskShow {
+    const METHOD: Method = Method::GET;
+    const PATH: &'static str = "/tasks/{id}";
+    const NAME: &'static str = "showTask";
+    const ABOUT: &'static str = "Shows one task: why it is where it is, its attempts, needs and claims";
+    type Answer = wire::Story;
+
+    async fn answer(self, desk: &Desk, _: &Caller) -> Result<wire::Story> {
+        Ok((&story(desk, self.id).await?).into())
+    }
+}
+
+async fn story(desk: &Desk, id: i64) -> Result<TaskStory> {
+    desk.store().read(view::Story { id: TaskId(id) }).await
+}
+
+/// A new task
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskAdd {
+    /// What it is about, in one line
+    title: String,
+    /// The run that it serves
+    run_id: Option<i64>,
+    /// Its name within the run
+    key: Option<String>,
+    /// The work is a command (sh -c in the folder of quorate.toml) …
+    run: Option<String>,
+    /// … or is told in words, for an AI agent or a person
+    prompt: Option<String>,
+    /// Ids of tasks that must be completed before it
+    #[serde(default)]
+    needs: Vec<i64>,
+    /// Only an agent that can do this may take it
+    capability: Option<String>,
+    /// Only this agent may take it
+    agent: Option<String>,
+    /// high, medium or low
+    priority: Option<String>,
+    /// Resources that are claimed together with it
+    #[serde(default)]
+    claims: Vec<String>,
+    /// A command that checks the work after the agent says done
+    verify: Option<String>,
+    /// Files it is to leave
+    #[serde(default)]
+    outputs: Vec<String>,
+    /// How long an attempt may take, such as 10m
+    timeout: Option<String>,
+    /// How often it is tried at most
+    attempts: Option<i64>,
+    /// Not before this time, or not before so long from now
+    at: Option<String>,
+}
+
+impl Ask for TaskAdd {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks";
+    const NAME: &'static str = "addTask";
+    const ABOUT: &'static str = "Adds a task";
+    type Answer = Id;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<Id> {
+        if self.run.is_some() || self.verify.is_some() {
+            by.must_be_person("have a node run a command of its own")?;
+        }
+        let run = self.run_id.map(RunId);
+        let task = self.read(desk)?;
+        if let Some(agent) = &task.agent {
+            desk.add_configured(agent).await?;
+        }
+        let added = desk.store().write(service::Add { run, tasks: vec![task], by: by.name() }).await?;
+        Ok(Id { id: added[0].0 })
+    }
+}
+
+impl TaskAdd {
+    fn read(self, desk: &Desk) -> Result<NewTask> {
+        let work = match (self.run, self.prompt) {
+            (Some(_), Some(_)) => {
+                return Err(Error::invalid("a task has a command (`run`) or words (`prompt`), not both"));
+            }
+            (Some(run), None) => Some(Work::Run(words_of("run", run)?)),
+            (None, Some(prompt)) => Some(Work::Prompt(words_of("prompt", prompt)?)),
+            (None, None) => None,
+        };
+        if self.capability.is_some() && self.agent.is_some() {
+            return Err(Error::invalid("a task is for a `capability` or for one `agent`, not both"));
+        }
+        let (due_at, due_in_ms) = match self.at.map(|at| field("at", At::parse(&at))).transpose()? {
+            Some(At::Time(ms)) => (Some(ms), None),
+            Some(At::After(ms)) => (None, Some(ms)),
+            None => (None, None),
+        };
+        let attempts = self.attempts.unwrap_or(desk.config().health.max_attempts);
+        if !(1..=ATTEMPTS_MAX).contains(&attempts) {
+            return Err(Error::invalid(format!("`attempts` is {attempts}, not from 1 to {ATTEMPTS_MAX}")));
+        }
+        let mut needs: Vec<TaskId> = self.needs.into_iter().map(TaskId).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        let priority = self.priority.map(|word| field("priority", word.parse::<Priority>())).transpose()?;
+        Ok(NewTask {
+            key: self.key.map(|key| field("key", check_key(&key).map(|()| key))).transpose()?,
+            work,
+            priority: priority.unwrap_or_default().number(),
+            capability: self.capability.map(|name| name_of("capability", name)).transpose()?,
+            agent: self.agent.map(|name| name_of("agent", name)).transpose()?,
+            verify: self.verify.map(|check| words_of("verify", check)).transpose()?,
+            claims: field("claims", desk.resources(&self.claims))?,
+            outputs: texts_of("outputs", self.outputs)?,
+            timeout_ms: self.timeout.map(|text| duration_of("timeout", &text)).transpose()?,
+            max_attempts: attempts,
+            due_at,
+            due_in_ms,
+            needs,
+            ..NewTask::new(title_of(&self.title)?)
+        })
+    }
+}
+
+/// Takes the next task
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskNext {
+    /// Who takes it; a name first seen joins the team. An agent's own token says it by itself
+    agent: Option<String>,
+    /// What it can do; else what the agent is known to be able to do
+    #[serde(default)]
+    capability: Vec<String>,
+    /// Only tasks of this run
+    run_id: Option<i64>,
+    /// How long it has the task without a sign of life; 15m if not said
+    lease: Option<String>,
+    /// How long to wait for one
+    wait: Option<String>,
+}
+
+impl Ask for TaskNext {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/next";
+    const NAME: &'static str = "nextTask";
+    const ABOUT: &'static str =
+        "Takes the next task for an agent; one that has a task gets it again; null when none is ready";
+    type Answer = Option<wire::Taken>;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<Option<wire::Taken>> {
+        let lease_ms = self.lease.map_or(Ok(LEASE_MS), |text| lease_of("lease", &text))?;
+        let wait = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
+        for name in self.capability.iter().filter(|name| *name != "*") {
+            name_of("capability", name.clone())?;
+        }
+        let agent = by.acts_as(self.agent)?;
+        let known = desk.seen(&agent).await?;
+        let take = service::Take {
+            agent,
+            capabilities: match self.capability.as_slice() {
+                [] => own_abilities(&known),
+                some => abilities(some),
+            },
+            kinds: Kinds::Any,
+            run: self.run_id.map(RunId),
+            lease_ms,
+            node: None,
+            resume: true,
+        };
+        Ok(desk.take(take, wait).await?.as_ref().map(wire::Taken::from))
+    }
+}
+
+/// Reports progress
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskProgress {
+    /// The task's id
+    id: i64,
+    /// The term under which it was taken
+    term: i64,
+    /// 0 to 100
+    percent: Option<i64>,
+    /// A word for people
+    message: Option<String>,
+}
+
+impl Ask for TaskProgress {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/{id}/progress";
+    const NAME: &'static str = "reportProgress";
+    const ABOUT: &'static str = "Reports progress of a task and renews its lease";
+    type Answer = wire::Task;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
+        if self.percent.is_some_and(|percent| !(0..=100).contains(&percent)) {
+            return Err(Error::invalid("`percent` is a number from 0 to 100"));
+        }
+        own(desk, by, self.id, self.term).await?;
+        let (id, term) = (TaskId(self.id), Term(self.term));
+        let report = service::Progress { id, term, percent: self.percent, message: self.message };
+        Ok((&desk.store().write(report).await?).into())
+    }
+}
+
+/// Refuses an agent that reports on another's task. Who has it under that term cannot change; if the term is over, the
+/// write itself says so.
+async fn own(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<()> {
+    if *by == Caller::Person {
+        return Ok(());
+    }
+    let task = story(desk, id).await?.task;
+    if task.term.0 == term { by.must_own(&task) } else { Ok(()) }
+}
+
+/// Says that a task is done
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskDone {
+    /// The task's id
+    id: i64,
+    /// The term under which it was taken
+    term: i64,
+    /// What it came to: any JSON
+    result: Option<Value>,
+}
+
+/// What became of a task
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Ended {
+    /// The task's id
+    id: i64,
+    /// Its state now
+    state: &'static str,
+}
+
+impl Ask for TaskDone {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/{id}/done";
+    const NAME: &'static str = "finishTask";
+    const ABOUT: &'static str =
+        "Says that a task is done; if it has a check, a node runs it before the task is completed";
+    type Answer = Ended;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<Ended> {
+        own(desk, by, self.id, self.term).await?;
+        let result = self.result.map(|result| result.to_string());
+        let done = service::Done { id: TaskId(self.id), term: Term(self.term), result, tail: None };
+        let state = match desk.done(done).await? {
+            DoneAnswer::Verifying => TaskState::Verifying,
+            DoneAnswer::Completed { .. } => TaskState::Completed,
+        };
+        Ok(Ended { id: self.id, state: state.as_str() })
+    }
+}
+
+/// Says that an attempt failed
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskFail {
+    /// The task's id
+    id: i64,
+    /// The term under which it was taken
+    term: i64,
+    /// Why; the next owner is shown it
+    error: String,
+    /// Trying again is of no use
+    #[serde(default)]
+    r#final: bool,
+}
+
+impl Ask for TaskFail {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/{id}/fail";
+    const NAME: &'static str = "failTask";
+    const ABOUT: &'static str =
+        "Says that an attempt at a task failed; it is tried again unless its attempts are used up";
+    type Answer = Ended;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<Ended> {
+        let error = words_of("error", self.error)?;
+        own(desk, by, self.id, self.term).await?;
+        let fail = service::Fail {
+            id: TaskId(self.id),
+            term: Term(self.term),
+            error,
+            is_final: self.r#final,
+            outcome: Outcome::Failed,
+            tail: None,
+            retry_after_ms: desk.config().health.retry_after_ms,
+        };
+        Ok(Ended { id: self.id, state: desk.fail(fail).await?.as_str() })
+    }
+}
+
+/// Calls a task off
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskCancel {
+    /// The task's id
+    id: i64,
+    /// Why, for the log
+    reason: Option<String>,
+}
+
+impl Ask for TaskCancel {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/{id}/cancel";
+    const NAME: &'static str = "cancelTask";
+    const ABOUT: &'static str = "Calls a task off, with those that need it; a running child is stopped";
+    type Answer = wire::Task;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
+        by.must_be_person("cancel tasks")?;
+        let reason = words_of("reason", self.reason.unwrap_or_else(|| "a person cancelled it".into()))?;
+        let task = desk.store().write(service::Cancel { id: TaskId(self.id), reason }).await?;
+        if let Some(run) = task.run_id {
+            desk.store().write(Settle { id: run }).await?;
+        }
+        changed(desk, self.id).await
+    }
+}
+
+/// Lets a task be tried anew
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskRetry {
+    /// The task's id
+    id: i64,
+}
+
+impl Ask for TaskRetry {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/{id}/retry";
+    const NAME: &'static str = "retryTask";
+    const ABOUT: &'static str =
+        "Lets a failed or cancelled task be tried anew, with those that were cancelled because of it";
+    type Answer = wire::Task;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
+        by.must_be_person("have ended tasks tried anew")?;
+        desk.store().write(service::Retry { id: TaskId(self.id) }).await?;
+        changed(desk, self.id).await
+    }
+}
+
+/// Takes a task from its owner
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskReassign {
+    /// The task's id
+    id: i64,
+    /// The only agent that may take it from now on
+    to: Option<String>,
+    /// Why, for the log
+    reason: Option<String>,
+}
+
+impl Ask for TaskReassign {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/{id}/reassign";
+    const NAME: &'static str = "reassignTask";
+    const ABOUT: &'static str = "Takes a task from its owner and, with `to`, keeps it for another";
+    type Answer = wire::Task;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
+        by.must_be_person("take tasks from others")?;
+        let reason = words_of("reason", self.reason.unwrap_or_else(|| "a person reassigned it".into()))?;
+        let to = self.to.map(|to| name_of("to", to)).transpose()?;
+        if let Some(to) = &to {
+            desk.add_configured(to).await?;
+        }
+        desk.store().write(service::Reassign { id: TaskId(self.id), to, reason }).await?;
+        changed(desk, self.id).await
+    }
+}
+
+/// Lets a parked task go on
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskUnpark {
+    /// The task's id
+    id: i64,
+}
+
+impl Ask for TaskUnpark {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/tasks/{id}/unpark";
+    const NAME: &'static str = "unparkTask";
+    const ABOUT: &'static str = "Lets a parked task go on: approves what it waits for, or ends its wait";
+    type Answer = wire::Task;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
+        by.must_be_person("approve what waits for a person")?;
+        desk.store().write(service::Unpark { id: TaskId(self.id) }).await?;
+        changed(desk, self.id).await
+    }
+}
+
+/// Shows the task as it is after a person's wish.
+async fn changed(desk: &Desk, id: i64) -> Result<wire::Task> {
+    Ok((&story(desk, id).await?.task).into())
+}

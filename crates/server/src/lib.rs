@@ -1,0 +1,30 @@
+//! Doors over the network: HTTP, and the log as it grows.
+//!
+//! ```text
+//! listen ── guard ── http ── one file per noun ── desk ── service
+//!                     └─ openapi (made of the same operations)
+//! ```
+//!
+//! A door reads a request once, gives it to the [`Desk`], and shows the answer. No rules live here, and no SQL.
+
+mod ask;
+mod caller;
+mod clock;
+mod desk;
+mod guard;
+mod http;
+mod listen;
+mod metrics;
+mod openapi;
+mod problem;
+mod tail;
+
+pub use caller::Caller;
+pub use desk::{Desk, Pause, Watch, abilities, own_abilities, planned};
+pub use listen::{Server, ServerOptions};
+pub use tail::{Follower, Tail};
+
+/// Returns the OpenAPI document of the HTTP door.
+pub fn openapi() -> serde_json::Value {
+    http::document()
+}

@@ -1,0 +1,168 @@
+//! Where the doors are: a TCP address, and a socket in the folder of state.
+//!
+//! Here live listening and the end of it. A taken port is the next free one, unless somebody asked for that very port.
+
+use crate::desk::Desk;
+use crate::guard::{self, Guard, Unknown};
+use crate::http::{self, App};
+use crate::metrics;
+use crate::tail::Tail;
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use quorate_model::{Error, Result};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long what is being answered may take when the doors close.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How the doors are opened.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// The address to listen at.
+    pub listen: SocketAddr,
+    /// Whether somebody asked for this very address: then a taken port is an error.
+    pub is_set: bool,
+    /// A socket to listen at as well.
+    pub socket: Option<PathBuf>,
+    /// The person's token. Without one only this machine is let in.
+    pub token: Option<String>,
+}
+
+/// Open doors. They close with [`end`](Server::end), or when the value is dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    moved: bool,
+    no_socket: Option<Error>,
+    stop: watch::Sender<bool>,
+    serving: JoinSet<()>,
+}
+
+impl Server {
+    /// Opens the doors of a ledger.
+    ///
+    /// # Errors
+    /// `Invalid` when the address is for other machines and there is no token, or when the port that was asked for is
+    /// taken; `Unavailable` when the ledger cannot be read.
+    pub async fn begin(desk: Desk, options: ServerOptions) -> Result<Server> {
+        let strict = !options.listen.ip().is_loopback();
+        if strict && options.token.is_none() {
+            let message =
+                format!("listening at {} lets other machines in: that needs a token", options.listen);
+            return Err(
+                Error::invalid(message).hint("put QUORATE_SERVER_TOKEN=… into .env, or listen at 127.0.0.1")
+            );
+        }
+        let (listener, moved) = bind(options.listen, options.is_set).await?;
+        let address = listener.local_addr().map_err(|e| no_address(options.listen, &e))?;
+        let tail = Arc::new(Tail::begin(desk.store().clone()).await?);
+        let app = App { desk, tail };
+        let (stop, stopped) = watch::channel(false);
+        let mut serving = JoinSet::new();
+        let unknown = if strict { Unknown::Nobody } else { Unknown::FromHere };
+        let open = Guard::new(options.token.as_deref(), unknown);
+        serving.spawn(serve_tcp(listener, router(app.clone(), open), stopped.clone()));
+        let mut no_socket = None;
+        if let Some(path) = &options.socket {
+            match bind_socket(path).await {
+                // Who may open the file is this user; `Host` is whatever the client makes up.
+                Ok(Some(socket)) => {
+                    let guard = Guard::new(options.token.as_deref(), Unknown::Anyone);
+                    drop(serving.spawn(serve_socket(socket, router(app, guard), stopped)));
+                }
+                Ok(None) => {}
+                Err(error) => no_socket = Some(error),
+            }
+        }
+        Ok(Server { address, moved, no_socket, stop, serving })
+    }
+
+    /// Returns the address that it listens at.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells whether it is another one than the usual, which was taken.
+    pub fn has_moved(&self) -> bool {
+        self.moved
+    }
+
+    /// Returns why there is no socket, where one was wished for and could not be made: its path may be too long.
+    pub fn no_socket(&self) -> Option<&Error> {
+        self.no_socket.as_ref()
+    }
+
+    /// Closes the doors: what is being answered is answered, who follows is cut off.
+    pub async fn end(mut self) {
+        self.stop.send_replace(true);
+        let ended = async { while self.serving.join_next().await.is_some() {} };
+        // Who follows the log would never end by himself.
+        let _ = tokio::time::timeout(LAST_ANSWERS, ended).await;
+    }
+}
+
+fn router(app: App, guard: Guard) -> Router {
+    let desk = app.desk.clone();
+    let health = || async { "ok\n" };
+    http::router(app)
+        .layer(from_fn_with_state(guard, guard::check))
+        .merge(Router::new().route("/health", get(health)).merge(metrics::routes(desk)))
+}
+
+async fn bind(listen: SocketAddr, is_set: bool) -> Result<(TcpListener, bool)> {
+    match TcpListener::bind(listen).await {
+        Ok(listener) => Ok((listener, false)),
+        Err(e) if e.kind() == ErrorKind::AddrInUse && !is_set => {
+            let free = SocketAddr::new(listen.ip(), 0);
+            let listener = TcpListener::bind(free).await.map_err(|e| no_address(free, &e))?;
+            Ok((listener, true))
+        }
+        Err(e) => Err(no_address(listen, &e)),
+    }
+}
+
+fn no_address(address: SocketAddr, e: &std::io::Error) -> Error {
+    Error::invalid(format!("cannot listen at {address}: {e}"))
+        .hint("[server] listen in quorate.toml says where; leave it out for any free port of this machine")
+}
+
+/// Listens at a socket that only this user may open; `None` where another node of this folder does so already.
+async fn bind_socket(path: &Path) -> Result<Option<UnixListener>> {
+    let cannot = |e: std::io::Error| Error::failed(format!("cannot listen at {}: {e}", path.display()));
+    if UnixStream::connect(path).await.is_ok() {
+        return Ok(None);
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(cannot)?;
+    }
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(cannot(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(cannot)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
+    Ok(Some(listener))
+}
+
+async fn serve_tcp(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) {
+    // It answers with no error: one that cannot be accepted is tried again.
+    let _ = axum::serve(listener, router).with_graceful_shutdown(until(stopped)).await;
+}
+
+async fn serve_socket(listener: UnixListener, router: Router, stopped: watch::Receiver<bool>) {
+    let _ = axum::serve(listener, router).with_graceful_shutdown(until(stopped)).await;
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}

@@ -1,0 +1,363 @@
+//! The HTTP door over real sockets, on both databases.
+
+use quorate_model::Result;
+use quorate_model::config::Config;
+use quorate_server::{Desk, Server, ServerOptions};
+use quorate_testkit::ledger::TestLedger;
+use quorate_testkit::on_every_backend;
+use quorate_testkit::verbs::command;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpStream, UnixStream};
+
+/// How long a test waits for what it expects; far more than it takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TOKEN: &str = "the person's token";
+
+/// What was answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// Returns the answer of what must have been done.
+    fn done(self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        self.json()
+    }
+
+    /// Returns the kind of failure, its status and what it says.
+    fn problem(self) -> (u16, String, String) {
+        assert!(self.head.contains("application/problem+json"), "{self:?}");
+        let value = self.json();
+        assert_eq!(value["status"], self.status);
+        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        (self.status, text("kind"), format!("{}; {}", text("detail"), text("hint")))
+    }
+}
+
+/// Open doors and who knocks.
+struct Door {
+    server: Server,
+    socket: tempfile::TempDir,
+}
+
+impl Door {
+    async fn open(ledger: &TestLedger) -> Door {
+        let socket = tempfile::tempdir().expect("a folder");
+        let options = ServerOptions {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            is_set: true,
+            socket: Some(socket.path().join("socket")),
+            token: Some(TOKEN.into()),
+        };
+        let desk = Desk::new(ledger.store.clone(), Arc::new(Config::default()), PathBuf::from("/project"));
+        Door { server: Server::begin(desk, options).await.expect("opens"), socket }
+    }
+
+    /// Sends a request with these lines in its head; answers with everything that comes back.
+    async fn raw(&self, request: &str, head: &[(&str, &str)], body: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.server.address()).await.expect("connects");
+        let lines: String = head.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!(
+            "{request} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n{lines}\r\n{body}",
+            body.len()
+        );
+        stream.write_all(text.as_bytes()).await.expect("sends");
+        read(&mut stream).await
+    }
+
+    async fn send(&self, request: &str, body: Option<Value>) -> Answer {
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.raw(request, &[("Host", "localhost"), ("Content-Type", "application/json")], &body).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(&format!("GET /api/v1{path}"), None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(&format!("POST /api/v1{path}"), Some(body)).await
+    }
+}
+
+async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Answer {
+    let mut bytes = Vec::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("in time").expect("reads");
+    let text = String::from_utf8(bytes).expect("text");
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
+}
+
+async fn a_task_goes_through_its_life(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let task = json!({ "title": "Look", "prompt": "Look well.", "claims": ["src/**"], "priority": "high" });
+    let id = door.post("/tasks", task).await.done()["id"].as_i64().expect("an id");
+    let taken = door.post("/tasks/next", json!({ "agent": "ada" })).await.done();
+    assert_eq!(
+        (&taken["id"], &taken["prompt"], &taken["priority"]),
+        (&json!(id), &json!("Look well."), &json!("high"))
+    );
+    let term = taken["term"].as_i64().expect("a term");
+    let again = door.post("/tasks/next", json!({ "agent": "ada" })).await.done();
+    assert_eq!((&again["id"], &again["term"]), (&json!(id), &json!(term)));
+
+    let progress = json!({ "term": term, "percent": 40, "message": "half" });
+    let told = door.post(&format!("/tasks/{id}/progress"), progress).await.done();
+    assert_eq!((&told["progress"], &told["message"]), (&json!(40), &json!("half")));
+    let late =
+        door.post(&format!("/tasks/{id}/done"), json!({ "term": term - 1, "result": 1 })).await.problem();
+    assert_eq!((late.0, late.1.as_str()), (412, "stale"), "{}", late.2);
+    let done = door
+        .post(&format!("/tasks/{id}/done"), json!({ "term": term, "result": { "found": 3 } }))
+        .await
+        .done();
+    assert_eq!(done, json!({ "id": id, "state": "completed" }));
+    let story = door.get(&format!("/tasks/{id}")).await.done();
+    assert_eq!(
+        (&story["result"], story["attempts"].as_array().map(Vec::len)),
+        (&json!({ "found": 3 }), Some(1))
+    );
+    assert_eq!(door.post("/tasks/next", json!({ "agent": "ada", "wait": "10ms" })).await.done(), Value::Null);
+    let listed = door.get("/tasks?state=completed").await.done();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
+    let status = door.get("/status").await.done();
+    assert_eq!((&status["tasks"], &status["agents"][0]["name"]), (&json!({ "completed": 1 }), &json!("ada")));
+    Ok(())
+}
+
+async fn a_run_is_stored_and_called_off(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let plan = json!({ "goal": "two", "task": [{ "key": "a", "run": "true" }, { "key": "b", "run": "true", "needs": ["a"] }] });
+    let id = door.post("/runs", json!({ "plan": plan })).await.done()["id"].as_i64().expect("an id");
+    let run = door.get(&format!("/runs/{id}")).await.done();
+    assert_eq!(
+        (run["tasks"].as_array().map(Vec::len), run["needs"].as_array().map(Vec::len)),
+        (Some(2), Some(1))
+    );
+    assert_eq!(door.get("/runs").await.done()[0]["counts"], json!({ "ready": 1, "waiting": 1 }));
+    let wrong = json!({ "plan": { "goal": "x", "task": [{ "key": "a", "run": "true", "needs": ["b"] }] } });
+    let (status, kind, said) = door.post("/runs", wrong).await.problem();
+    assert_eq!((status, kind.as_str()), (400, "invalid"));
+    assert!(said.contains("plan.json"), "{said}");
+    let cancelled = door.post(&format!("/runs/{id}/cancel"), json!({ "reason": "enough" })).await.done();
+    assert_eq!(cancelled["state"], "cancelled");
+    Ok(())
+}
+
+async fn claims_and_messages_are_whose_they_are(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let claim = |agent: &str| json!({ "agent": agent, "resources": ["src/a.rs", "port:1"] });
+    let held = door.post("/claims", claim("ada")).await.done();
+    assert_eq!((&held[0]["resource"], &held[1]["agent"]), (&json!("src/a.rs"), &json!("ada")));
+    let (status, kind, said) = door.post("/claims", claim("bob")).await.problem();
+    assert_eq!((status, kind.as_str()), (409, "conflict"));
+    assert!(said.contains("ada"), "{said}");
+    let path = json!({ "agent": "bob", "resources": ["../../etc"] });
+    assert_eq!(door.post("/claims", path).await.problem().0, 400);
+    let released =
+        door.post("/claims/release", json!({ "agent": "ada", "resources": ["src/a.rs"] })).await.done();
+    assert_eq!(released.as_array().map(Vec::len), Some(1));
+    let forced = json!({ "resources": ["port:1"], "reason": "ada is gone" });
+    assert_eq!(door.post("/claims/release", forced).await.status, 200);
+    assert_eq!(door.get("/claims").await.done(), json!([]));
+
+    let letter = json!({ "from": "ada", "to": "bob", "kind": "help", "text": "How?" });
+    assert_eq!(door.post("/messages", letter).await.done(), json!({ "id": 1 }));
+    let shown = door.get("/agents/bob/inbox").await.done();
+    assert_eq!((&shown[0]["text"], &shown[0]["from"]), (&json!("How?"), &json!("ada")));
+    assert_eq!(door.get("/agents/bob").await.done()["unread"], 1);
+    assert_eq!(door.post("/agents/bob/inbox", json!({})).await.done().as_array().map(Vec::len), Some(1));
+    assert_eq!(door.get("/agents/bob/inbox").await.done(), json!([]));
+    assert_eq!(door.post("/agents/bob/pause", json!({})).await.done()["state"], "paused");
+    assert_eq!(door.send("DELETE /api/v1/agents/bob", None).await.done(), Value::Null);
+    assert_eq!(door.get("/agents/bobb").await.problem().0, 404);
+    Ok(())
+}
+
+async fn what_is_wrong_is_named_and_changes_nothing(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    for (path, body, expected) in [
+        ("/tasks", json!({}), "missing field `title`"),
+        ("/tasks", json!({ "title": "x", "promt": "y" }), "did you mean `prompt`?"),
+        ("/tasks", json!({ "title": 3 }), "`title`: invalid type"),
+        ("/tasks", json!({ "title": "x", "priority": "hihg" }), "`priority`"),
+        ("/tasks", json!({ "title": "x", "timeout": "1ms" }), "`timeout` is shorter than 100ms"),
+        ("/tasks", json!({ "title": "x", "run": "a", "prompt": "b" }), "not both"),
+        ("/tasks", json!({ "title": "x\ny" }), "`title` is one line"),
+        ("/tasks", json!({ "title": "x", "attempts": 0 }), "`attempts` is 0"),
+        ("/tasks", json!([1]), "not a JSON object"),
+        ("/tasks/next", json!({}), "which agent?"),
+        ("/tasks/next", json!({ "agent": "no name" }), "is not a name"),
+        ("/tasks/seven/done", json!({ "term": 1 }), "not a whole number"),
+        ("/tasks/7/done", json!({ "term": 1, "id": 8 }), "`id` is given twice"),
+        ("/runs", json!({}), "a `plan` or with a `goal`"),
+    ] {
+        let (status, kind, said) = door.post(path, body.clone()).await.problem();
+        assert_eq!((status, kind.as_str()), (400, "invalid"), "{path} {body}: {said}");
+        assert!(said.contains(expected), "{path} {body}: {said}");
+    }
+    for (path, status) in
+        [("/tasks/99", 404), ("/nowhere", 404), ("/tasks?state=redy", 400), ("/tasks?stat=ready", 400)]
+    {
+        assert_eq!(door.get(path).await.problem().0, status, "{path}");
+    }
+    assert_eq!(door.send("PUT /api/v1/tasks", None).await.problem().0, 405);
+    assert_eq!(door.get("/tasks").await.done(), json!([]));
+    Ok(())
+}
+
+async fn who_comes_from_elsewhere_is_kept_out(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let (get, post) = ("GET /api/v1/tasks", "POST /api/v1/tasks");
+    let json = ("Content-Type", "application/json");
+    assert_eq!(door.raw(get, &[("Host", "rebound.example")], "").await.problem().0, 403);
+    assert_eq!(
+        door.raw(get, &[("Host", "localhost"), ("Origin", "https://evil.example")], "").await.problem().0,
+        403
+    );
+    let form = ("Content-Type", "application/x-www-form-urlencoded");
+    assert_eq!(door.raw(post, &[("Host", "localhost"), form], "title=x").await.problem().0, 415);
+    assert_eq!(
+        door.raw(post, &[("Host", "localhost"), ("Content-Type", "text/plain")], "{\"title\":\"x\"}")
+            .await
+            .problem()
+            .0,
+        415
+    );
+    let bearer = format!("Bearer {TOKEN}");
+    let known = door
+        .raw(post, &[("Host", "rebound.example"), ("Authorization", &bearer), json], "{\"title\":\"x\"}")
+        .await;
+    assert_eq!(known.status, 200, "{known:?}");
+    assert_eq!(
+        door.raw(get, &[("Host", "localhost"), ("Authorization", "Bearer no")], "").await.problem().0,
+        401
+    );
+    let large = format!("{{\"title\": \"{}\"}}", "x".repeat(5 << 20));
+    assert_eq!(door.raw(post, &[("Host", "localhost"), json], &large).await.status, 413);
+
+    let mut socket = UnixStream::connect(door.socket.path().join("socket")).await.expect("connects");
+    socket
+        .write_all(b"GET /api/v1/tasks HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n\r\n")
+        .await
+        .expect("sends");
+    assert_eq!(read(&mut socket).await.done().as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+/// Reads a stream of events until so many were seen; answers with their places and data.
+async fn follow(door: &Door, path: &str, last: Option<&str>, count: usize) -> Vec<(String, Value)> {
+    let mut stream = TcpStream::connect(door.server.address()).await.expect("connects");
+    let last = last.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
+    let request = format!("GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sends");
+    let (mut lines, mut seen, mut id) = (BufReader::new(stream).lines(), Vec::new(), String::new());
+    while seen.len() < count {
+        let line = tokio::time::timeout(PATIENCE, lines.next_line())
+            .await
+            .expect("in time")
+            .expect("reads")
+            .expect("goes on");
+        if let Some(place) = line.strip_prefix("id: ") {
+            id = place.to_owned();
+        }
+        if let Some(data) = line.strip_prefix("data: ") {
+            seen.push((id.clone(), serde_json::from_str(data).expect("JSON")));
+        }
+    }
+    seen
+}
+
+async fn the_log_is_followed_and_gone_on_with(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    for n in 1..=3 {
+        ledger.add(command(&format!("task {n}"))).await?;
+    }
+    let first = follow(&door, "/events", None, 3).await;
+    let tasks: Vec<&Value> = first.iter().map(|(_, event)| &event["task_id"]).collect();
+    assert_eq!(tasks, [&json!(1), &json!(2), &json!(3)]);
+    assert_eq!(first[0].0, first[0].1["seq"].to_string());
+    let (later, _) = tokio::join!(follow(&door, "/events?kind=task.added", Some(&first[1].0), 2), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ledger.add(command("task 4")).await
+    });
+    let tasks: Vec<&Value> = later.iter().map(|(_, event)| &event["task_id"]).collect();
+    assert_eq!(tasks, [&json!(3), &json!(4)]);
+
+    let page =
+        |path: &'static str| door.raw(path, &[("Host", "localhost"), ("Accept", "application/json")], "");
+    let all = page("GET /api/v1/events?task_id=4").await.done();
+    assert_eq!(all["events"].as_array().map(Vec::len), Some(1));
+    assert_eq!(page("GET /api/v1/events?kind=task.addd").await.problem().0, 400);
+    let nowhere = [("Host", "localhost"), ("Last-Event-ID", "x")];
+    assert_eq!(door.raw("GET /api/v1/events", &nowhere, "").await.problem().0, 400);
+    let open = TcpStream::connect(door.server.address()).await;
+    tokio::time::timeout(PATIENCE, door.server.end())
+        .await
+        .expect("who follows does not keep the doors open");
+    drop(open);
+    Ok(())
+}
+
+async fn a_monitor_is_answered(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    ledger.add(command("one")).await?;
+    for (path, expected) in
+        [("/health", "ok"), ("/ready", "ready"), ("/metrics", "quorate_tasks{state=\"ready\"} 1")]
+    {
+        let answer = door.send(&format!("GET {path}"), None).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.body.contains(expected), "{answer:?}");
+    }
+    Ok(())
+}
+
+/// Every operation of the document is there, and refuses what its description refuses.
+async fn what_is_described_is_there(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let document = door.get("/openapi.json").await.done();
+    assert_eq!(document, quorate_server::openapi());
+    let paths = document["paths"].as_object().expect("paths");
+    assert!(paths.len() > 20, "{}", paths.len());
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().expect("operations") {
+            let request = format!(
+                "{} {}",
+                method.to_uppercase(),
+                path.replace("{id}", "77").replace("{name}", "nobody")
+            );
+            if path.ends_with("/events") {
+                continue;
+            }
+            let answer = door.raw(&format!("{request}?no_such_field=1"), &[("Host", "localhost")], "").await;
+            let (status, _, said) = answer.problem();
+            assert_eq!(status, 400, "{request}: {said}");
+            assert!(said.contains("no_such_field"), "{request}: {said}");
+            assert!(operation["summary"].as_str().is_some_and(|about| !about.is_empty()), "{request}");
+        }
+    }
+    Ok(())
+}
+
+on_every_backend!(
+    a_task_goes_through_its_life,
+    a_run_is_stored_and_called_off,
+    claims_and_messages_are_whose_they_are,
+    what_is_wrong_is_named_and_changes_nothing,
+    who_comes_from_elsewhere_is_kept_out,
+    the_log_is_followed_and_gone_on_with,
+    a_monitor_is_answered,
+    what_is_described_is_there,
+);
