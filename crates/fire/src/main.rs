@@ -9,6 +9,7 @@ mod arena;
 mod chaos;
 mod check;
 mod clock;
+mod disk;
 mod follower;
 mod history;
 mod hosts;

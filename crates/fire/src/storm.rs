@@ -8,6 +8,7 @@ use crate::arena::{Arena, Backend, LEASE_MS};
 use crate::chaos::{self, Blow};
 use crate::check;
 use crate::clock::now_ms;
+use crate::disk::Disk;
 use crate::follower::Follower;
 use crate::history::{History, Hold, read_lines};
 use crate::ledger::Ledger;
@@ -69,6 +70,7 @@ enum Due {
 struct Storm {
     options: Options,
     arena: Arena,
+    disk: Disk,
     ledger: Ledger,
     chance: Chance,
     party: Party,
@@ -106,6 +108,7 @@ impl Storm {
     fn begin(options: &Options) -> Outcome<Storm> {
         let mut chance = Chance::new(options.seed);
         let arena = Arena::make(options.backend, &options.program, &mut chance, options.tasks)?;
+        let disk = Disk::watch(arena.path(), LEASE_MS as i64 / 4)?;
         arena.run(&["run", "plan.toml", "--detach"])?;
         let mut ledger = arena.ledger()?;
         ledger.add_witness()?;
@@ -115,6 +118,7 @@ impl Storm {
             ledger,
             options: options.clone(),
             arena,
+            disk,
             chance,
             party: Party::of(options.backend),
             follower,
@@ -408,6 +412,8 @@ impl Storm {
         self.rest(|storm| children_of(storm.arena.url()).is_empty());
         let orphans = children_of(self.arena.url());
         let history = History::read(&mut self.ledger)?;
+        let stood = self.disk.end()?;
+        self.tally.stalls = stood.len();
         for orphan in &orphans {
             signal(orphan.pid, Signal::SIGKILL);
         }
@@ -420,7 +426,7 @@ impl Storm {
                 .collect(),
             killed: std::mem::take(&mut self.killed),
             desertions: std::mem::take(&mut self.desertions),
-            disturbances: self.party.record.clone(),
+            disturbances: [self.party.record.as_slice(), &stood].concat(),
             lease_ms: LEASE_MS as i64,
             hold: self.hold,
             ..history

@@ -28,6 +28,8 @@ pub struct Tally {
     pub restarts: usize,
     /// Holders killed and not started again.
     pub for_good: usize,
+    /// Times when the disk stood still by itself, for a quarter of a lease or more.
+    pub stalls: usize,
 }
 
 impl Display for Tally {
@@ -35,7 +37,7 @@ impl Display for Tally {
         write!(
             f,
             "killed {} nodes, {} agents, {} children, {} followers, {} for good; stopped {} members, {} children; \
-             {} server restarts",
+             {} server restarts, {} stalls of the disk",
             self.nodes,
             self.agents,
             self.children,
@@ -43,7 +45,8 @@ impl Display for Tally {
             self.for_good,
             self.stops,
             self.stopped_children,
-            self.restarts
+            self.restarts,
+            self.stalls
         )
     }
 }
