@@ -31,6 +31,7 @@ use quorate_model::{Error, Result, duration};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use std::sync::Arc;
+use tokio::sync::OnceCell;
 
 /// Where the operations are.
 pub(crate) const BASE: &str = "/api/v1";
@@ -42,8 +43,23 @@ const BODY_MAX: usize = 4 << 20;
 pub(crate) struct App {
     /// The ledger and its team's rules.
     pub(crate) desk: Desk,
-    /// The end of the log.
-    pub(crate) tail: Arc<Tail>,
+    /// The end of the log, read once somebody follows.
+    tail: Arc<OnceCell<Tail>>,
+}
+
+impl App {
+    /// Makes what the handlers of a ledger's doors have.
+    pub(crate) fn new(desk: Desk) -> App {
+        App { desk, tail: Arc::default() }
+    }
+
+    /// Returns the end of the log.
+    ///
+    /// # Errors
+    /// `Unavailable` when the ledger cannot be read.
+    pub(crate) async fn tail(&self) -> Result<&Tail> {
+        self.tail.get_or_try_init(|| Tail::begin(self.desk.store().clone())).await
+    }
 }
 
 /// The routes, and the document that describes them.

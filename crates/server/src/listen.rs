@@ -6,7 +6,6 @@ use crate::desk::Desk;
 use crate::guard::{self, Guard, Unknown};
 use crate::http::{self, App};
 use crate::metrics;
-use crate::tail::Tail;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
@@ -15,7 +14,6 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
@@ -52,7 +50,7 @@ impl Server {
     ///
     /// # Errors
     /// `Invalid` when the address is for other machines and there is no token, or when the port that was asked for is
-    /// taken; `Unavailable` when the ledger cannot be read.
+    /// taken.
     pub async fn begin(desk: Desk, options: ServerOptions) -> Result<Server> {
         let strict = !options.listen.ip().is_loopback();
         if strict && options.token.is_none() {
@@ -64,8 +62,7 @@ impl Server {
         }
         let (listener, moved) = bind(options.listen, options.is_set).await?;
         let address = listener.local_addr().map_err(|e| no_address(options.listen, &e))?;
-        let tail = Arc::new(Tail::begin(desk.store().clone()).await?);
-        let app = App { desk, tail };
+        let app = App::new(desk);
         let (stop, stopped) = watch::channel(false);
         let mut serving = JoinSet::new();
         let unknown = if strict { Unknown::Nobody } else { Unknown::FromHere };

@@ -83,7 +83,7 @@ pub(crate) async fn events(
         let page = app.desk.store().read(page).await?;
         return Ok(Json(Page { events: shapes(&page.events), seen: page.seen.0 }).into_response());
     }
-    let follower = app.tail.follow(after.map(Seq), filter);
+    let follower = app.tail().await?.follow(after.map(Seq), filter);
     Ok(Sse::new(follow(follower)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
 }
 
