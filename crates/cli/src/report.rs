@@ -58,7 +58,12 @@ pub(crate) fn markdown(story: &RunStory) -> String {
 
 /// Returns the report for standard output: on a terminal the tasks stand in an aligned table.
 pub(crate) fn shown(story: &RunStory) -> String {
-    if print::is_terminal() { compose(story, aligned(story)) } else { markdown(story) }
+    if !print::is_terminal() {
+        return markdown(story);
+    }
+    // Items are broken between words; the table fits as it is, and what is quoted stays so.
+    let item = |line: &str| if line.starts_with("- ") { print::folded(line, 2) } else { line.to_owned() };
+    compose(story, aligned(story)).lines().map(|line| item(line) + "\n").collect()
 }
 
 fn compose(story: &RunStory, table: String) -> String {
