@@ -1,20 +1,20 @@
 //! `quorate claim`, `release` and `claims`.
 
 use crate::args::{Claim as Args, Claims, Release};
-use crate::lookout::{Lookout, Pause, interrupted};
+use crate::lookout::watch;
 use crate::place::Place;
 use crate::print::table::{Table, cell};
 use crate::print::{self, time};
+use quorate_model::Result;
 use quorate_model::resource::Mode;
-use quorate_model::{Error, Result};
-use quorate_service::claim::{self as service, Claim, Grant, Leave, RESOURCES_MAX, Releaser, Take};
+use quorate_server::claimable;
+use quorate_service::claim::{self as service, Claim, Releaser, Take};
 use quorate_service::view;
 use quorate_service::wire::{self, shapes};
-use quorate_store::Store;
 use serde_json::json;
 
 pub(crate) async fn claim(place: &Place, args: &Args, json: bool) -> Result<u8> {
-    let resources = wanted(place, &args.resources)?;
+    let resources = claimable(&args.resources, &place.folder)?;
     let store = place.open().await?;
     place.desk(&store).seen(&args.agent).await?;
     let take = Take {
@@ -26,20 +26,10 @@ pub(crate) async fn claim(place: &Place, args: &Args, json: bool) -> Result<u8> 
         wait_ms: args.wait,
         place: None,
     };
-    let claims = take_in_turn(&store, take).await?;
+    let watch = args.wait.map(|wait| watch(&store, Some(wait))).transpose()?;
+    let claims = place.desk(&store).claim(take, watch).await?;
     print::answer(json, || shapes::<wire::Claim, _>(&claims), || claims.iter().map(taken).collect());
     Ok(0)
-}
-
-fn wanted(place: &Place, names: &[String]) -> Result<Vec<String>> {
-    if names.len() > RESOURCES_MAX {
-        return Err(Error::invalid(format!(
-            "{} resources at once; at most {RESOURCES_MAX} are allowed",
-            names.len()
-        ))
-        .hint("claim the folder that holds them"));
-    }
-    place.resources(names)
 }
 
 fn taken(claim: &Claim) -> String {
@@ -47,48 +37,8 @@ fn taken(claim: &Claim) -> String {
     format!("{name}  {}, term {}, until {until}\n", claim.mode.as_str(), claim.term)
 }
 
-/// Takes the resources, waiting in the queue for as long as was allowed.
-async fn take_in_turn(store: &Store, mut take: Take) -> Result<Vec<Claim>> {
-    let Some(wait) = take.wait_ms else { return granted(store.write(take).await?) };
-    let mut lookout = Lookout::new(store, Some(wait))?;
-    loop {
-        match store.write(take.clone()).await? {
-            Grant::Taken(claims) => return Ok(claims),
-            Grant::Waits { place, .. } => take.place = Some(place),
-        }
-        match lookout.pause(None).await {
-            Pause::Over => {}
-            Pause::TooLate => {
-                // The last look says who stands in the way.
-                take.wait_ms = None;
-                let last = store.write(take.clone()).await;
-                leave_queue(store, &take).await;
-                return granted(last?);
-            }
-            Pause::Interrupted => {
-                leave_queue(store, &take).await;
-                return Err(interrupted());
-            }
-        }
-    }
-}
-
-/// Gives up the place; if that cannot be said, those behind wait until it is forgotten.
-async fn leave_queue(store: &Store, take: &Take) {
-    if let Some(place) = take.place {
-        let _ = store.write(Leave { agent: take.agent.clone(), place }).await;
-    }
-}
-
-fn granted(grant: Grant) -> Result<Vec<Claim>> {
-    match grant {
-        Grant::Taken(claims) => Ok(claims),
-        Grant::Waits { .. } => Err(Error::failed("a claim without --wait was told to wait (this is a bug)")),
-    }
-}
-
 pub(crate) async fn release(place: &Place, args: &Release, json: bool) -> Result<u8> {
-    let resources = wanted(place, &args.resources)?;
+    let resources = claimable(&args.resources, &place.folder)?;
     let store = place.open_for(format!("claim on {}", resources.join(", "))).await?;
     let by = match (&args.agent, &args.reason) {
         (Some(name), _) => {

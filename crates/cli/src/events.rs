@@ -1,7 +1,7 @@
 //! `quorate events`: the log, from any place on, once or for ever.
 
 use crate::args::Events;
-use crate::lookout::{Lookout, Pause};
+use crate::lookout::watch;
 use crate::place::Place;
 use crate::print::style::{Colour, paint};
 use crate::print::{self, time};
@@ -9,6 +9,7 @@ use crate::signals::Signals;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use quorate_model::at::At;
 use quorate_model::{Kind, Result, Seq};
+use quorate_server::Pause;
 use quorate_service::event::{After, Filter, Logged, PAGE_MAX};
 use quorate_service::wire;
 use quorate_store::Store;
@@ -58,14 +59,14 @@ struct Follower {
 impl Follower {
     async fn follow(&mut self, place: &Place) -> Result<u8> {
         let Some(store) = appearing(place).await? else { return Ok(Kind::Interrupted.exit_code()) };
-        let mut lookout = Lookout::new(&store, None)?;
+        let mut watch = watch(&store, None)?;
         loop {
             let caught_up = self.catch_up(&store).await;
             self.bear(caught_up)?;
             if print::is_closed() || is_reader_gone() {
                 return Ok(0);
             }
-            if lookout.pause(None).await == Pause::Interrupted {
+            if watch.pause(None).await == Pause::Interrupted {
                 return Ok(Kind::Interrupted.exit_code());
             }
         }

@@ -4,11 +4,9 @@ use crate::args::Log;
 use crate::place::Place;
 use crate::print;
 use quorate_model::{Error, Result};
+use quorate_server::CLAIM_MS;
 use quorate_service::log::Line;
 use serde_json::{Value, json};
-
-/// How long a claim that was made by a line is held, in milliseconds: as `quorate claim` does.
-const TTL_MS: i64 = 15 * 60 * 1000;
 
 pub(crate) async fn log(place: &Place, args: Log, json: bool) -> Result<u8> {
     let metadata = args.metadata.as_deref().map(read_metadata).transpose()?;
@@ -23,7 +21,7 @@ pub(crate) async fn log(place: &Place, args: Log, json: bool) -> Result<u8> {
         progress: args.progress,
         metadata,
         message: args.message,
-        ttl_ms: TTL_MS,
+        ttl_ms: CLAIM_MS,
     };
     place.desk(&store).log(line).await?;
     print::answer(json, || json!({ "logged": true }), || "logged".into());

@@ -5,9 +5,8 @@ use crate::place::Place;
 use crate::print::style::{Colour, paint};
 use crate::print::{self, time};
 use quorate_model::Result;
-use quorate_service::message::{Fetch, INBOX_MAX, Inbox, Message, MessageKind, Send};
+use quorate_service::message::{Inbox, Message, MessageKind, Send};
 use quorate_service::wire::{self, shapes};
-use quorate_store::Store;
 use serde_json::json;
 
 pub(crate) async fn send(place: &Place, args: &SendArgs, json: bool) -> Result<u8> {
@@ -36,23 +35,10 @@ pub(crate) async fn inbox(place: &Place, args: &InboxArgs, json: bool) -> Result
     let messages = if args.all || args.peek {
         store.read(Inbox { agent: args.name.clone(), all: args.all }).await?
     } else {
-        fetch(&store, &args.name).await?
+        place.desk(&store).fetch(&args.name).await?
     };
     print::answer(json, || shapes::<wire::Message, _>(&messages), || words(&messages));
     Ok(0)
-}
-
-/// Takes all unread messages, however many there are.
-async fn fetch(store: &Store, name: &str) -> Result<Vec<Message>> {
-    let mut messages = Vec::new();
-    loop {
-        let page = store.write(Fetch { agent: name.to_owned() }).await?;
-        let is_last = (page.len() as i64) < INBOX_MAX;
-        messages.extend(page);
-        if is_last {
-            return Ok(messages);
-        }
-    }
 }
 
 fn words(messages: &[Message]) -> String {

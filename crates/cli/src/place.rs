@@ -6,7 +6,6 @@
 
 use quorate_model::config::{Config, millis};
 use quorate_model::diagnostic::quote;
-use quorate_model::resource::Resource;
 use quorate_model::{Error, Result, RunId};
 use quorate_runtime::{Member, Node, NodeOptions};
 use quorate_server::{Desk, Server, ServerOptions};
@@ -100,19 +99,12 @@ impl Place {
 
     /// Reads the name of a resource, relative to the project's folder, into its canonical form.
     pub(crate) fn resource(&self, text: &str) -> Result<String> {
-        Resource::parse(text, self.folder.to_str()).map(|resource| resource.as_str().to_owned())
+        quorate_server::resource(text, &self.folder)
     }
 
     /// Reads names of resources; a name given twice counts once.
     pub(crate) fn resources(&self, texts: &[String]) -> Result<Vec<String>> {
-        let mut names = Vec::with_capacity(texts.len());
-        for text in texts {
-            let name = self.resource(text)?;
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        Ok(names)
+        quorate_server::resources(texts, &self.folder)
     }
 
     /// Opens the ledger, making one if there is none.

@@ -4,7 +4,7 @@ use crate::args::{
     Task as Command, TaskAdd, TaskCancel, TaskDone, TaskFail, TaskId as Id, TaskList, TaskNext, TaskProgress,
     TaskReassign, value,
 };
-use crate::lookout::{Lookout, Pause, interrupted};
+use crate::lookout::watch;
 use crate::place::Place;
 use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
@@ -13,7 +13,6 @@ use quorate_model::at::At;
 use quorate_model::diagnostic::quote;
 use quorate_model::{Error, Kind, Result, TaskId, TaskState};
 use quorate_server::{abilities, own_abilities};
-use quorate_service::run::Settle;
 use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, Take, Taken,
     Task, Unpark, Work,
@@ -23,13 +22,9 @@ use quorate_service::wire::{self, shapes};
 use quorate_store::Store;
 use serde_json::{Value, json};
 use std::io::Read;
-use std::time::{Duration, Instant};
 
 /// The largest result of a task, in bytes.
 const RESULT_MAX: usize = 1 << 20;
-
-/// How often an agent that waits for a task is noted as alive.
-const SEEN_EVERY: Duration = Duration::from_secs(20);
 
 pub(crate) async fn task(place: &Place, command: Command, json: bool) -> Result<u8> {
     match command {
@@ -153,7 +148,8 @@ async fn show(place: &Place, args: &Id, json: bool) -> Result<u8> {
 
 async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
     let store = place.open().await?;
-    let agent = place.desk(&store).seen(&args.agent).await?;
+    let desk = place.desk(&store);
+    let agent = desk.seen(&args.agent).await?;
     let take = Take {
         agent: args.agent.clone(),
         capabilities: if args.capability.is_empty() {
@@ -167,25 +163,10 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
         node: None,
         resume: true,
     };
-    let mut lookout = args.wait.map(|wait| Lookout::new(&store, Some(wait))).transpose()?;
-    let mut seen_at = Instant::now();
-    loop {
-        if seen_at.elapsed() >= SEEN_EVERY {
-            place.desk(&store).seen(&args.agent).await?;
-            seen_at = Instant::now();
-        }
-        let due_ms = place.desk(&store).check().await?;
-        if let Some(taken) = store.write(take.clone()).await? {
-            print::answer(json, || wire::Taken::from(&taken), || taken_words(&taken));
-            return Ok(0);
-        }
-        let Some(lookout) = &mut lookout else { return Err(nothing(args, &agent)) };
-        match lookout.pause(due_ms).await {
-            Pause::Over => {}
-            Pause::TooLate => return Err(nothing(args, &agent)),
-            Pause::Interrupted => return Err(interrupted()),
-        }
-    }
+    let watch = args.wait.map(|wait| watch(&store, Some(wait))).transpose()?;
+    let taken = desk.take(take, watch).await?.ok_or_else(|| nothing(args, &agent))?;
+    print::answer(json, || wire::Taken::from(&taken), || taken_words(&taken));
+    Ok(0)
 }
 
 fn nothing(args: &TaskNext, agent: &quorate_service::agent::Agent) -> Error {
@@ -329,10 +310,7 @@ async fn fail(place: &Place, args: &TaskFail, json: bool) -> Result<u8> {
 
 async fn cancel(place: &Place, args: &TaskCancel, json: bool) -> Result<u8> {
     let store = open_for(place, args.id).await?;
-    let task = store.write(Cancel { id: args.id, reason: args.reason.clone() }).await?;
-    if let Some(run) = task.run_id {
-        store.write(Settle { id: run }).await?;
-    }
+    place.desk(&store).cancel(Cancel { id: args.id, reason: args.reason.clone() }).await?;
     show_changed(&store, args.id, json, &format!("task {} cancelled", args.id)).await
 }
 

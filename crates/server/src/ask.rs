@@ -41,12 +41,7 @@ pub(crate) fn path_fields(path: &str) -> impl Iterator<Item = &str> {
 /// Reads the inputs of an operation.
 ///
 /// Path and query hold texts; which of them are numbers, flags and lists, the schema tells.
-pub(crate) fn read<A: Ask>(schema: &Schema, texts: Vec<(String, String)>, body: &[u8]) -> Result<A> {
-    read_fields(schema, texts, body)
-}
-
-/// Reads the fields of a value from texts and a body.
-pub(crate) fn read_fields<T: DeserializeOwned>(
+pub(crate) fn read<T: DeserializeOwned>(
     schema: &Schema,
     texts: Vec<(String, String)>,
     body: &[u8],

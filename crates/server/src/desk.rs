@@ -12,13 +12,15 @@ use quorate_model::resource::Resource;
 use quorate_model::{Error, Kind, Result, TaskState, nearest};
 use quorate_service::claim::{self, Claim, Grant, Leave};
 use quorate_service::health::Check;
+use quorate_service::message::{Fetch, INBOX_MAX, Message};
 use quorate_service::run::Settle;
-use quorate_service::task::{Done, DoneAnswer, Fail, NewTask, Take, Taken, Work};
+use quorate_service::task::{Cancel, Done, DoneAnswer, Fail, NewTask, Take, Taken, Work};
 use quorate_service::view::{AgentView, Agents};
 use quorate_service::{agent, log};
 use quorate_store::{Changes, Store};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOK_LEAST: Duration = Duration::from_millis(50);
 /// How often an agent that waits for a task is noted as alive.
 const SEEN_EVERY: Duration = Duration::from_secs(20);
+
+/// How long a claim is held, in milliseconds, if its holder does not say.
+pub const CLAIM_MS: i64 = 15 * 60 * 1000;
 
 /// A ledger with the rules of its team.
 #[derive(Debug, Clone)]
@@ -45,38 +50,51 @@ pub enum Pause {
     Over,
     /// The time to wait is used up.
     TooLate,
+    /// It was interrupted.
+    Interrupted,
 }
 
-/// Someone who looks again and again until a time.
-#[derive(Debug)]
+/// Someone who looks again and again until a time, or until he is interrupted.
 pub struct Watch {
     changes: Changes,
     deadline: Option<Instant>,
+    interrupted: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Watch {
     /// Begins to watch; `wait_ms` from now it is too late, or never.
     pub fn new(store: &Store, wait_ms: Option<i64>) -> Watch {
-        let deadline = wait_ms.and_then(|ms| Instant::now().checked_add(millis(ms)));
-        Watch { changes: store.changes(), deadline }
+        Watch::until(store, wait_ms, std::future::pending())
     }
 
-    /// Pauses until a look may pay: a hint came, or `due_ms` have passed, or a second.
+    /// The same, but it also ends when `interrupted` does. Only the pause can be interrupted, never a write.
+    pub fn until(
+        store: &Store,
+        wait_ms: Option<i64>,
+        interrupted: impl Future<Output = ()> + Send + 'static,
+    ) -> Watch {
+        let deadline = wait_ms.and_then(|ms| Instant::now().checked_add(millis(ms)));
+        Watch { changes: store.changes(), deadline, interrupted: Box::pin(interrupted) }
+    }
+
+    /// Pauses until a look may pay: a hint came, or `due_ms` have passed, or a second. Not to be called again after an
+    /// interruption.
     pub async fn pause(&mut self, due_ms: Option<i64>) -> Pause {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return Pause::TooLate;
         }
         let due = due_ms.map_or(LOOK_EVERY, millis);
-        let (least, most) =
-            (self.until(now + LOOK_LEAST), self.until(now + due.clamp(LOOK_LEAST, LOOK_EVERY)));
-        tokio::time::sleep_until(least).await;
-        self.changes.wait(most.saturating_duration_since(Instant::now())).await;
-        Pause::Over
-    }
-
-    fn until(&self, at: Instant) -> Instant {
-        self.deadline.map_or(at, |deadline| at.min(deadline))
+        let earlier = |at: Instant| self.deadline.map_or(at, |deadline| at.min(deadline));
+        let (least, most) = (earlier(now + LOOK_LEAST), earlier(now + due.clamp(LOOK_LEAST, LOOK_EVERY)));
+        let hint = async {
+            tokio::time::sleep_until(least).await;
+            self.changes.wait(most.saturating_duration_since(Instant::now())).await;
+        };
+        tokio::select! {
+            () = hint => Pause::Over,
+            () = &mut self.interrupted => Pause::Interrupted,
+        }
     }
 }
 
@@ -99,34 +117,6 @@ impl Desk {
     /// Returns the team's configuration.
     pub fn config(&self) -> &Config {
         &self.config
-    }
-
-    /// Reads the name of a resource, relative to the project's folder, into its canonical form.
-    ///
-    /// # Errors
-    /// `Invalid` for what is no name, or leads out of the folder.
-    pub fn resource(&self, text: &str) -> Result<String> {
-        Resource::parse(text, self.folder.to_str()).map(|resource| resource.as_str().to_owned())
-    }
-
-    /// Reads names of resources; a name given twice counts once.
-    ///
-    /// # Errors
-    /// As [`resource`](Desk::resource); also `Invalid` for too many.
-    pub fn resources(&self, texts: &[String]) -> Result<Vec<String>> {
-        if texts.len() > claim::RESOURCES_MAX {
-            let message =
-                format!("{} resources at once; at most {} are allowed", texts.len(), claim::RESOURCES_MAX);
-            return Err(Error::invalid(message).hint("claim the folder that holds them"));
-        }
-        let mut names = Vec::with_capacity(texts.len());
-        for text in texts {
-            let name = self.resource(text)?;
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        Ok(names)
     }
 
     /// Notes a sign of life of an agent that speaks for itself. A name first seen joins the team, unless only those of
@@ -183,12 +173,11 @@ impl Desk {
         Ok(self.store.write(check).await?.next_in_ms)
     }
 
-    /// Takes a task, or what its agent has already; without one, waits as long as allowed.
+    /// Takes a task, or what its agent has already; without one, waits as long as `watch` does.
     ///
     /// # Errors
-    /// Those of the ledger; `None` is no error.
-    pub async fn take(&self, take: Take, wait_ms: Option<i64>) -> Result<Option<Taken>> {
-        let mut watch = wait_ms.map(|wait| Watch::new(&self.store, Some(wait)));
+    /// Those of the ledger; `Interrupted`. `None` is no error.
+    pub async fn take(&self, take: Take, mut watch: Option<Watch>) -> Result<Option<Taken>> {
         let mut seen_at = Instant::now();
         loop {
             if seen_at.elapsed() >= SEEN_EVERY {
@@ -200,8 +189,10 @@ impl Desk {
                 return Ok(Some(taken));
             }
             let Some(watch) = &mut watch else { return Ok(None) };
-            if watch.pause(due_ms).await == Pause::TooLate {
-                return Ok(None);
+            match watch.pause(due_ms).await {
+                Pause::Over => {}
+                Pause::TooLate => return Ok(None),
+                Pause::Interrupted => return Err(interrupted()),
             }
         }
     }
@@ -218,6 +209,33 @@ impl Desk {
         Ok(answer)
     }
 
+    /// Calls a task off, and ends its run if it was the last open one.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn cancel(&self, cancel: Cancel) -> Result<()> {
+        if let Some(run) = self.store.write(cancel).await?.run_id {
+            self.store.write(Settle { id: run }).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes all unread messages of an agent, however many there are.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn fetch(&self, agent: &str) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        loop {
+            let page = self.store.write(Fetch { agent: agent.to_owned() }).await?;
+            let is_last = (page.len() as i64) < INBOX_MAX;
+            messages.extend(page);
+            if is_last {
+                return Ok(messages);
+            }
+        }
+    }
+
     /// Says that an attempt failed, and ends its run if that was its last open task.
     ///
     /// # Errors
@@ -230,24 +248,30 @@ impl Desk {
         Ok(state)
     }
 
-    /// Takes claims, all or none, waiting in the queue as long as `take` allows.
+    /// Takes claims, all or none, waiting in the queue as long as `watch` does; `take.wait_ms` says the same to the queue.
     ///
     /// # Errors
-    /// `Conflict`, naming who holds what.
-    pub async fn claim(&self, mut take: claim::Take) -> Result<Vec<Claim>> {
-        let Some(wait) = take.wait_ms else { return granted(self.store.write(take).await?) };
-        let mut watch = Watch::new(&self.store, Some(wait));
+    /// `Conflict`, naming who holds what; `Interrupted`.
+    pub async fn claim(&self, mut take: claim::Take, watch: Option<Watch>) -> Result<Vec<Claim>> {
+        let Some(mut watch) = watch else { return granted(self.store.write(take).await?) };
         loop {
             match self.store.write(take.clone()).await? {
                 Grant::Taken(claims) => return Ok(claims),
                 Grant::Waits { place, .. } => take.place = Some(place),
             }
-            if watch.pause(None).await == Pause::TooLate {
-                // The last look says who stands in the way.
-                take.wait_ms = None;
-                let last = self.store.write(take.clone()).await;
-                self.leave_queue(&take).await;
-                return granted(last?);
+            match watch.pause(None).await {
+                Pause::Over => {}
+                Pause::TooLate => {
+                    // The last look says who stands in the way.
+                    take.wait_ms = None;
+                    let last = self.store.write(take.clone()).await;
+                    self.leave_queue(&take).await;
+                    return granted(last?);
+                }
+                Pause::Interrupted => {
+                    self.leave_queue(&take).await;
+                    return Err(interrupted());
+                }
             }
         }
     }
@@ -275,6 +299,47 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// What a wait that was interrupted comes to.
+fn interrupted() -> Error {
+    Error::new(Kind::Interrupted, "interrupted while waiting").hint("nothing was taken")
+}
+
+/// Reads the name of a resource, relative to the project's folder, into its canonical form.
+///
+/// # Errors
+/// `Invalid` for what is no name, or leads out of the folder.
+pub fn resource(text: &str, folder: &Path) -> Result<String> {
+    Resource::parse(text, folder.to_str()).map(|resource| resource.as_str().to_owned())
+}
+
+/// Reads names of resources; a name given twice counts once.
+///
+/// # Errors
+/// As [`resource`].
+pub fn resources(texts: &[String], folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::with_capacity(texts.len());
+    for text in texts {
+        let name = resource(text, folder)?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Reads the names of what is claimed or released with one request.
+///
+/// # Errors
+/// As [`resource`]; also `Invalid` for too many.
+pub fn claimable(texts: &[String], folder: &Path) -> Result<Vec<String>> {
+    if texts.len() > claim::RESOURCES_MAX {
+        let message =
+            format!("{} resources at once; at most {} are allowed", texts.len(), claim::RESOURCES_MAX);
+        return Err(Error::invalid(message).hint("claim the folder that holds them"));
+    }
+    resources(texts, folder)
 }
 
 fn granted(grant: Grant) -> Result<Vec<Claim>> {

@@ -116,22 +116,25 @@ fn doors() -> Doors {
         .with::<log::LogLine>()
 }
 
+impl Doors {
+    fn document(self) -> (Router<App>, serde_json::Value) {
+        let Doors { router, mut document } = self;
+        event::describe(&mut document);
+        (router, document.finish())
+    }
+}
+
 /// Returns the OpenAPI document.
 pub(crate) fn document() -> serde_json::Value {
-    let Doors { mut document, .. } = doors();
-    event::describe(&mut document);
-    document.finish()
+    doors().document().1
 }
 
 /// Returns all routes of the door.
 pub(crate) fn router(app: App) -> Router {
-    let text = Arc::new(document().to_string());
-    let show = move || {
-        let text = text.as_str().to_owned();
-        async move { ([(header::CONTENT_TYPE, "application/json")], text) }
-    };
-    doors()
-        .router
+    let (router, document) = doors().document();
+    let text = Bytes::from(document.to_string());
+    let show = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], text.clone()));
+    router
         .route(&format!("{BASE}/events"), axum::routing::get(event::events))
         .route(&format!("{BASE}/openapi.json"), axum::routing::get(show))
         .method_not_allowed_fallback(no_method)

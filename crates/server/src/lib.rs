@@ -20,7 +20,9 @@ mod problem;
 mod tail;
 
 pub use caller::Caller;
-pub use desk::{Desk, Pause, Watch, abilities, own_abilities, planned};
+pub use desk::{
+    CLAIM_MS, Desk, Pause, Watch, abilities, claimable, own_abilities, planned, resource, resources,
+};
 pub use listen::{Server, ServerOptions};
 pub use tail::{Follower, Tail};
 

@@ -3,7 +3,7 @@
 use super::{lease_of, wait_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
-use crate::desk::Desk;
+use crate::desk::{CLAIM_MS, Desk, Watch, claimable};
 use axum::http::Method;
 use quorate_model::resource::Mode;
 use quorate_model::{Error, Result, TaskId, Term};
@@ -12,9 +12,6 @@ use quorate_service::view;
 use quorate_service::wire::{self, shapes};
 use schemars::JsonSchema;
 use serde::Deserialize;
-
-/// How long a claim is held, in milliseconds, if its holder does not say.
-const TTL_MS: i64 = 15 * 60 * 1000;
 
 /// Lists claims
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -71,13 +68,14 @@ impl Ask for ClaimTake {
             (None, None) => None,
             _ => return Err(Error::invalid("`task_id` and `term` go together")),
         };
-        let ttl_ms = self.ttl.map_or(Ok(TTL_MS), |text| lease_of("ttl", &text))?;
+        let ttl_ms = self.ttl.map_or(Ok(CLAIM_MS), |text| lease_of("ttl", &text))?;
         let wait_ms = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
         let agent = by.acts_as(self.agent)?;
         desk.seen(&agent).await?;
         let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };
         let take = Take { agent, resources, mode, ttl_ms, task, wait_ms, place: None };
-        Ok(shapes(&desk.claim(take).await?))
+        let watch = wait_ms.map(|wait| Watch::new(desk.store(), Some(wait)));
+        Ok(shapes(&desk.claim(take, watch).await?))
     }
 }
 
@@ -85,7 +83,7 @@ fn wanted(desk: &Desk, names: &[String]) -> Result<Vec<String>> {
     if names.is_empty() {
         return Err(Error::invalid("`resources` is empty"));
     }
-    super::field("resources", desk.resources(names))
+    super::field("resources", claimable(names, desk.folder()))
 }
 
 /// Releases resources

@@ -5,6 +5,7 @@
 
 use super::{App, field, pairs};
 use crate::clock::now_ms;
+use crate::desk::resource;
 use crate::openapi::{Document, schema_of};
 use crate::problem::Failure;
 use crate::tail::Follower;
@@ -18,15 +19,19 @@ use quorate_model::at::At;
 use quorate_model::{Error, EventKind, Kind, Result, RunId, Seq, TaskId};
 use quorate_service::event::{After, Filter, PAGE_MAX};
 use quorate_service::wire::{self, shapes};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 /// A comment is sent this often where nothing happens, so that what stands in between does not close the line.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a follower rests when the ledger cannot be read.
 const AWAY: Duration = Duration::from_secs(1);
+
+/// What the inputs are.
+static SCHEMA: LazyLock<Schema> = LazyLock::new(schema_of::<Events>);
 
 /// Which events are wanted
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -69,7 +74,7 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let texts = pairs(query.as_deref().unwrap_or_default()).collect();
-    let asked: Events = crate::ask::read_fields(&schema_of::<Events>(), texts, &[])?;
+    let asked: Events = crate::ask::read(&SCHEMA, texts, &[])?;
     let said = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let after = match said.map(str::parse::<i64>) {
         Some(Ok(seq)) => Some(seq),
@@ -102,7 +107,10 @@ fn filter(app: &App, asked: Events) -> Result<Filter> {
     });
     Ok(Filter {
         agent: asked.agent,
-        resource: asked.resource.map(|name| field("resource", app.desk.resource(&name))).transpose()?,
+        resource: asked
+            .resource
+            .map(|name| field("resource", resource(&name, app.desk.folder())))
+            .transpose()?,
         kind: asked.kind.map(|kind| field("kind", known(kind))).transpose()?,
         task: asked.task_id.map(TaskId),
         run: asked.run_id.map(RunId),

@@ -3,16 +3,13 @@
 use super::words_of;
 use crate::ask::Ask;
 use crate::caller::Caller;
-use crate::desk::Desk;
+use crate::desk::{CLAIM_MS, Desk, resource};
 use axum::http::Method;
 use quorate_model::Result;
 use quorate_service::log::Line;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-/// How long a claim that was made by a line is held, in milliseconds.
-const TTL_MS: i64 = 15 * 60 * 1000;
 
 /// A line for the log
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,12 +47,12 @@ impl Ask for LogLine {
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Logged> {
         let resource =
-            self.resource.map(|name| super::field("resource", desk.resource(&name))).transpose()?;
+            self.resource.map(|name| super::field("resource", resource(&name, desk.folder()))).transpose()?;
         let (action, message) = (words_of("action", self.action)?, words_of("message", self.message)?);
         let agent = by.acts_as(self.agent)?;
         desk.seen(&agent).await?;
         let (status, progress, metadata) = (self.status, self.progress, self.metadata);
-        desk.log(Line { agent, action, status, resource, progress, metadata, message, ttl_ms: TTL_MS })
+        desk.log(Line { agent, action, status, resource, progress, metadata, message, ttl_ms: CLAIM_MS })
             .await?;
         Ok(Logged { logged: true })
     }

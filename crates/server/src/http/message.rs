@@ -6,7 +6,7 @@ use crate::caller::Caller;
 use crate::desk::Desk;
 use axum::http::Method;
 use quorate_model::{MessageId, Result, TaskId};
-use quorate_service::message::{Fetch, INBOX_MAX, Inbox, MessageKind, Send};
+use quorate_service::message::{Inbox, MessageKind, Send};
 use quorate_service::wire::{self, shapes};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -98,14 +98,6 @@ impl Ask for InboxFetch {
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Vec<wire::Message>> {
         let agent = by.acts_as(Some(self.name))?;
         desk.seen(&agent).await?;
-        let mut messages = Vec::new();
-        loop {
-            let page = desk.store().write(Fetch { agent: agent.clone() }).await?;
-            let is_last = (page.len() as i64) < INBOX_MAX;
-            messages.extend(shapes::<wire::Message, _>(&page));
-            if is_last {
-                return Ok(messages);
-            }
-        }
+        Ok(shapes(&desk.fetch(&agent).await?))
     }
 }

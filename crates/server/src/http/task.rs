@@ -3,14 +3,13 @@
 use super::{Id, duration_of, field, lease_of, name_of, texts_of, title_of, wait_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
-use crate::desk::{Desk, abilities, own_abilities};
+use crate::desk::{Desk, Watch, abilities, claimable, own_abilities};
 use axum::http::Method;
 use quorate_model::at::At;
 use quorate_model::name::check_key;
 use quorate_model::plan::ATTEMPTS_MAX;
 use quorate_model::priority::Priority;
 use quorate_model::{Error, Result, RunId, TaskId, TaskState, Term};
-use quorate_service::run::Settle;
 use quorate_service::task as service;
 use quorate_service::task::{DoneAnswer, Kinds, NewTask, Outcome, Work};
 use quorate_service::view::{self, TaskStory};
@@ -166,7 +165,7 @@ impl TaskAdd {
             capability: self.capability.map(|name| name_of("capability", name)).transpose()?,
             agent: self.agent.map(|name| name_of("agent", name)).transpose()?,
             verify: self.verify.map(|check| words_of("verify", check)).transpose()?,
-            claims: field("claims", desk.resources(&self.claims))?,
+            claims: field("claims", claimable(&self.claims, desk.folder()))?,
             outputs: texts_of("outputs", self.outputs)?,
             timeout_ms: self.timeout.map(|text| duration_of("timeout", &text)).transpose()?,
             max_attempts: attempts,
@@ -223,7 +222,8 @@ impl Ask for TaskNext {
             node: None,
             resume: true,
         };
-        Ok(desk.take(take, wait).await?.as_ref().map(wire::Taken::from))
+        let watch = wait.map(|wait| Watch::new(desk.store(), Some(wait)));
+        Ok(desk.take(take, watch).await?.as_ref().map(wire::Taken::from))
     }
 }
 
@@ -369,10 +369,7 @@ impl Ask for TaskCancel {
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
         by.must_be_person("cancel tasks")?;
         let reason = words_of("reason", self.reason.unwrap_or_else(|| "a person cancelled it".into()))?;
-        let task = desk.store().write(service::Cancel { id: TaskId(self.id), reason }).await?;
-        if let Some(run) = task.run_id {
-            desk.store().write(Settle { id: run }).await?;
-        }
+        desk.cancel(service::Cancel { id: TaskId(self.id), reason }).await?;
         changed(desk, self.id).await
     }
 }
