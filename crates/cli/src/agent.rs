@@ -1,6 +1,6 @@
 //! `quorate agent add|list|show|pause|resume|kill|remove`, and joining the team by being named.
 
-use crate::args::{Agent, AgentAdd, AgentName};
+use crate::args::{Agent, AgentAdd, AgentName, AgentToken};
 use crate::place::Place;
 use crate::print::style::{self, paint};
 use crate::print::table::{Table, cell, state};
@@ -8,6 +8,7 @@ use crate::print::{self, time};
 use quorate_model::Result;
 use quorate_service::agent::{self as service, Tell, Word};
 use quorate_service::message::Inbox;
+use quorate_service::token::Revoke;
 use quorate_service::view::{self, AgentView};
 use quorate_service::wire::{self, shapes};
 use serde_json::json;
@@ -21,6 +22,7 @@ pub(crate) async fn agent(place: &Place, command: Agent, json: bool) -> Result<u
         Agent::Resume(args) => tell(place, &args, Word::Resume, json).await,
         Agent::Kill(args) => tell(place, &args, Word::Kill, json).await,
         Agent::Remove(args) => tell(place, &args, Word::Remove, json).await,
+        Agent::Token(args) => token(place, &args, json).await,
         Agent::Run(_) => unreachable!("`main` gives it to `up`"),
     }
 }
@@ -144,6 +146,21 @@ async fn tell(place: &Place, args: &AgentName, word: Word, json: bool) -> Result
     }
     let view = place.desk(&store).agent(&args.name).await?;
     print::answer(json, || wire::Agent::from(&view), || told(&args.name, word));
+    Ok(0)
+}
+
+/// Shows a new token, alone on its line: it goes into a variable, and nobody can show it again.
+async fn token(place: &Place, args: &AgentToken, json: bool) -> Result<u8> {
+    let store = place.open_for(format!("agent `{}`", args.name)).await?;
+    let name = &args.name;
+    if args.revoke {
+        let revoked = store.write(Revoke { agent: name.clone() }).await?;
+        let words = || format!("{revoked} token(s) of {name} made void");
+        print::answer(json, || json!({ "agent": name, "revoked": revoked }), words);
+        return Ok(0);
+    }
+    let token = place.desk(&store).give_token(name).await?;
+    print::answer(json, || json!({ "agent": name, "token": token.reveal() }), || token.reveal().to_owned());
     Ok(0)
 }
 

@@ -12,11 +12,11 @@ mod run;
 mod task;
 pub(crate) mod value;
 
-pub(crate) use agent::{Agent, AgentAdd, AgentName, AgentRun};
+pub(crate) use agent::{Agent, AgentAdd, AgentName, AgentRun, AgentToken};
 pub(crate) use claim::{Claim, Claims, Release};
 pub(crate) use log::{Events, Log, Logs};
 pub(crate) use message::{Inbox, Send};
-pub(crate) use project::{Backup, Completion, Init, Man, Sql, SqlText};
+pub(crate) use project::{Backup, Completion, Init, Man, Mcp, Sql, SqlText};
 pub(crate) use run::{Demo, Down, Run, Runs, RunsCancel, RunsId, Up};
 pub(crate) use task::{
     Task, TaskAdd, TaskCancel, TaskDone, TaskFail, TaskId, TaskList, TaskNext, TaskProgress, TaskReassign,
@@ -91,6 +91,7 @@ pub(crate) enum Command {
   quorate doctor --json")]
     Doctor,
     Backup(Backup),
+    Mcp(Mcp),
     Sql(Sql),
     Completion(Completion),
     Man(Man),

@@ -15,7 +15,7 @@ use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId, Term};
 use quorate_service::SCHEMA;
 use quorate_service::event::{After, Filter, Logged, PAGE_MAX};
 use quorate_service::run::{Settle, Start};
-use quorate_service::task::Done;
+use quorate_service::task::{Done, NewTask};
 use quorate_service::view::{RunShow, RunStory};
 use quorate_store::{Options, Store, Url};
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ async fn open(folder: &Path) -> Result<Store> {
 
 async fn start(store: &Store) -> Result<RunId> {
     let plan = Plan::parse("demo.toml", PLAN.as_bytes())?;
-    let tasks = plan.tasks.iter().map(|task| quorate_server::planned(task, &Config::default())).collect();
+    let tasks = plan.tasks.iter().map(|task| NewTask::planned(task, &Config::default())).collect();
     let start = Start { goal: plan.goal.clone(), source: None, detached: true, tasks };
     Ok(store.write(start).await?.0)
 }

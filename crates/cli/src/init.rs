@@ -9,31 +9,88 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// What `init` can write: name, what it is for, the text.
-const TEMPLATES: [(&str, &str, &str); 1] =
-    [("default", "every setting with its default, commented out", include_str!("../templates/default.toml"))];
+/// What `init` can write.
+struct Template {
+    name: &'static str,
+    /// What it is for.
+    about: &'static str,
+    /// The text of quorate.toml.
+    config: &'static str,
+    /// Further files: their path, and their text.
+    files: &'static [(&'static str, &'static str)],
+}
+
+const TEMPLATES: [Template; 2] = [
+    Template {
+        name: "default",
+        about: "every setting with its default, commented out",
+        config: include_str!("../templates/default.toml"),
+        files: &[],
+    },
+    Template {
+        name: "specialists",
+        about: "an orchestrator and four specialists, for goals in words",
+        config: include_str!("../templates/specialists.toml"),
+        files: &[
+            ("prompts/orchestrator.md", include_str!("../templates/prompts/orchestrator.md")),
+            ("prompts/research.md", include_str!("../templates/prompts/research.md")),
+            ("prompts/analysis.md", include_str!("../templates/prompts/analysis.md")),
+            ("prompts/validation.md", include_str!("../templates/prompts/validation.md")),
+            ("prompts/synthesis.md", include_str!("../templates/prompts/synthesis.md")),
+        ],
+    },
+];
 
 pub(crate) fn init(args: &Init, json: bool) -> Result<u8> {
-    let text = template(&args.template)?;
+    let template = template(&args.template)?;
     let folder = std::env::current_dir()
         .map_err(|e| Error::failed(format!("the working folder cannot be read: {e}")))?;
-    write_new(&folder.join(CONFIG_FILE), text)?;
+    // Before anything is written: all of it, or nothing.
+    must_be_free(&folder, template)?;
+    for (file, text) in template.files {
+        let file = folder.join(file);
+        let above = file.parent().unwrap_or(&folder);
+        std::fs::create_dir_all(above).map_err(|e| cannot_write(above, &e))?;
+        write_new(&file, text)?;
+    }
+    write_new(&folder.join(CONFIG_FILE), template.config)?;
     let is_ignored = ignore_state(&folder.join(".gitignore"))?;
     let value =
         || json!({ "config": folder.join(CONFIG_FILE).display().to_string(), "gitignore": is_ignored });
     let also = if is_ignored { format!("; {STATE_FOLDER}/ added to .gitignore") } else { String::new() };
-    let words =
-        || format!("{CONFIG_FILE} written{also}\nnext: quorate run PLAN, or quorate task add \"…\"\n");
+    let files = match template.files.len() {
+        0 => String::new(),
+        count => format!(" and {count} prompts in prompts/"),
+    };
+    let next = match template.files {
+        [] => "quorate run PLAN, or quorate task add \"…\"",
+        _ => "quorate doctor, then quorate run \"a goal\" --plan-only",
+    };
+    let words = || format!("{CONFIG_FILE}{files} written{also}\nnext: {next}\n");
     print::answer(json, value, words);
     Ok(0)
 }
 
-fn template(name: &str) -> Result<&'static str> {
-    if let Some((_, _, text)) = TEMPLATES.iter().find(|(known, ..)| *known == name) {
-        return Ok(text);
+fn must_be_free(folder: &Path, template: &Template) -> Result<()> {
+    let files = template.files.iter().map(|(file, _)| *file).chain([CONFIG_FILE]);
+    match files.map(|file| folder.join(file)).find(|file| file.exists()) {
+        Some(file) => Err(is_there(&file)),
+        None => Ok(()),
     }
-    let known: Vec<String> = TEMPLATES.iter().map(|(name, what, _)| format!("{name} ({what})")).collect();
-    let near = nearest(name, TEMPLATES.iter().map(|(name, ..)| *name))
+}
+
+fn is_there(file: &Path) -> Error {
+    Error::new(Kind::Conflict, format!("{} is there already", file.display()))
+        .hint("change it by hand, or move it away first")
+}
+
+fn template(name: &str) -> Result<&'static Template> {
+    if let Some(template) = TEMPLATES.iter().find(|template| template.name == name) {
+        return Ok(template);
+    }
+    let known: Vec<String> =
+        TEMPLATES.iter().map(|template| format!("{} ({})", template.name, template.about)).collect();
+    let near = nearest(name, TEMPLATES.iter().map(|template| template.name))
         .map(|near| format!("did you mean `{near}`? "));
     Err(Error::not_found(format!("no template {}", quorate_model::diagnostic::quote(name))).hint(format!(
         "{}there are: {}",
@@ -49,10 +106,7 @@ fn write_new(file: &Path, text: &str) -> Result<()> {
         .open(file)
         .and_then(|mut f| f.write_all(text.as_bytes()));
     written.map_err(|e| match e.kind() {
-        ErrorKind::AlreadyExists => {
-            Error::new(Kind::Conflict, format!("{} is there already", file.display()))
-                .hint("change it by hand, or move it away first")
-        }
+        ErrorKind::AlreadyExists => is_there(file),
         _ => cannot_write(file, &e),
     })
 }
@@ -94,11 +148,18 @@ mod tests {
 
     #[test]
     fn a_template_is_a_configuration_even_with_its_settings_uncommented() {
-        for (name, _, text) in TEMPLATES {
-            assert_eq!(
-                Config::parse(name, text.as_bytes()).map(|config| config == Config::default()),
-                Ok(true)
-            );
+        for Template { name, config: text, files, .. } in &TEMPLATES {
+            let config =
+                Config::parse(name, text.as_bytes()).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+            assert_eq!(config == Config::default(), *name == "default", "{name}");
+            // Every prompt that is named is written.
+            for (_, agent) in config.agents() {
+                let prompt = agent.prompt.as_deref();
+                assert!(
+                    prompt.is_none_or(|prompt| files.iter().any(|(file, _)| *file == prompt)),
+                    "{agent:?}"
+                );
+            }
             let bare: String = text
                 .lines()
                 .map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line))

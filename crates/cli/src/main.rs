@@ -12,10 +12,12 @@ mod completion;
 mod demo;
 mod doctor;
 mod events;
+mod goal;
 mod init;
 mod log;
 mod logs;
 mod lookout;
+mod mcp;
 mod message;
 mod place;
 mod print;
@@ -120,6 +122,7 @@ async fn with(place: &Place, command: Command, json: bool) -> Result<u8> {
         Command::Send(args) => message::send(place, &args, json).await,
         Command::Inbox(args) => message::inbox(place, &args, json).await,
         Command::Backup(args) => backup::backup(place, &args, json).await,
+        Command::Mcp(args) => mcp::mcp(place, &args).await,
         _ => unreachable!("the callers take the other commands"),
     }
 }

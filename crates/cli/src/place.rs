@@ -125,6 +125,7 @@ impl Place {
         kind: &'static str,
         members: Vec<Member>,
         run: Option<RunId>,
+        server: Option<&Server>,
     ) -> Result<Node> {
         let options = NodeOptions {
             kind,
@@ -135,24 +136,38 @@ impl Place {
             state: self.state_folder(),
             members,
             run,
+            door: server.map(Server::url),
         };
         Node::begin(store.clone(), options).await
     }
 
     /// Returns the desk of this place's ledger.
     pub(crate) fn desk(&self, store: &Store) -> Desk {
-        Desk::new(store.clone(), Arc::new(self.config.clone()), self.folder.clone())
+        let desk = Desk::new(store.clone(), Arc::new(self.config.clone()), self.folder.clone());
+        // Without a name of this host, no output is known to be here.
+        match quorate_process::host() {
+            Ok(host) => desk.with_shelf(host, self.state_folder().join("logs")),
+            Err(_) => desk,
+        }
     }
 
     /// Opens the doors of a node that works here.
     pub(crate) async fn begin_server(&self, store: &Store) -> Result<Server> {
-        let options = ServerOptions {
+        Server::begin(self.desk(store), self.doors()).await
+    }
+
+    /// Opens the doors of something that lasts only for a while: a taken port is no error, a node may run beside it.
+    pub(crate) async fn begin_passing_server(&self, store: &Store) -> Result<Server> {
+        Server::begin(self.desk(store), ServerOptions { is_set: false, ..self.doors() }).await
+    }
+
+    fn doors(&self) -> ServerOptions {
+        ServerOptions {
             listen: self.config.server.listen,
             is_set: self.config.server.listen_is_set,
             socket: Some(self.state_folder().join(SOCKET)),
             token: self.variable("QUORATE_SERVER_TOKEN"),
-        };
-        Server::begin(self.desk(store), options).await
+        }
     }
 
     /// Opens the ledger to look at it; `None` if there is none, and none is made.

@@ -5,6 +5,7 @@
 
 use crate::print::table::{Table, cell, coloured};
 use crate::print::{self, style};
+use quorate_model::goal::REPORT_KEY;
 use quorate_model::{Error, Result, TaskState};
 use quorate_service::task::Task;
 use quorate_service::time::rfc3339;
@@ -69,6 +70,9 @@ pub(crate) fn shown(story: &RunStory) -> String {
 fn compose(story: &RunStory, table: String) -> String {
     let mut text = String::new();
     heading(&mut text, story);
+    if let Some(answer) = answer(story) {
+        let _ = writeln!(text, "{}\n", answer.trim_end());
+    }
     text.push_str(&table);
     text.push('\n');
     for task in
@@ -95,6 +99,19 @@ fn heading(text: &mut String, story: &RunStory) {
     );
     if let Some(reason) = &run.reason {
         let _ = writeln!(text, "{reason}\n");
+    }
+}
+
+/// What the agent wrote that put the results of a planned run together.
+fn answer(story: &RunStory) -> Option<String> {
+    let is_planned = story.tasks.iter().any(crate::goal::is_planning);
+    let written = story.tasks.iter().rev().find(|task| {
+        let key = task.key.as_deref().unwrap_or_default();
+        task.state == TaskState::Completed && key.split('-').next() == Some(REPORT_KEY)
+    });
+    match serde_json::from_str(written.filter(|_| is_planned)?.result.as_deref()?) {
+        Ok(Value::String(text)) => Some(text),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! which takes tasks of this run only. A crash and an interruption are the same thing: `runs resume` goes on.
 
 use crate::args;
+use crate::goal;
 use crate::lookout::soon;
 use crate::place::Place;
 use crate::print;
@@ -12,13 +13,14 @@ use crate::screen::Screen;
 use crate::signals::Signals;
 use quorate_model::config::{Config, Driver, millis};
 use quorate_model::plan::{Plan, PlanTask};
-use quorate_model::{Error, Kind, Result, RunId, Seq};
+use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId};
 use quorate_runtime::{Level, Member, Node, end_orphans, team};
-use quorate_server::planned;
+use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
+use quorate_service::goal::Decompose;
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
-use quorate_service::task::{Kinds, Task};
-use quorate_service::view::{Pulse, RunShow, RunStory};
+use quorate_service::task::{Kinds, NewTask, Task};
+use quorate_service::view::{Pulse, RunShow, RunStory, Story};
 use quorate_store::Store;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,22 +32,53 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Begins a run from a plan or a goal; with `--detach` only stores it.
 pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8> {
-    let plan = read_plan(&place, &args.plan)?;
+    if let Some(id) = args.task {
+        return decompose(place, id, args, json).await;
+    }
+    let words = args.plan.as_deref().unwrap_or_default();
+    let plan = read_plan(&place, words, args)?;
+    if args.plan_only && is_file(words) {
+        goal::print_plan(&plan, json);
+        return Ok(0);
+    }
     let members = team(&place.config, at_most(args.agents));
     if !args.detach {
         check_team(&plan, &members, &place.config)?;
     }
     let store = place.open_for_node().await?;
     let since = store.read(Latest).await?;
-    let source = is_file(&args.plan).then(|| args.plan.clone());
-    let tasks = plan.tasks.iter().map(|task| planned(task, &place.config)).collect();
+    let source = is_file(words).then(|| words.to_owned());
+    let tasks = plan.tasks.iter().map(|task| NewTask::planned(task, &place.config)).collect();
     let start = Start { goal: plan.goal.clone(), source, detached: args.detach, tasks };
     let (id, _) = store.write(start).await?;
     if args.detach {
         say_stored(id, json);
         return Ok(0);
     }
-    work(place, store, (id, since), members, json).await
+    let how = How { json, approve: args.approve, plan_only: args.plan_only };
+    work(place, store, (id, since), members, how).await
+}
+
+/// Begins a run that does the work of a task which is there already.
+async fn decompose(place: Place, id: TaskId, args: &args::Run, json: bool) -> Result<u8> {
+    let store = place.open_for_node().await?;
+    let task = store.read(Story { id }).await?.task;
+    let words =
+        task.prompt.as_ref().map_or(task.title.clone(), |prompt| format!("{}\n\n{prompt}", task.title));
+    let plan = goal::begin_planned(&words, args, &place.config)?;
+    let members = team(&place.config, at_most(args.agents));
+    if !args.detach {
+        check_team(&plan, &members, &place.config)?;
+    }
+    let since = store.read(Latest).await?;
+    let tasks = plan.tasks.iter().map(|task| NewTask::planned(task, &place.config)).collect();
+    let run = store.write(Decompose::new(&task, tasks, args.detach)).await?;
+    if args.detach {
+        say_stored(run, json);
+        return Ok(0);
+    }
+    work(place, store, (run, since), members, How { json, approve: args.approve, plan_only: args.plan_only })
+        .await
 }
 
 /// Goes on with a run: what failed or was cancelled is tried anew.
@@ -56,7 +89,7 @@ pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: b
     end_orphans(&store, &place.agents_url.full(), millis(place.config.health.grace_ms)).await?;
     store.write(Resume { id }).await?;
     let members = team(&place.config, at_most(agents));
-    work(place, store, (id, since), members, json).await
+    work(place, store, (id, since), members, How { json, approve: false, plan_only: false }).await
 }
 
 fn say_stored(id: RunId, json: bool) {
@@ -76,9 +109,13 @@ fn is_file(argument: &str) -> bool {
         && [".toml", ".json", ".md"].iter().any(|ending| argument.to_ascii_lowercase().ends_with(ending))
 }
 
-fn read_plan(place: &Place, argument: &str) -> Result<Plan> {
+fn read_plan(place: &Place, argument: &str, args: &args::Run) -> Result<Plan> {
     if !is_file(argument) {
-        return Plan::from_goal(argument);
+        return goal::begin(argument, args, &place.config);
+    }
+    if args.approve {
+        return Err(Error::invalid("a plan from a file needs no approval: whoever runs it has read it")
+            .hint("--approve is for a goal; --plan-only shows a plan"));
     }
     let bytes = std::fs::read(argument).map_err(|e| cannot_read(argument, &e))?;
     let base = place.folder.to_string_lossy();
@@ -159,6 +196,16 @@ fn can(name: &str, capabilities: Option<&Vec<String>>, anything: bool, task: &Pl
     }
 }
 
+/// What a person wants of the run besides its work.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    json: bool,
+    /// Is asked before the plan is run.
+    approve: bool,
+    /// Wants only the plan.
+    plan_only: bool,
+}
+
 /// How the watch over a run ended.
 enum End {
     Over(Run),
@@ -173,9 +220,10 @@ async fn work(
     store: Store,
     (id, since): (RunId, Seq),
     members: Vec<Member>,
-    json: bool,
+    how: How,
 ) -> Result<u8> {
-    let signals = Signals::new()?;
+    let How { json, approve, plan_only } = how;
+    let mut signals = Signals::new()?;
     let story = store.read(RunShow { id }).await?;
     let mut screen = Screen::new(&story.tasks, json);
     screen.say(&format!(
@@ -184,15 +232,44 @@ async fn work(
         story.tasks.len(),
         members.len()
     ));
-    let mut node = place.begin_node(&store, "run", members, Some(id)).await?;
-    let end = watch(&store, (id, since), &mut node, signals, &mut screen).await;
+    let server = open_doors(&place, &store, &screen).await;
+    let mut node = place.begin_node(&store, "run", members, Some(id), server.as_ref()).await?;
+    let mut seen = since;
+    let end = loop {
+        let end = watch(&store, (id, &mut seen), &mut node, &mut signals, &mut screen).await;
+        let is_asked = approve && matches!(end, Ok(End::Parked));
+        if !is_asked || !goal::is_approved(&store, id, &mut signals, json).await? {
+            break end;
+        }
+    };
     node.stopper().stop(Level::Finish);
     node.wait().await;
+    if let Some(server) = server {
+        server.end().await;
+    }
     screen.close();
     let end = end?;
     let (story, folder) = keep_report(&store, &place.state_folder(), id).await?;
+    if plan_only && exit_code(&end) == 0 {
+        goal::show(&story, &place.config, &place.folder, json)?;
+        return Ok(0);
+    }
     conclude(&story, &end, &folder, json);
     Ok(exit_code(&end))
+}
+
+/// Opens the doors while the run lasts. A run goes on without them: its work does not need the network.
+async fn open_doors(place: &Place, store: &Store, screen: &Screen) -> Option<Server> {
+    match place.begin_passing_server(store).await {
+        Ok(server) => {
+            screen.say(&format!("  listening at {}", server.url()));
+            Some(server)
+        }
+        Err(error) => {
+            screen.say(&format!("  notice     {error}"));
+            None
+        }
+    }
 }
 
 fn exit_code(end: &End) -> u8 {
@@ -207,15 +284,15 @@ fn exit_code(end: &End) -> u8 {
 /// Shows what happens until the run is over, or a person wants it to stop: after the first Ctrl-C what runs may end.
 async fn watch(
     store: &Store,
-    (id, mut seen): (RunId, Seq),
+    (id, seen): (RunId, &mut Seq),
     node: &mut Node,
-    mut signals: Signals,
+    signals: &mut Signals,
     screen: &mut Screen,
 ) -> Result<End> {
     let mut changes = store.changes();
     let mut away = false;
     loop {
-        match look(store, id, &mut seen, screen).await {
+        match look(store, id, seen, screen).await {
             Ok(Some(end)) => return Ok(end),
             Ok(None) if signals.count() > 0 && has_finished(store, id, node).await => {
                 return Ok(End::Interrupted);
@@ -311,6 +388,9 @@ fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {
     let id = story.run.id;
     match end {
         End::Over(_) => {}
+        End::Parked if story.tasks.iter().any(goal::waits_for_approval) => print::text(&format!(
+            "The plan waits to be approved: `quorate runs approve {id}`, then `quorate runs resume {id}`.\n"
+        )),
         End::Parked => print::text(&format!(
             "Parked: let it go on with `quorate task unpark ID`, then `quorate runs resume {id}`.\n"
         )),

@@ -7,6 +7,7 @@ use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
 use crate::task;
 use quorate_model::Result;
+use quorate_service::goal::Approve;
 use quorate_service::run::{Cancel, Run};
 use quorate_service::view::{self, RunShow, RunStory, RunView};
 use quorate_service::wire;
@@ -16,6 +17,7 @@ pub(crate) async fn runs(place: &Place, command: Runs, json: bool) -> Result<u8>
     match command {
         Runs::List => list(place, json).await,
         Runs::Show(args) => show(place, &args, json).await,
+        Runs::Approve(args) => approve(place, &args, json).await,
         Runs::Cancel(args) => cancel(place, &args, json).await,
         Runs::Resume(_) => unreachable!("`main` gives it to `run`"),
     }
@@ -49,6 +51,14 @@ fn words(runs: &[RunView]) -> String {
 pub(crate) fn done(view: &RunView) -> String {
     let completed: i64 = view.counts.iter().filter(|(state, _)| state == "completed").map(|(_, n)| n).sum();
     format!("{completed}/{}", view.counts.iter().map(|(_, n)| n).sum::<i64>())
+}
+
+async fn approve(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
+    let store = place.open_for(format!("run {}", args.id)).await?;
+    let begun = store.write(Approve { id: args.id }).await?;
+    let words = || format!("run {} goes on: {begun} task(s) may begin", args.id);
+    print::answer(json, || json!({ "id": args.id.0, "begun": begun }), words);
+    Ok(0)
 }
 
 async fn show(place: &Place, args: &RunsId, json: bool) -> Result<u8> {

@@ -84,7 +84,7 @@ async fn serve(
     let mut seen = store.read(Latest).await?;
     // Doors first: one that cannot be opened ends it before any work has begun.
     let server = if kind == "up" { Some(place.begin_server(&store).await?) } else { None };
-    let mut node = place.begin_node(&store, kind, members, None).await?;
+    let mut node = place.begin_node(&store, kind, members, None, server.as_ref()).await?;
     if let Some(server) = &server {
         print::note(&listens(place, server));
         server.no_socket().into_iter().for_each(|error| show(&error.message));

@@ -33,6 +33,8 @@ pub struct Assignment {
     pub log: PathBuf,
     /// The folder of the `quorate` program, which is added to the child's PATH.
     pub program_dir: Option<PathBuf>,
+    /// Where its node is asked over the network, and the token of its agent.
+    pub door: Option<(String, String)>,
 }
 
 impl Assignment {
@@ -53,6 +55,10 @@ impl Assignment {
         ];
         if let Some(run) = self.run_id {
             env.push(("QUORATE_RUN_ID".to_owned(), run.to_string()));
+        }
+        if let Some((url, token)) = &self.door {
+            env.push(("QUORATE_URL".to_owned(), url.clone()));
+            env.push(("QUORATE_TOKEN".to_owned(), token.clone()));
         }
         if let Some(path) = self.path() {
             env.push(("PATH".to_owned(), path));

@@ -62,6 +62,8 @@ pub struct Config {
     pub budget: BudgetConfig,
     /// How long history is kept.
     pub retention: RetentionConfig,
+    /// What a planner may do.
+    pub orchestrator: OrchestratorConfig,
     /// The agents by the name of their table; see [`Config::agents`] for the members of the team.
     pub agent_tables: BTreeMap<String, AgentConfig>,
 }
@@ -114,6 +116,13 @@ pub struct BudgetConfig {
     pub usd: Option<f64>,
     /// Tokens.
     pub tokens: Option<i64>,
+}
+
+/// `[orchestrator]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OrchestratorConfig {
+    /// Whether the plans that agents make may hold commands, which a node runs.
+    pub commands: bool,
 }
 
 /// `[retention]`; durations in milliseconds.
@@ -342,6 +351,7 @@ fn read_config(source: &Source<'_>, mut table: Table<'_, '_>) -> Config {
         health: table.table("health").map(read_health).unwrap_or_default(),
         budget: table.table("budget").map(read_budget).unwrap_or_default(),
         retention: table.table("retention").map(read_retention).unwrap_or_default(),
+        orchestrator: table.table("orchestrator").map(read_orchestrator).unwrap_or_default(),
         agent_tables: table.table("agents").map(|t| read_agents(source, t)).unwrap_or_default(),
     };
     table.finish();
@@ -429,6 +439,12 @@ fn read_budget(mut table: Table<'_, '_>) -> BudgetConfig {
     };
     table.finish();
     budget
+}
+
+fn read_orchestrator(mut table: Table<'_, '_>) -> OrchestratorConfig {
+    let orchestrator = OrchestratorConfig { commands: table.boolean("commands").unwrap_or_default() };
+    table.finish();
+    orchestrator
 }
 
 fn read_retention(mut table: Table<'_, '_>) -> RetentionConfig {

@@ -78,6 +78,10 @@ kinds! {
     AgentResumed = "agent.resumed",
     /// An agent was removed from the team.
     AgentRemoved = "agent.removed",
+    /// A person gave an agent a token for the network.
+    TokenGiven = "token.given",
+    /// A person made an agent's tokens void.
+    TokenRevoked = "token.revoked",
     /// An agent's lease lapsed.
     AgentStale = "agent.stale",
     /// An agent says what state it is in (`quorate log`).
@@ -90,6 +94,8 @@ kinds! {
     RunFinished = "run.finished",
     /// A run was cancelled by a person.
     RunCancelled = "run.cancelled",
+    /// A task of a run has failed for good, and a new plan was asked for.
+    RunReplanned = "run.replanned",
     /// A finished run was opened again.
     RunResumed = "run.resumed",
     /// A message was sent.

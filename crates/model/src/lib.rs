@@ -11,6 +11,7 @@ pub mod document;
 pub mod duration;
 mod error;
 mod event;
+pub mod goal;
 mod ids;
 pub mod name;
 pub mod plan;

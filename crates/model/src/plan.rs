@@ -5,7 +5,7 @@
 //! unique, needs exist, an order exists, every task has work), so nobody below checks again; and everything wrong
 //! in a file is told at once, each thing with its place.
 
-mod order;
+pub mod order;
 mod queue;
 
 use crate::at::At;

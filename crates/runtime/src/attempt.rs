@@ -73,6 +73,7 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
         store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ""),
         program_dir: shared.program_dir.clone(),
+        door: shared.door.clone().zip(session.token.as_ref().map(|token| token.reveal().to_owned())),
     }
 }
 

@@ -3,15 +3,18 @@
 //! Here lives the loop that takes over tasks that are said to be done, runs their `verify`, and settles them.
 
 use crate::node::Shared;
+use crate::planner;
 use crate::renewer::Lost;
 use crate::stop::{Level, Stop};
 use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::config::millis;
+use quorate_model::goal::PlanCheck;
 use quorate_model::{Result, TaskState};
 use quorate_process::{ExitKind, Limits, supervise};
+use quorate_service::goal::Adopt;
 use quorate_service::node::Gone;
 use quorate_service::run;
-use quorate_service::task::{Release, SettleCheck, TakeCheck, Task};
+use quorate_service::task::{NewTask, Release, SettleCheck, TakeCheck, Task};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -51,8 +54,9 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
         Some(hold) => run_check(shared, stop, task, &hold).await,
         None => Outcome::Lost,
     };
-    let (failure, tail) = match outcome {
-        Outcome::Ended { failure, tail } => (failure, tail),
+    let (failure, tail, plan) = match outcome {
+        Outcome::Ended { failure, tail } => (failure, tail, None),
+        Outcome::Planned { tasks, parks } => (None, None, Some((tasks, parks))),
         Outcome::GivenBack(reason) => {
             let release = Release { id: task.id, term: task.term, reason: reason.into() };
             return shared.insist(CHECKER, stop, &release).await;
@@ -69,17 +73,25 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
         tail,
         retry_after_ms: shared.config.health.retry_after_ms,
     };
-    let state = shared.insist(CHECKER, stop, &settle).await?;
+    let state = match plan {
+        Some((tasks, parks)) => shared.insist(CHECKER, stop, &Adopt { settle, tasks, parks }).await?,
+        None => shared.insist(CHECKER, stop, &settle).await?,
+    };
     if let (TaskState::Completed | TaskState::Failed, Some(id)) = (state, task.run_id) {
         stop.in_time(shared.store.write(run::Settle { id })).await?;
     }
     Ok(())
 }
 
-enum Outcome {
+pub(crate) enum Outcome {
     Ended {
         failure: Option<String>,
         tail: Option<String>,
+    },
+    /// A plan that can be used: these tasks follow, and wait for a person's word or not.
+    Planned {
+        tasks: Vec<NewTask>,
+        parks: bool,
     },
     /// Not ended, and still ours: another is to run it.
     GivenBack(&'static str),
@@ -88,6 +100,9 @@ enum Outcome {
 
 async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::renewer::Hold) -> Outcome {
     let Some(verify) = &task.verify else { return Outcome::Ended { failure: None, tail: None } };
+    if let Some(check) = PlanCheck::of(verify) {
+        return planner::read(shared, stop, task, check).await;
+    }
     let worker = Worker {
         how: How::Shell,
         env: vec![("QUORATE_RESULT".into(), task.result.clone().unwrap_or_default())],
@@ -135,5 +150,7 @@ fn assignment(shared: &Shared, task: &Task) -> Assignment {
         store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ".verify"),
         program_dir: shared.program_dir.clone(),
+        // A check belongs to the supervisor, not to the agent: it speaks for nobody.
+        door: None,
     }
 }

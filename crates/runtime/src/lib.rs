@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Node ── session (one an agent) ── attempt ── child process
-//!      ├─ checker   runs the checks of tasks that are said to be done
+//!      ├─ checker   runs the checks of tasks that are said to be done; reads plans (planner)
 //!      ├─ janitor   removes history that is older than [retention] says
 //!      ├─ health    elected: what lapses, comes due, ends
 //!      └─ renewer   a thread of its own: keeps leases, stops children whose lease is lost
@@ -18,6 +18,7 @@ mod health;
 mod janitor;
 mod node;
 mod orphans;
+mod planner;
 mod renewer;
 mod session;
 mod stop;

@@ -46,6 +46,8 @@ pub struct NodeOptions {
     pub members: Vec<Member>,
     /// Works only at this run.
     pub run: Option<RunId>,
+    /// Where it is asked over the network, as its children reach it: `http://127.0.0.1:8888`.
+    pub door: Option<String>,
 }
 
 /// What the loops of a node share.
@@ -60,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) node: String,
     pub(crate) host: String,
     pub(crate) run: Option<RunId>,
+    pub(crate) door: Option<String>,
     pub(crate) renewer: Renewer,
     pub(crate) program_dir: Option<PathBuf>,
     notices: mpsc::Sender<String>,
@@ -259,6 +262,7 @@ async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>
         node: node_id.to_string(),
         host,
         run: options.run,
+        door: options.door,
         renewer,
         program_dir: std::env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from)),
         notices,

@@ -9,6 +9,7 @@ use crate::team::Member;
 use quorate_model::{Kind, Result};
 use quorate_service::agent::{Begin, End};
 use quorate_service::task::{Take, Taken};
+use quorate_service::token::Token;
 use quorate_store::{Changes, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,8 @@ pub(crate) struct Session {
     /// The member's name, or `NAME@NODE` when that name is at work elsewhere.
     pub(crate) name: String,
     pub(crate) stop: Stop,
+    /// By which the network knows this session, if the node is asked over the network.
+    pub(crate) token: Option<Token>,
     /// The ledger may have given it a task that it has not heard of.
     resumes: bool,
 }
@@ -33,7 +36,8 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) async fn begin(shared: Arc<Shared>, member: Member, stop: Stop) -> Result<Session> {
         let name = member.name.clone();
-        let mut session = Session { shared, member, name, stop, resumes: false };
+        let token = shared.door.as_ref().map(|_| Token::fresh()).transpose()?;
+        let mut session = Session { shared, member, name, stop, token, resumes: false };
         session.register().await?;
         Ok(session)
     }
@@ -70,6 +74,7 @@ impl Session {
             host: self.shared.host.clone(),
             pid: std::process::id().into(),
             lease_ms: self.shared.config.health.lease_ms,
+            token: self.token.as_ref().map(Token::digest),
         };
         self.write(begin).await.map(drop)
     }

@@ -53,6 +53,7 @@ impl World {
             folder: self.folder.path().to_owned(),
             state: self.folder.path().join(".quorate"),
             run: None,
+            door: None,
         };
         Node::begin(open(url).await, options).await.expect("the node begins")
     }

@@ -47,6 +47,7 @@ impl World {
             folder: self.folder.path().to_owned(),
             state: self.folder.path().join(".quorate"),
             run: None,
+            door: None,
         };
         Node::begin(self.store.clone(), options).await.expect("the node begins")
     }

@@ -4,18 +4,17 @@
 //! catch up before a task is looked for, a run is settled after its last task, and waiting. What is decided, `service`
 //! decides; how a request is read and an answer shown is the door's business.
 
-use quorate_model::at::At;
 use quorate_model::config::{Config, millis};
 use quorate_model::diagnostic::quote;
-use quorate_model::plan::PlanTask;
 use quorate_model::resource::Resource;
-use quorate_model::{Error, Kind, Result, TaskState, nearest};
+use quorate_model::{AgentState, Error, Kind, Result, TaskState, nearest};
 use quorate_service::claim::{self, Claim, Grant, Leave};
 use quorate_service::health::Check;
 use quorate_service::message::{Fetch, INBOX_MAX, Message};
 use quorate_service::run::Settle;
-use quorate_service::task::{Cancel, Done, DoneAnswer, Fail, NewTask, Take, Taken, Work};
-use quorate_service::view::{AgentView, Agents};
+use quorate_service::task::{Cancel, Done, DoneAnswer, Fail, Has, Take, Taken};
+use quorate_service::token::{self, Token};
+use quorate_service::view::{AgentView, Agents, Attempt};
 use quorate_service::{agent, log};
 use quorate_store::{Changes, Store};
 use serde_json::Value;
@@ -41,6 +40,8 @@ pub struct Desk {
     store: Store,
     config: Arc<Config>,
     folder: Arc<PathBuf>,
+    /// This host, and the folder of what attempts left here.
+    shelf: Option<Arc<(String, PathBuf)>>,
 }
 
 /// How a wait for a change of the ledger ended.
@@ -101,7 +102,21 @@ impl Watch {
 impl Desk {
     /// Makes the desk of a ledger: with the team's configuration, and the folder that resource names are relative to.
     pub fn new(store: Store, config: Arc<Config>, folder: PathBuf) -> Desk {
-        Desk { store, config, folder: Arc::new(folder) }
+        Desk { store, config, folder: Arc::new(folder), shelf: None }
+    }
+
+    /// Says on which host it stands, and in which folder the output of that host's attempts is.
+    pub fn with_shelf(self, host: String, logs: PathBuf) -> Desk {
+        Desk { shelf: Some(Arc::new((host, logs))), ..self }
+    }
+
+    /// Returns the file with an attempt's output, if it is on this host.
+    ///
+    /// Only its name is taken from the ledger, never its folder: who can write there must not choose what is read here.
+    pub fn output_file(&self, attempt: &Attempt) -> Option<PathBuf> {
+        let (host, logs) = &**self.shelf.as_ref()?;
+        let name = Path::new(attempt.log.as_ref()?).file_name()?;
+        (attempt.host.as_ref() == Some(host)).then(|| logs.join(name))
     }
 
     /// Returns the ledger.
@@ -161,6 +176,43 @@ impl Desk {
             None => format!("add it with `quorate agent add {name}`; `quorate agent list` shows the team"),
         };
         Err(Error::not_found(format!("no agent {}", quote(name))).hint(hint))
+    }
+
+    /// Takes a task for an agent that pulls its work. One whom a node gives its tasks is shown that which it has, and no
+    /// other: nobody would watch over it.
+    ///
+    /// # Errors
+    /// As [`take`](Desk::take); `Refused` for who has a node and no task.
+    pub async fn pull(
+        &self,
+        known: &agent::Agent,
+        take: Take,
+        watch: Option<Watch>,
+    ) -> Result<Option<Taken>> {
+        let is_given = known.node.is_some() && self.agent(&known.name).await?.state != AgentState::Stale;
+        if !is_given {
+            return self.take(take, watch).await;
+        }
+        match self.store.read(Has { agent: known.name.clone() }).await? {
+            Some(taken) => Ok(Some(taken)),
+            None => {
+                let message =
+                    format!("a node gives {} its tasks, one at a time; this one is over", known.name);
+                Err(Error::new(Kind::Refused, message)
+                    .hint("end here: the next task begins in a new session"))
+            }
+        }
+    }
+
+    /// Gives an agent a token that lasts until it is revoked.
+    ///
+    /// # Errors
+    /// `NotFound` for a stranger, `Refused` when it has as many as it may have.
+    pub async fn give_token(&self, agent: &str) -> Result<Token> {
+        self.add_configured(agent).await?;
+        let token = Token::fresh()?;
+        self.store.write(token::Give { agent: agent.to_owned(), digest: token.digest() }).await?;
+        Ok(token)
     }
 
     /// Does what time alone brings about, so that lapsed leases and due tasks are seen where no node runs; answers with
@@ -360,30 +412,4 @@ pub fn own_abilities(agent: &agent::Agent) -> Option<Vec<String>> {
 /// Reads what an agent says it can do: `*` is everything.
 pub fn abilities(capabilities: &[String]) -> Option<Vec<String>> {
     (!capabilities.iter().any(|capability| capability == "*")).then(|| capabilities.to_vec())
-}
-
-/// Turns a plan's task into one for the ledger.
-pub fn planned(task: &PlanTask, config: &Config) -> NewTask {
-    let run = task.run.clone().map(Work::Run);
-    let (due_at, due_in_ms) = match task.at {
-        Some(At::Time(ms)) => (Some(ms), None),
-        Some(At::After(ms)) => (None, Some(ms)),
-        None => (None, None),
-    };
-    NewTask {
-        key: Some(task.key.clone()),
-        work: run.or(task.prompt.clone().map(Work::Prompt)),
-        priority: task.priority.number(),
-        capability: task.capability.clone(),
-        agent: task.agent.clone(),
-        verify: task.verify.clone(),
-        claims: task.claims.iter().map(ToString::to_string).collect(),
-        outputs: task.outputs.clone(),
-        timeout_ms: task.timeout_ms,
-        max_attempts: task.attempts.unwrap_or(config.health.max_attempts),
-        due_at,
-        due_in_ms,
-        needs_new: task.needs.clone(),
-        ..NewTask::new(task.title.clone())
-    }
 }

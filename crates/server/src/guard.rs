@@ -15,7 +15,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use quorate_model::{Error, Kind};
-use ring::digest::{Digest, SHA256, digest};
+use quorate_service::token::{Whose, digest};
+use quorate_store::Store;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -27,8 +28,8 @@ const PER_SECOND: f64 = 500.0;
 /// What callers are held against.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
-    /// The person's token, hashed.
-    person: Option<Digest>,
+    /// The digest of the person's token.
+    person: Option<String>,
     /// Who comes in without a token.
     unknown: Unknown,
     bucket: Arc<Mutex<Bucket>>,
@@ -49,11 +50,10 @@ impl Guard {
     /// Makes a guard; the token itself is not kept.
     pub(crate) fn new(person: Option<&str>, unknown: Unknown) -> Guard {
         let bucket = Bucket { left: BURST, at: Instant::now() };
-        let person = person.map(|token| digest(&SHA256, token.as_bytes()));
-        Guard { person, unknown, bucket: Arc::new(Mutex::new(bucket)) }
+        Guard { person: person.map(digest), unknown, bucket: Arc::new(Mutex::new(bucket)) }
     }
 
-    fn look(&self, headers: &HeaderMap) -> Result<Caller, Failure> {
+    fn look(&self, headers: &HeaderMap) -> Result<Shown, Failure> {
         let wait = self.bucket.lock().expect("nobody panics while counting").take(Instant::now());
         if let Err(seconds) = wait {
             let error = Error::new(Kind::Refused, "too many requests")
@@ -61,31 +61,60 @@ impl Guard {
             return Err(Failure::with(StatusCode::TOO_MANY_REQUESTS, error).retry_after(seconds));
         }
         if let Some(token) = bearer(headers) {
-            return self.known(token).ok_or_else(|| unauthorized("this token is not known here"));
+            return Ok(self.weigh(token));
         }
         match self.unknown {
             Unknown::Nobody => Err(unauthorized("this door is open to other machines: a token is needed")),
-            Unknown::FromHere => from_here(headers).map(|()| Caller::Person),
-            Unknown::Anyone => Ok(Caller::Person),
+            Unknown::FromHere => from_here(headers).map(|()| Shown::Caller(Caller::Person)),
+            Unknown::Anyone => Ok(Shown::Caller(Caller::Person)),
         }
     }
 
-    fn known(&self, token: &str) -> Option<Caller> {
-        // Hashes: how soon they differ says nothing of the token.
-        let given = digest(&SHA256, token.as_bytes());
-        (given.as_ref() == self.person.as_ref()?.as_ref()).then_some(Caller::Person)
+    fn weigh(&self, token: &str) -> Shown {
+        // Digests: how soon they differ says nothing of the token.
+        let digest = digest(token);
+        if self.person.as_ref() == Some(&digest) {
+            Shown::Caller(Caller::Person)
+        } else {
+            Shown::Token(digest)
+        }
     }
 }
 
+/// What somebody shows at the door.
+#[derive(Debug, PartialEq, Eq)]
+enum Shown {
+    /// Enough to know him.
+    Caller(Caller),
+    /// A token, by its digest: an agent's, or nobody's. The ledger knows.
+    Token(String),
+}
+
 /// The step before every operation.
-pub(crate) async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    match guard.look(request.headers()) {
+pub(crate) async fn check(
+    State((guard, store)): State<(Guard, Store)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let caller = match guard.look(request.headers()) {
+        Ok(Shown::Caller(caller)) => Ok(caller),
+        Ok(Shown::Token(digest)) => whose(&store, digest).await,
+        Err(failure) => Err(failure),
+    };
+    match caller {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(failure) => failure.into_response(),
     }
+}
+
+async fn whose(store: &Store, digest: String) -> Result<Caller, Failure> {
+    let agent = store.read(Whose { digest }).await?;
+    agent.map(Caller::Agent).ok_or_else(|| {
+        unauthorized("this token is not known here: it is not the person's, or its agent's session is over")
+    })
 }
 
 fn unauthorized(why: &str) -> Failure {
@@ -162,10 +191,12 @@ mod tests {
 
     fn status(guard: &Guard, list: &[(&'static str, &str)]) -> u16 {
         match guard.look(&headers(list)) {
-            Ok(caller) => {
+            Ok(Shown::Caller(caller)) => {
                 assert_eq!(caller, Caller::Person);
                 200
             }
+            // The ledger is asked.
+            Ok(Shown::Token(_)) => 0,
             Err(failure) => failure.into_response().status().as_u16(),
         }
     }
@@ -201,7 +232,7 @@ mod tests {
     fn a_token_counts_and_a_wrong_one_is_refused_even_from_here() {
         let guard = Guard::new(Some("secret"), Unknown::FromHere);
         assert_eq!(status(&guard, &[("host", "elsewhere"), ("authorization", "Bearer secret")]), 200);
-        assert_eq!(status(&guard, &[("host", "localhost"), ("authorization", "bearer wrong")]), 401);
+        assert_eq!(status(&guard, &[("host", "localhost"), ("authorization", "bearer wrong")]), 0);
         assert_eq!(status(&guard, &[("host", "localhost")]), 200);
         let strict = Guard::new(Some("secret"), Unknown::Nobody);
         assert_eq!(status(&strict, &[("host", "localhost")]), 401);

@@ -10,7 +10,7 @@ mod log;
 mod message;
 mod run;
 mod status;
-mod task;
+pub(crate) mod task;
 
 use crate::ask::{self, Ask};
 use crate::caller::Caller;
@@ -36,7 +36,7 @@ use tokio::sync::OnceCell;
 /// Where the operations are.
 pub(crate) const BASE: &str = "/api/v1";
 /// The largest body, in bytes.
-const BODY_MAX: usize = 4 << 20;
+pub(crate) const BODY_MAX: usize = 4 << 20;
 
 /// What every handler has.
 #[derive(Debug, Clone)]
@@ -89,6 +89,7 @@ fn doors() -> Doors {
         .with::<task::TaskAdd>()
         .with::<task::TaskNext>()
         .with::<task::TaskShow>()
+        .with::<task::TaskOutput>()
         .with::<task::TaskProgress>()
         .with::<task::TaskDone>()
         .with::<task::TaskFail>()
@@ -100,6 +101,7 @@ fn doors() -> Doors {
         .with::<run::RunStart>()
         .with::<run::RunShow>()
         .with::<run::RunCancel>()
+        .with::<run::RunApprove>()
         .with::<agent::AgentList>()
         .with::<agent::AgentAdd>()
         .with::<agent::AgentShow>()
@@ -107,6 +109,8 @@ fn doors() -> Doors {
         .with::<agent::AgentResume>()
         .with::<agent::AgentKill>()
         .with::<agent::AgentRemove>()
+        .with::<agent::AgentToken>()
+        .with::<agent::AgentTokensRevoke>()
         .with::<claim::ClaimList>()
         .with::<claim::ClaimTake>()
         .with::<claim::ClaimRelease>()

@@ -1,8 +1,9 @@
 //! Doors over the network: HTTP, and the log as it grows.
 //!
 //! ```text
-//! listen ── guard ── http ── one file per noun ── desk ── service
-//!                     └─ openapi (made of the same operations)
+//! listen ── serve ── guard ─┬─ http ── one file per noun ─┬─ desk ── service
+//!                           │   └─ openapi (made of the same operations)
+//!                           └─ mcp  ── one file per noun ─┘
 //! ```
 //!
 //! A door reads a request once, gives it to the [`Desk`], and shows the answer. No rules live here, and no SQL.
@@ -14,16 +15,17 @@ mod desk;
 mod guard;
 mod http;
 mod listen;
+mod mcp;
 mod metrics;
 mod openapi;
 mod problem;
+mod serve;
 mod tail;
 
 pub use caller::Caller;
-pub use desk::{
-    CLAIM_MS, Desk, Pause, Watch, abilities, claimable, own_abilities, planned, resource, resources,
-};
+pub use desk::{CLAIM_MS, Desk, Pause, Watch, abilities, claimable, own_abilities, resource, resources};
 pub use listen::{Server, ServerOptions};
+pub use mcp::Mcp;
 pub use tail::{Follower, Tail};
 
 /// Returns the OpenAPI document of the HTTP door.

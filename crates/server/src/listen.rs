@@ -5,13 +5,15 @@
 use crate::desk::Desk;
 use crate::guard::{self, Guard, Unknown};
 use crate::http::{self, App};
+use crate::mcp;
 use crate::metrics;
+use crate::serve::serve;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use quorate_model::{Error, Result};
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -67,14 +69,14 @@ impl Server {
         let mut serving = JoinSet::new();
         let unknown = if strict { Unknown::Nobody } else { Unknown::FromHere };
         let open = Guard::new(options.token.as_deref(), unknown);
-        serving.spawn(serve_tcp(listener, router(app.clone(), open), stopped.clone()));
+        serving.spawn(serve(listener, router(app.clone(), open), stopped.clone()));
         let mut no_socket = None;
         if let Some(path) = &options.socket {
             match bind_socket(path).await {
                 // Who may open the file is this user; `Host` is whatever the client makes up.
                 Ok(Some(socket)) => {
                     let guard = Guard::new(options.token.as_deref(), Unknown::Anyone);
-                    drop(serving.spawn(serve_socket(socket, router(app, guard), stopped)));
+                    drop(serving.spawn(serve(socket, router(app, guard), stopped)));
                 }
                 Ok(None) => {}
                 Err(error) => no_socket = Some(error),
@@ -86,6 +88,18 @@ impl Server {
     /// Returns the address that it listens at.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns where this machine reaches it.
+    pub fn url(&self) -> String {
+        let mut here = self.address;
+        if here.ip().is_unspecified() {
+            here.set_ip(match here {
+                SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{here}")
     }
 
     /// Tells whether it is another one than the usual, which was taken.
@@ -111,7 +125,8 @@ fn router(app: App, guard: Guard) -> Router {
     let desk = app.desk.clone();
     let health = || async { "ok\n" };
     http::router(app)
-        .layer(from_fn_with_state(guard, guard::check))
+        .merge(mcp::routes(desk.clone()))
+        .layer(from_fn_with_state((guard, desk.store().clone()), guard::check))
         .merge(Router::new().route("/health", get(health)).merge(metrics::routes(desk)))
 }
 
@@ -148,18 +163,4 @@ async fn bind_socket(path: &Path) -> Result<Option<UnixListener>> {
     let listener = UnixListener::bind(path).map_err(cannot)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(cannot)?;
     Ok(Some(listener))
-}
-
-async fn serve_tcp(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) {
-    // It answers with no error: one that cannot be accepted is tried again.
-    let _ = axum::serve(listener, router).with_graceful_shutdown(until(stopped)).await;
-}
-
-async fn serve_socket(listener: UnixListener, router: Router, stopped: watch::Receiver<bool>) {
-    let _ = axum::serve(listener, router).with_graceful_shutdown(until(stopped)).await;
-}
-
-async fn until(mut stopped: watch::Receiver<bool>) {
-    // A sender that is gone means the same.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

@@ -1,104 +1,16 @@
 //! The HTTP door over real sockets, on both databases.
 
+mod door;
+
+use door::{Door, PATIENCE, TOKEN, read};
 use quorate_model::Result;
-use quorate_model::config::Config;
-use quorate_server::{Desk, Server, ServerOptions};
-use quorate_testkit::ledger::TestLedger;
+use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::command;
 use serde_json::{Value, json};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
-
-/// How long a test waits for what it expects; far more than it takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-const TOKEN: &str = "the person's token";
-
-/// What was answered.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
-    }
-
-    /// Returns the answer of what must have been done.
-    fn done(self) -> Value {
-        assert_eq!(self.status, 200, "{self:?}");
-        self.json()
-    }
-
-    /// Returns the kind of failure, its status and what it says.
-    fn problem(self) -> (u16, String, String) {
-        assert!(self.head.contains("application/problem+json"), "{self:?}");
-        let value = self.json();
-        assert_eq!(value["status"], self.status);
-        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        (self.status, text("kind"), format!("{}; {}", text("detail"), text("hint")))
-    }
-}
-
-/// Open doors and who knocks.
-struct Door {
-    server: Server,
-    socket: tempfile::TempDir,
-}
-
-impl Door {
-    async fn open(ledger: &TestLedger) -> Door {
-        let socket = tempfile::tempdir().expect("a folder");
-        let options = ServerOptions {
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            is_set: true,
-            socket: Some(socket.path().join("socket")),
-            token: Some(TOKEN.into()),
-        };
-        let desk = Desk::new(ledger.store.clone(), Arc::new(Config::default()), PathBuf::from("/project"));
-        Door { server: Server::begin(desk, options).await.expect("opens"), socket }
-    }
-
-    /// Sends a request with these lines in its head; answers with everything that comes back.
-    async fn raw(&self, request: &str, head: &[(&str, &str)], body: &str) -> Answer {
-        let mut stream = TcpStream::connect(self.server.address()).await.expect("connects");
-        let lines: String = head.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let text = format!(
-            "{request} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n{lines}\r\n{body}",
-            body.len()
-        );
-        stream.write_all(text.as_bytes()).await.expect("sends");
-        read(&mut stream).await
-    }
-
-    async fn send(&self, request: &str, body: Option<Value>) -> Answer {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
-        self.raw(request, &[("Host", "localhost"), ("Content-Type", "application/json")], &body).await
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.send(&format!("GET /api/v1{path}"), None).await
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Answer {
-        self.send(&format!("POST /api/v1{path}"), Some(body)).await
-    }
-}
-
-async fn read(stream: &mut (impl AsyncReadExt + Unpin)) -> Answer {
-    let mut bytes = Vec::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("in time").expect("reads");
-    let text = String::from_utf8(bytes).expect("text");
-    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    Answer { status, head: head.to_lowercase(), body: body.to_owned() }
-}
 
 async fn a_task_goes_through_its_life(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
@@ -351,6 +263,22 @@ async fn what_is_described_is_there(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+async fn who_keeps_all_places_busy(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let mut slow = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut stream = TcpStream::connect(door.server.address()).await.expect("connects");
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: loc").await.expect("sends");
+        slow.push(stream);
+    }
+    // All places are taken by those who never end their heads, so this one is answered only once one of them was cut off.
+    let begun = std::time::Instant::now();
+    let answer = door.raw("GET /health", &[("Host", "localhost")], "").await;
+    assert_eq!(answer.status, 200);
+    assert!(begun.elapsed() >= HEAD_MAX / 2, "it did not wait: {:?}", begun.elapsed());
+    Ok(())
+}
+
 on_every_backend!(
     a_task_goes_through_its_life,
     a_run_is_stored_and_called_off,
@@ -361,3 +289,13 @@ on_every_backend!(
     a_monitor_is_answered,
     what_is_described_is_there,
 );
+
+#[test]
+fn who_keeps_all_places_busy_is_cut_off() {
+    // The database plays no part in it.
+    quorate_testkit::ledger::run(Backend::Lite, who_keeps_all_places_busy);
+}
+
+/// As in `serve`.
+const CONNECTIONS_MAX: usize = 512;
+const HEAD_MAX: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ end
 $$;
 
 grant insert, update, delete on
-    runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, meta
+    runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, tokens, meta
     to quorate_node;
 grant insert, delete on events to quorate_node;
 
@@ -37,6 +37,8 @@ grant insert on attempts to quorate_agent;
 grant update (ended_at, outcome, reason, evidence, tail, log, host, pid, pid_started) on attempts to quorate_agent;
 grant insert, update on agents, nodes, leaders to quorate_agent;
 grant insert, update, delete on claims, claim_waits to quorate_agent;
+-- The token of its own session. Who may write here may speak for any agent by SQL as well, so this adds no power.
+grant insert, delete on tokens to quorate_agent;
 grant insert, update (read_at) on messages to quorate_agent;
 grant insert on events to quorate_agent;
 grant usage on sequence log_order to quorate_agent;

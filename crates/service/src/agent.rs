@@ -5,6 +5,7 @@
 
 use crate::claim::release_of_agent;
 use crate::task::{self, Kinds, Task};
+use crate::token;
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
 use quorate_store::{Row, Sql, Tx, Write, args};
 
@@ -210,6 +211,8 @@ pub struct Begin {
     pub pid: i64,
     /// How long its lease lasts, in milliseconds.
     pub lease_ms: i64,
+    /// The digest of the token by which the network knows this session.
+    pub token: Option<String>,
 }
 
 impl Write for Begin {
@@ -252,6 +255,7 @@ impl Write for Begin {
             )
             .hint(format!("`quorate agent show {}` tells where", self.name)));
         };
+        token::begin_session(tx, &self.name, &self.node, self.token.as_deref());
         let data = serde_json::json!({ "node": self.node, "host": self.host, "pid": self.pid, "term": term });
         tx.record(
             Event::new(EventKind::AgentStarted, format!("{} started", self.name))
@@ -282,6 +286,7 @@ impl Write for End {
             tx.record(
                 Event::new(EventKind::AgentStopped, format!("{} stopped", self.name)).agent(&self.name),
             );
+            token::end_session(tx, &self.name);
             release_of_agent(tx, &self.name).await?;
         }
         Ok(())
@@ -434,5 +439,6 @@ async fn remove(tx: &mut Tx, agent: &Agent) -> Result<()> {
         "update agents set removed = 1, lease_until = null, node = null where name = $1",
         args![&agent.name],
     );
+    token::forget(tx, &agent.name);
     release_of_agent(tx, &agent.name).await
 }

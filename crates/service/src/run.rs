@@ -2,6 +2,7 @@
 //!
 //! Here live beginning a run from a plan's tasks, ending it when its tasks have ended, and a person's wishes.
 
+use crate::goal::{self, AfterFailure};
 use crate::task::{self, NewTask, Task, columns};
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId};
 use quorate_store::{Row, Sql, Tx, Write, args};
@@ -150,13 +151,21 @@ async fn finish(tx: &mut Tx, run: &Run) -> Result<Run> {
     let counts = tx.all(sql, args![run.id], |row| Ok((row.text("state")?, row.int("n")?))).await?;
     let count = |state: &str| counts.iter().filter(|(s, _)| s == state).map(|(_, n)| n).sum::<i64>();
     let (completed, failed, cancelled) = (count("completed"), count("failed"), count("cancelled"));
-    let state = if failed + cancelled == 0 { "completed" } else { "failed" };
+    let replaced = match failed + cancelled {
+        0 => 0,
+        _ => match goal::after_failure(tx, run).await? {
+            AfterFailure::PlansAnew => return Ok(run.clone()),
+            AfterFailure::Counts { replaced } => replaced,
+        },
+    };
+    let state = if failed + cancelled == replaced { "completed" } else { "failed" };
     let reason = format!("{completed} completed, {failed} failed, {cancelled} cancelled");
     let sql = concat!(
         "update runs set state = $2, reason = $3, finished_at = now_ms() where id = $1 returning ",
         run_columns!()
     );
     let run = tx.one(sql, args![run.id, state, &reason], Run::from_row).await?.expect("its row is locked");
+    goal::end_decomposed(tx, &run, state, &reason).await?;
     let data = serde_json::json!({ "state": state, "completed": completed, "failed": failed, "cancelled": cancelled });
     tx.record(
         Event::new(EventKind::RunFinished, format!("run {} {state}: {reason}", run.id))
@@ -205,6 +214,7 @@ impl Write for Cancel {
             run_columns!()
         );
         let run = tx.one(sql, args![self.id, &self.reason], Run::from_row).await?.expect("its row is locked");
+        goal::end_decomposed(tx, &run, "cancelled", &self.reason).await?;
         tx.record(
             Event::new(EventKind::RunCancelled, format!("run {} cancelled: {}", run.id, self.reason))
                 .run(Some(run.id)),

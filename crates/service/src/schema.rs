@@ -14,11 +14,18 @@ pub const RESTORED_SQL: &str = include_str!("../sql/restored.sql");
 
 /// The schema that this program knows.
 pub static SCHEMA: Schema = Schema {
-    migrations: &[Migration {
-        name: "the ledger",
-        lite: include_str!("../migrations/sqlite/0001.sql"),
-        pg: include_str!("../migrations/postgres/0001.sql"),
-    }],
+    migrations: &[
+        Migration {
+            name: "the ledger",
+            lite: include_str!("../migrations/sqlite/0001.sql"),
+            pg: include_str!("../migrations/postgres/0001.sql"),
+        },
+        Migration {
+            name: "tokens of agents",
+            lite: include_str!("../migrations/sqlite/0003.sql"),
+            pg: include_str!("../migrations/postgres/0003.sql"),
+        },
+    ],
     shift_leases: &[
         "update tasks set lease_until = lease_until + $1 where lease_until is not null",
         "update tasks set active_at = active_at + $1 where state = 'running'",

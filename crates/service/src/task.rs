@@ -14,10 +14,10 @@ pub use add::{Add, NewTask, Work};
 pub use finish::{Done, DoneAnswer, Fail, Outcome, RESULT_MAX, SettleCheck};
 pub use lease::{Held, Progress, Renew, Renewed, Started};
 pub use person::{Cancel, Park, Reassign, Release, Retry, Unpark};
-pub use take::{Kinds, NeedResult, PastAttempt, Take, TakeCheck, Taken};
+pub use take::{Has, Kinds, NeedResult, PastAttempt, Take, TakeCheck, Taken};
 
 pub(crate) use add::add_tasks;
-pub(crate) use finish::{Failed, fail_attempt};
+pub(crate) use finish::{Failed, end_for, fail_attempt};
 pub(crate) use person::{cancel_all, reopen_all, unpark};
 pub(crate) use take::need_results;
 

@@ -49,6 +49,7 @@ fn session(name: &str) -> Begin {
         host: "here".into(),
         pid: 7,
         lease_ms: LEASE_MS,
+        token: None,
     }
 }
 

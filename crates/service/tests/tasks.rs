@@ -3,7 +3,7 @@
 use quorate_model::{Kind, Result, TaskState, Term};
 use quorate_service::run;
 use quorate_service::task::{
-    Cancel, Done, DoneAnswer, Fail, Held, Kinds, NewTask, Progress, Reassign, Renew, Retry, SettleCheck,
+    Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, Reassign, Renew, Retry, SettleCheck,
     Take, TakeCheck, Taken,
 };
 use quorate_testkit::ledger::TestLedger;
@@ -262,7 +262,24 @@ async fn silence_is_a_warning_and_no_more(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+async fn an_agent_is_shown_what_it_has_wherever_it_was_taken(ledger: TestLedger) -> Result<()> {
+    let has = || Has { agent: "ada".into() };
+    assert!(ledger.store.read(has()).await?.is_none());
+    let need = ledger.add(command("need")).await?;
+    let taken = ledger.must_take("ada").await?;
+    ledger.done(&taken).await?;
+    let id = ledger.add(NewTask { needs: vec![need], ..command("one") }).await?;
+    let take = Take { node: Some("1".into()), ..next_of("ada") };
+    ledger.store.write(take).await?.expect("it is ready");
+    let shown = ledger.store.read(has()).await?.expect("it has one");
+    assert_eq!((shown.task.id, shown.task.attempt, shown.needs.len()), (id, 1, 1));
+    ledger.done(&shown).await?;
+    assert!(ledger.store.read(has()).await?.is_none());
+    Ok(())
+}
+
 on_every_backend!(
+    an_agent_is_shown_what_it_has_wherever_it_was_taken,
     a_task_has_one_owner_and_its_result_is_kept,
     a_write_with_an_old_term_changes_nothing_and_is_logged,
     a_term_from_the_future_is_refused,

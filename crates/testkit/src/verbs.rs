@@ -47,6 +47,7 @@ pub fn begin(name: &str, node: &str) -> agent::Begin {
         host: "here".into(),
         pid: 7,
         lease_ms: LEASE_MS,
+        token: None,
     }
 }
 

@@ -38,6 +38,21 @@ pub(crate) enum Agent {
     #[command(after_help = "Examples:
   quorate agent remove alpha")]
     Remove(AgentName),
+    Token(AgentToken),
+}
+
+/// Gives an agent a token, by which the network knows it; shown once
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  export QUORATE_TOKEN=$(quorate agent token reviewer)
+  quorate agent token reviewer --revoke")]
+pub(crate) struct AgentToken {
+    /// Its name
+    #[arg(value_parser = value::agent)]
+    pub(crate) name: String,
+    /// Makes all tokens void that were given like this
+    #[arg(long)]
+    pub(crate) revoke: bool,
 }
 
 /// One agent.

@@ -1,5 +1,6 @@
-//! `quorate init`, `backup`, `sql`, `completion` and `man`.
+//! `quorate init`, `backup`, `mcp`, `sql`, `completion` and `man`.
 
+use super::value;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -7,7 +8,8 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate init
-  quorate -C my-project init")]
+  quorate -C my-project init
+  quorate init --template specialists     a team that plans and reaches goals in words")]
 pub(crate) struct Init {
     /// Which one to write
     #[arg(long, value_name = "NAME", default_value = "default")]
@@ -22,6 +24,17 @@ pub(crate) struct Init {
 pub(crate) struct Backup {
     /// A file that is not there yet
     pub(crate) file: PathBuf,
+}
+
+/// Serves the tools for agents by MCP, on standard input and output
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  claude mcp add quorate -- quorate mcp
+  codex mcp add quorate -- quorate mcp --agent reviewer")]
+pub(crate) struct Mcp {
+    /// Who speaks; else whose child this is (QUORATE_AGENT), else a person under the client's name
+    #[arg(long, value_name = "NAME", value_parser = value::agent)]
+    pub(crate) agent: Option<String>,
 }
 
 /// Prints SQL for the owner of a PostgreSQL ledger, to be run with psql

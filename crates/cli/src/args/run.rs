@@ -2,7 +2,7 @@
 
 use super::value;
 use clap::{Args, Subcommand};
-use quorate_model::RunId;
+use quorate_model::{RunId, TaskId};
 use std::path::PathBuf;
 
 /// Agents that may be asked for at once.
@@ -24,17 +24,27 @@ pub(crate) struct Demo {
 #[command(after_help = "Examples:
   quorate run plan.toml
   quorate run todo.md --agents 8
-  quorate run \"summarise the open questions in docs/\" --detach")]
+  quorate run \"summarise the open questions in docs/\" --detach
+  quorate run \"make the tests faster\" --plan-only --json > plan.json")]
 pub(crate) struct Run {
     /// A file (.toml, .json, .md) or a goal in words
-    #[arg(value_name = "PLAN|GOAL")]
-    pub(crate) plan: String,
+    #[arg(value_name = "PLAN|GOAL", required_unless_present = "task", conflicts_with = "task")]
+    pub(crate) plan: Option<String>,
+    /// Decomposes a task that is there already: it waits for its subtasks, and ends with them
+    #[arg(long, value_name = "ID")]
+    pub(crate) task: Option<TaskId>,
     /// How many agents work side by side: of those configured, else built-in shell agents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
     pub(crate) agents: Option<i64>,
     /// Stores the run for a node and prints its id
     #[arg(long)]
     pub(crate) detach: bool,
+    /// Makes the plan for a goal and shows it, no more; with --json in the form of a plan file
+    #[arg(long, conflicts_with_all = ["detach", "task"])]
+    pub(crate) plan_only: bool,
+    /// Asks before the plan for a goal is run; where nobody can be asked, it waits for `quorate runs approve`
+    #[arg(long, conflicts_with = "plan_only")]
+    pub(crate) approve: bool,
 }
 
 /// Runs a node: agents, health check, detached runs
@@ -75,6 +85,10 @@ pub(crate) enum Runs {
     #[command(after_help = "Examples:
   quorate runs show 3")]
     Show(RunsId),
+    /// Lets the tasks of a plan begin that waits for a person's word
+    #[command(after_help = "Examples:
+  quorate runs approve 3")]
+    Approve(RunsId),
     Cancel(RunsCancel),
     Resume(RunsResume),
 }

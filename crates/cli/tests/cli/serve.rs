@@ -35,6 +35,10 @@ fn a_node_answers_at_its_socket(door: Door) {
         let (_, task) = ask(door, "GET /api/v1/tasks/1", "")?;
         (word(&task["state"]) == "completed").then_some(())
     });
+    let (_, output) = ask(&door, "GET /api/v1/tasks/1/output", "").expect("an answer");
+    assert_eq!((word(&output["output"]), &output["whole"]), ("done\n", &Value::from(true)));
+    let (status, _) = ask(&door, "GET /api/v1/tasks/1/output?attempt=7", "").expect("an answer");
+    assert_eq!(status, 404);
     door.ok(&["down"]);
     assert_eq!(ask(&door, "GET /api/v1/status", ""), None);
 }

@@ -7,7 +7,7 @@
 ///
 /// `needs[i]` lists the places that task `i` needs. Every task that can never begin is on a cycle that is
 /// returned or waits for one that is; cycles that share a task with one already found are not listed again.
-pub(super) fn cycles(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
+pub fn cycles(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let stuck = never_ready(needs);
     let mut walked = vec![false; needs.len()];
     let mut found = Vec::new();

@@ -9,10 +9,11 @@ use quorate_model::Result;
 use quorate_model::config::Driver;
 use quorate_service::agent::{self as service, Tell, Word};
 use quorate_service::message::Inbox;
+use quorate_service::token;
 use quorate_service::view;
 use quorate_service::wire::{self, shapes};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Lists agents
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -129,4 +130,63 @@ async fn tell(desk: &Desk, name: String, word: Word) -> Result<Option<wire::Agen
         return Ok(None);
     }
     Ok(Some((&desk.agent(&name).await?).into()))
+}
+
+/// Gives an agent a token
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentToken {
+    /// Its name
+    name: String,
+}
+
+/// A token, shown once
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Given {
+    /// Whose it is
+    agent: String,
+    /// What the agent sends as `Authorization: Bearer`; nobody can show it again
+    token: String,
+}
+
+impl Ask for AgentToken {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/agents/{name}/tokens";
+    const NAME: &'static str = "giveToken";
+    const ABOUT: &'static str = "Gives an agent a token of its own, which lasts until it is revoked";
+    type Answer = Given;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<Given> {
+        by.must_be_person("give tokens")?;
+        let token = desk.give_token(&self.name).await?;
+        Ok(Given { agent: self.name, token: token.reveal().to_owned() })
+    }
+}
+
+/// Makes an agent's tokens void
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AgentTokensRevoke {
+    /// Its name
+    name: String,
+}
+
+/// How many tokens were made void
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Revoked {
+    /// How many there were
+    revoked: u64,
+}
+
+impl Ask for AgentTokensRevoke {
+    const METHOD: Method = Method::DELETE;
+    const PATH: &'static str = "/agents/{name}/tokens";
+    const NAME: &'static str = "revokeTokens";
+    const ABOUT: &'static str = "Makes all tokens void that persons gave an agent";
+    type Answer = Revoked;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<Revoked> {
+        by.must_be_person("revoke tokens")?;
+        Ok(Revoked { revoked: desk.store().write(token::Revoke { agent: self.name }).await? })
+    }
 }

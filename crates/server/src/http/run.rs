@@ -3,11 +3,14 @@
 use super::{Id, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
-use crate::desk::{Desk, planned};
+use crate::desk::Desk;
 use axum::http::Method;
+use quorate_model::goal::{self, PlanCheck};
 use quorate_model::plan::Plan;
 use quorate_model::{Error, Result, RunId};
+use quorate_service::goal::Approve;
 use quorate_service::run::{Cancel, Start};
+use quorate_service::task::NewTask;
 use quorate_service::view;
 use quorate_service::wire;
 use schemars::JsonSchema;
@@ -42,8 +45,11 @@ impl Ask for RunList {
 pub(crate) struct RunStart {
     /// A plan as in a plan file: `goal`, and `task`, a list of tasks …
     plan: Option<Value>,
-    /// … or a goal in words
+    /// … or a goal in words, which an agent plans if there is one that does
     goal: Option<String>,
+    /// With a goal: its plan waits until a person approves it
+    #[serde(default)]
+    approve: bool,
 }
 
 impl Ask for RunStart {
@@ -59,13 +65,17 @@ impl Ask for RunStart {
                 let base = desk.folder().to_string_lossy();
                 Plan::parse_in(Some(&base), PLAN_NAME, plan.to_string().as_bytes())?
             }
-            (None, Some(goal)) => Plan::from_goal(&goal)?,
+            (None, Some(goal)) => {
+                let check = if self.approve { PlanCheck::Approve } else { PlanCheck::Run };
+                goal::begin(&goal, desk.config(), check)?
+            }
             _ => return Err(Error::invalid("a run begins with a `plan` or with a `goal`")),
         };
-        if plan.tasks.iter().any(|task| task.run.is_some() || task.verify.is_some()) {
+        let is_command = |verify: &String| PlanCheck::of(verify).is_none();
+        if plan.tasks.iter().any(|task| task.run.is_some() || task.verify.as_ref().is_some_and(is_command)) {
             by.must_be_person("have a node run commands of its own")?;
         }
-        let tasks = plan.tasks.iter().map(|task| planned(task, desk.config())).collect();
+        let tasks = plan.tasks.iter().map(|task| NewTask::planned(task, desk.config())).collect();
         let (id, _) =
             desk.store().write(Start { goal: plan.goal, source: None, detached: true, tasks }).await?;
         Ok(Id { id: id.0 })
@@ -113,5 +123,28 @@ impl Ask for RunCancel {
         by.must_be_person("cancel runs")?;
         let reason = words_of("reason", self.reason.unwrap_or_else(|| "a person cancelled it".into()))?;
         Ok((&desk.store().write(Cancel { id: RunId(self.id), reason }).await?).into())
+    }
+}
+
+/// Approves a plan
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunApprove {
+    /// The run's id
+    id: i64,
+}
+
+impl Ask for RunApprove {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/runs/{id}/approve";
+    const NAME: &'static str = "approveRun";
+    const ABOUT: &'static str = "Lets the tasks of a plan begin that waits for a person's word";
+    type Answer = wire::Run;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Run> {
+        by.must_be_person("approve plans")?;
+        let id = RunId(self.id);
+        desk.store().write(Approve { id }).await?;
+        Ok((&desk.store().read(view::Pulse { id, node: None }).await?.run).into())
     }
 }

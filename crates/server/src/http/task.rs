@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// How long an agent has a task without a sign of life, in milliseconds, if it does not say.
-const LEASE_MS: i64 = 15 * 60 * 1000;
+pub(crate) const LEASE_MS: i64 = 15 * 60 * 1000;
 
 /// Lists tasks
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -77,38 +77,38 @@ async fn story(desk: &Desk, id: i64) -> Result<TaskStory> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskAdd {
     /// What it is about, in one line
-    title: String,
+    pub(crate) title: String,
     /// The run that it serves
-    run_id: Option<i64>,
+    pub(crate) run_id: Option<i64>,
     /// Its name within the run
-    key: Option<String>,
+    pub(crate) key: Option<String>,
     /// The work is a command (sh -c in the folder of quorate.toml) …
-    run: Option<String>,
+    pub(crate) run: Option<String>,
     /// … or is told in words, for an AI agent or a person
-    prompt: Option<String>,
+    pub(crate) prompt: Option<String>,
     /// Ids of tasks that must be completed before it
     #[serde(default)]
-    needs: Vec<i64>,
+    pub(crate) needs: Vec<i64>,
     /// Only an agent that can do this may take it
-    capability: Option<String>,
+    pub(crate) capability: Option<String>,
     /// Only this agent may take it
-    agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// high, medium or low
-    priority: Option<String>,
+    pub(crate) priority: Option<String>,
     /// Resources that are claimed together with it
     #[serde(default)]
-    claims: Vec<String>,
+    pub(crate) claims: Vec<String>,
     /// A command that checks the work after the agent says done
-    verify: Option<String>,
+    pub(crate) verify: Option<String>,
     /// Files it is to leave
     #[serde(default)]
-    outputs: Vec<String>,
+    pub(crate) outputs: Vec<String>,
     /// How long an attempt may take, such as 10m
-    timeout: Option<String>,
+    pub(crate) timeout: Option<String>,
     /// How often it is tried at most
-    attempts: Option<i64>,
+    pub(crate) attempts: Option<i64>,
     /// Not before this time, or not before so long from now
-    at: Option<String>,
+    pub(crate) at: Option<String>,
 }
 
 impl Ask for TaskAdd {
@@ -133,7 +133,29 @@ impl Ask for TaskAdd {
 }
 
 impl TaskAdd {
-    fn read(self, desk: &Desk) -> Result<NewTask> {
+    /// A task of which nothing but its title is known.
+    pub(crate) fn new(title: String) -> TaskAdd {
+        TaskAdd {
+            title,
+            run_id: None,
+            key: None,
+            run: None,
+            prompt: None,
+            needs: Vec::new(),
+            capability: None,
+            agent: None,
+            priority: None,
+            claims: Vec::new(),
+            verify: None,
+            outputs: Vec::new(),
+            timeout: None,
+            attempts: None,
+            at: None,
+        }
+    }
+
+    /// Reads it into what the ledger takes.
+    pub(crate) fn read(self, desk: &Desk) -> Result<NewTask> {
         let work = match (self.run, self.prompt) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid("a task has a command (`run`) or words (`prompt`), not both"));
@@ -223,7 +245,7 @@ impl Ask for TaskNext {
             resume: true,
         };
         let watch = wait.map(|wait| Watch::new(desk.store(), Some(wait)));
-        Ok(desk.take(take, watch).await?.as_ref().map(wire::Taken::from))
+        Ok(desk.pull(&known, take, watch).await?.as_ref().map(wire::Taken::from))
     }
 }
 
@@ -232,13 +254,13 @@ impl Ask for TaskNext {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskProgress {
     /// The task's id
-    id: i64,
+    pub(crate) id: i64,
     /// The term under which it was taken
-    term: i64,
+    pub(crate) term: i64,
     /// 0 to 100
-    percent: Option<i64>,
+    pub(crate) percent: Option<i64>,
     /// A word for people
-    message: Option<String>,
+    pub(crate) message: Option<String>,
 }
 
 impl Ask for TaskProgress {
@@ -249,6 +271,13 @@ impl Ask for TaskProgress {
     type Answer = wire::Task;
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
+        self.report(desk, by).await
+    }
+}
+
+impl TaskProgress {
+    /// Reports it.
+    pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
         if self.percent.is_some_and(|percent| !(0..=100).contains(&percent)) {
             return Err(Error::invalid("`percent` is a number from 0 to 100"));
         }
@@ -261,7 +290,7 @@ impl Ask for TaskProgress {
 
 /// Refuses an agent that reports on another's task. Who has it under that term cannot change; if the term is over, the
 /// write itself says so.
-async fn own(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<()> {
+pub(crate) async fn own(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<()> {
     if *by == Caller::Person {
         return Ok(());
     }
@@ -453,4 +482,55 @@ impl Ask for TaskUnpark {
 /// Shows the task as it is after a person's wish.
 async fn changed(desk: &Desk, id: i64) -> Result<wire::Task> {
     Ok((&story(desk, id).await?.task).into())
+}
+
+/// Shows the output of an attempt
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskOutput {
+    /// The task's id
+    id: i64,
+    /// The attempt's number; the latest if not said
+    attempt: Option<i64>,
+}
+
+/// An attempt with its output
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Output {
+    /// The attempt; `output` is as much as can be had here
+    #[serde(flatten)]
+    attempt: wire::Attempt,
+    /// Whether that is all; else it is the end, and the rest is on the host that ran it
+    whole: bool,
+}
+
+impl Ask for TaskOutput {
+    const METHOD: Method = Method::GET;
+    const PATH: &'static str = "/tasks/{id}/output";
+    const NAME: &'static str = "showOutput";
+    const ABOUT: &'static str = "Shows the kept output of an attempt";
+    type Answer = Output;
+
+    async fn answer(self, desk: &Desk, _: &Caller) -> Result<Output> {
+        let story = story(desk, self.id).await?;
+        let count = story.attempts.len();
+        let wanted = |attempt: &view::Attempt| self.attempt.is_none_or(|number| attempt.number == number);
+        let Some(attempt) = story.attempts.into_iter().rfind(wanted) else {
+            let message = format!("task {} has no such attempt; it has {count} so far", self.id);
+            return Err(Error::not_found(message).hint("leave out `attempt` for the latest"));
+        };
+        let whole = match desk.output_file(&attempt) {
+            // A file is at most as large as a log may be.
+            Some(file) => {
+                tokio::task::spawn_blocking(move || std::fs::read(file)).await.ok().and_then(|read| read.ok())
+            }
+            None => None,
+        };
+        let mut shown = wire::Attempt::from(&attempt);
+        let is_whole = whole.is_some();
+        if let Some(bytes) = whole {
+            shown.output = Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(Output { attempt: shown, whole: is_whole })
+    }
 }

@@ -4,6 +4,10 @@
 //! begun in `run`.
 
 use super::unknown;
+use quorate_model::at::At;
+use quorate_model::config::Config;
+use quorate_model::plan::PlanTask;
+use quorate_model::plan::order::cycles;
 use quorate_model::resource::Resource;
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState};
 use quorate_store::{Arg, Dialect, Tx, Write, args};
@@ -73,6 +77,32 @@ impl NewTask {
         }
     }
 
+    /// Returns a plan's task as the ledger takes it.
+    pub fn planned(task: &PlanTask, config: &Config) -> NewTask {
+        let run = task.run.clone().map(Work::Run);
+        let (due_at, due_in_ms) = match task.at {
+            Some(At::Time(ms)) => (Some(ms), None),
+            Some(At::After(ms)) => (None, Some(ms)),
+            None => (None, None),
+        };
+        NewTask {
+            key: Some(task.key.clone()),
+            work: run.or(task.prompt.clone().map(Work::Prompt)),
+            priority: task.priority.number(),
+            capability: task.capability.clone(),
+            agent: task.agent.clone(),
+            verify: task.verify.clone(),
+            claims: task.claims.iter().map(ToString::to_string).collect(),
+            outputs: task.outputs.clone(),
+            timeout_ms: task.timeout_ms,
+            max_attempts: task.attempts.unwrap_or(config.health.max_attempts),
+            due_at,
+            due_in_ms,
+            needs_new: task.needs.clone(),
+            ..NewTask::new(task.title.clone())
+        }
+    }
+
     /// Returns a task of medium priority with one attempt's worth of defaults.
     pub fn new(title: impl Into<String>) -> NewTask {
         NewTask {
@@ -133,6 +163,7 @@ pub(crate) async fn add_tasks(
 ) -> Result<Vec<TaskId>> {
     let needs = tasks.iter().enumerate().map(|(place, task)| needs_of(task, place, tasks.len()));
     let needs = needs.collect::<Result<Vec<_>>>()?;
+    refuse_circles(tasks)?;
     let mut unmet = Vec::with_capacity(tasks.len());
     for needs in &needs {
         unmet.push(needs.new.len() as i64 + count_unmet(tx, &needs.old).await?);
@@ -228,6 +259,22 @@ fn needs_of(task: &NewTask, place: usize, count: usize) -> Result<Needs> {
     }
     Ok(Needs { old: task.needs.iter().copied().collect(), new: task.needs_new.iter().copied().collect() })
 }
+
+/// Refuses tasks that need each other in a circle: none of them could ever begin.
+fn refuse_circles(tasks: &[NewTask]) -> Result<()> {
+    if tasks.iter().all(|task| task.needs_new.is_empty()) {
+        return Ok(());
+    }
+    let needs: Vec<Vec<usize>> = tasks.iter().map(|task| task.needs_new.clone()).collect();
+    let Some(circle) = cycles(&needs).into_iter().next() else { return Ok(()) };
+    let name = |place: &usize| tasks[*place].key.clone().unwrap_or_else(|| tasks[*place].title.clone());
+    let names: Vec<String> = circle.iter().chain(circle.first()).take(CIRCLE_MAX).map(name).collect();
+    Err(Error::invalid(format!("tasks need each other in a circle: {}", names.join(" -> ")))
+        .hint("take one need out"))
+}
+
+/// Tasks of a circle that are named.
+const CIRCLE_MAX: usize = 8;
 
 fn named(task: &NewTask, id: TaskId) -> String {
     task.key.as_ref().map_or(id.to_string(), |key| format!("{id} ({key})"))

@@ -371,6 +371,65 @@ impl Write for SettleCheck {
     }
 }
 
+/// Ends a parked task whose work others have done: as an attempt of `by`, taken and ended in one step. With a check, a node
+/// runs it first.
+pub(crate) async fn end_for(
+    tx: &mut Tx,
+    task: &Task,
+    by: &str,
+    end: Result<Option<String>, &str>,
+) -> Result<()> {
+    let task = begin_for(tx, task, by);
+    match end {
+        Ok(result) if task.verify.is_some() => {
+            let done = Done { id: task.id, term: task.term, result, tail: None };
+            done.verify(tx, &task);
+        }
+        Ok(result) => {
+            tx.later(
+                "update tasks set state = 'completed', result = $2, progress = 100, lease_until = null, reason = null,
+                        finished_at = now_ms() where id = $1",
+                args![task.id, &result],
+            );
+            complete(tx, &task, "said", None).await?;
+        }
+        Err(why) => {
+            let failed = Failed {
+                failure: Failure::Final,
+                outcome: Outcome::Failed.as_str(),
+                reason: why,
+                tail: None,
+                retry_after_ms: 0,
+            };
+            fail_attempt(tx, &task, &failed).await?;
+        }
+    }
+    Ok(())
+}
+
+fn begin_for(tx: &mut Tx, task: &Task, by: &str) -> Task {
+    let task = Task {
+        state: TaskState::Running,
+        term: Term(task.term.0 + 1),
+        attempt: task.attempt + 1,
+        owner: Some(by.to_owned()),
+        ..task.clone()
+    };
+    tx.later(
+        "update tasks set state = 'running', term = $2, attempt = $3, owner = $4, node = null, started_at = now_ms(),
+                active_at = now_ms(), reason = null, parked_for = null, due_at = null where id = $1",
+        args![task.id, task.term, task.attempt, by],
+    );
+    tx.later(
+        "insert into attempts (task_id, number, term, agent, started_at) values ($1, $2, $3, $4, now_ms())",
+        args![task.id, task.attempt, task.term, by],
+    );
+    let message = format!("task {} taken by {by}, attempt {}", task.named(), task.attempt);
+    let data = serde_json::json!({ "attempt": task.attempt, "term": task.term.0 });
+    tx.record(task.event(EventKind::TaskTaken, message).data(data));
+    task
+}
+
 /// The owner, or its supervisor, says that the attempt failed.
 #[derive(Debug, Clone)]
 pub struct Fail {

@@ -11,7 +11,7 @@ use super::{Task, columns};
 use crate::claim::{Ground, PATIENCE_MS, Place, Refused, Wish};
 use quorate_model::resource::Mode;
 use quorate_model::{Error, EventKind, Result, RunId, TaskId, TaskState, Term};
-use quorate_store::{Dialect, Row, Sql, Tx, Write, args};
+use quorate_store::{Dialect, Read, Row, Sql, Tx, Write, args};
 
 /// Tasks looked at together once the first was passed over.
 const PAGE: i64 = 256;
@@ -505,6 +505,29 @@ impl Take {
             stuck: false,
             holds: !task.claims.is_empty(),
             ..task.clone()
+        }
+    }
+}
+
+/// Asks what an agent has at this moment, as it was shown when it was taken.
+#[derive(Debug, Clone)]
+pub struct Has {
+    /// The agent.
+    pub agent: String,
+}
+
+impl Read for Has {
+    type Answer = Option<Taken>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Option<Taken>> {
+        let sql = concat!(
+            "select ",
+            columns!(),
+            " from tasks where owner = $1 and state = 'running' order by id limit 1"
+        );
+        match tx.one(sql, args![&self.agent], Task::from_row).await? {
+            Some(task) => Ok(Some(taken(tx, task).await?)),
+            None => Ok(None),
         }
     }
 }

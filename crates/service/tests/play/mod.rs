@@ -287,6 +287,7 @@ async fn begin_session(store: &Store, name: &str, node: i64, lease_ms: i64) -> R
         host: "here".into(),
         pid: 1,
         lease_ms,
+        token: None,
     };
     store.write(begin).await.map(|term| format!("session {term}"))
 }

@@ -1,0 +1,83 @@
+//! Messages: agent to agent or person. The sender is who calls.
+
+use super::tool::{Tool, Turn};
+use crate::http::{field, name_of, words_of};
+use quorate_model::{MessageId, Result, TaskId};
+use quorate_service::message::{self as service, MessageKind};
+use quorate_service::wire;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Sends a message
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Send {
+    /// Whom it is for: an agent's or a person's name
+    to: String,
+    /// The text
+    text: String,
+    /// note, help, handoff or reply; note if not said
+    kind: Option<String>,
+    /// The task it is about
+    task_id: Option<i64>,
+    /// The id of the message it answers
+    reply_to: Option<i64>,
+    /// Your name, if you have no token
+    from: Option<String>,
+}
+
+impl Tool for Send {
+    const NAME: &'static str = "send";
+    const ABOUT: &'static str = "Sends a message to another agent or a person: a note, a call for help, a handoff or a reply. It waits \
+in the inbox until it is read.";
+
+    async fn call(self, turn: &Turn) -> Result<String> {
+        let text = words_of("text", self.text)?;
+        let kind = self.kind.map(|kind| field("kind", kind.parse::<MessageKind>())).transpose()?;
+        let to = name_of("to", self.to)?;
+        let from = turn.acts_as(self.from)?;
+        turn.desk.seen(&from).await?;
+        turn.desk.add_configured(&to).await?;
+        let send = service::Send {
+            from,
+            to: to.clone(),
+            kind: kind.unwrap_or(MessageKind::Note),
+            text,
+            task: self.task_id.map(TaskId),
+            reply_to: self.reply_to.map(MessageId),
+        };
+        let id = turn.desk.store().write(send).await?;
+        Ok(format!("message {id} is in the inbox of {to}"))
+    }
+}
+
+/// Reads the inbox
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Inbox {
+    /// Your name, if you have no token
+    agent: Option<String>,
+}
+
+impl Tool for Inbox {
+    const NAME: &'static str = "inbox";
+    const ABOUT: &'static str = "Shows your unread messages, the oldest first, and marks them as read. Answer with `send` and \
+`reply_to`.";
+
+    async fn call(self, turn: &Turn) -> Result<String> {
+        let agent = turn.acts_as(self.agent)?;
+        turn.desk.seen(&agent).await?;
+        let messages = turn.desk.store().write(service::Fetch { agent }).await?;
+        if messages.is_empty() {
+            return Ok("no unread messages".into());
+        }
+        Ok(messages.iter().map(shown).collect::<Vec<_>>().join("\n"))
+    }
+}
+
+fn shown(message: &service::Message) -> String {
+    let wire::Message { id, from, kind, text, task_id, created_at, .. } = message.into();
+    let about = task_id.map_or_else(String::new, |task| format!(" about task {task}"));
+    let at = created_at.unwrap_or_default();
+    format!("{id}: {kind} from {from}{about}, {at}: {text}")
+}

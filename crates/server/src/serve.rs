@@ -1,0 +1,88 @@
+//! Connections: taking them, so many at once, and ending them.
+//!
+//! Here lives the loop of a listener. A connection that does not finish its request's head in time is closed, so that who is
+//! slow (or means harm) keeps no place for ever; when all places are taken, who comes waits at the door. What is asked is
+//! `http`'s business.
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Connections of one listener at once.
+pub(crate) const CONNECTIONS_MAX: usize = 512;
+/// How long a client may take for the head of a request, and be silent between two.
+pub(crate) const HEAD_MAX: Duration = Duration::from_secs(10);
+/// How long the loop rests when a connection cannot be taken: there may be no file handles left.
+const TROUBLE: Duration = Duration::from_millis(100);
+
+/// Where connections come from.
+pub(crate) trait Listener: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Listener for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        let (stream, _) = self.accept().await?;
+        // An answer is small, and who waits for it is to have it at once; without this it is only later.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self) -> io::Result<Self::Stream> {
+        Ok(self.accept().await?.0)
+    }
+}
+
+/// Serves until told to stop, and then until what is being answered has been.
+pub(crate) async fn serve(listener: impl Listener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("nobody closes it");
+            (place, listener.next().await)
+        };
+        let (place, next) = tokio::select! {
+            next = next => next,
+            // A sender that is gone means the same as its word.
+            _ = stopped.wait_for(|stopped| *stopped) => break,
+        };
+        match next {
+            Ok(stream) => drop(tokio::spawn(attend(stream, router.clone(), graceful.watcher(), place))),
+            Err(_) => tokio::time::sleep(TROUBLE).await,
+        }
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+async fn attend(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    watcher: Watcher,
+    place: OwnedSemaphorePermit,
+) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // Who hangs up in the middle has told us so: there is nobody to tell.
+    let _ = watcher.watch(connection).await;
+    drop(place);
+}

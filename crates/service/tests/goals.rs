@@ -1,0 +1,260 @@
+//! What follows from a plan that an agent made, on both databases.
+
+use quorate_model::goal::{PLAN_ATTEMPTS, PlanCheck, REPLANS_MAX};
+use quorate_model::{Kind, Result, RunId, TaskId, TaskState};
+use quorate_service::goal::{APPROVAL, Adopt, Approve, Decompose};
+use quorate_service::run::{Cancel, Settle};
+use quorate_service::task::{
+    self, Done, DoneAnswer, NewTask, Release, SettleCheck, Take, TakeCheck, Taken, Unpark, Work,
+};
+use quorate_service::view::{RunShow, RunStory};
+use quorate_testkit::ledger::TestLedger;
+use quorate_testkit::on_every_backend;
+use quorate_testkit::verbs::{LEASE_MS, command, failure, next_of};
+
+fn planning(check: PlanCheck) -> NewTask {
+    NewTask {
+        key: Some("plan".into()),
+        work: Some(Work::Prompt("the question".into())),
+        verify: Some(check.as_str().into()),
+        max_attempts: PLAN_ATTEMPTS,
+        ..NewTask::new("Plan")
+    }
+}
+
+fn keyed(key: &str, needs: &[usize]) -> NewTask {
+    NewTask { key: Some(key.into()), needs_new: needs.to_vec(), max_attempts: 1, ..command(key) }
+}
+
+/// Has the next task done with a plan as its result; answers with what settles its check.
+async fn planned(ledger: &TestLedger, run: RunId, tasks: Vec<NewTask>, parks: bool) -> Result<Adopt> {
+    let take = Take { run: Some(run), ..next_of("boss") };
+    let taken = ledger.store.write(take).await?.expect("a plan is asked for");
+    let done = Done { id: taken.task.id, term: taken.task.term, result: Some("{}".into()), tail: None };
+    assert_eq!(ledger.store.write(done).await?, DoneAnswer::Verifying);
+    let check = TakeCheck { task: None, run: Some(run), node: "1".into(), lease_ms: LEASE_MS };
+    let check = ledger.store.write(check).await?.expect("a check is due");
+    let settle =
+        SettleCheck { id: check.id, term: check.term, failure: None, tail: None, retry_after_ms: 1_000 };
+    Ok(Adopt { settle, tasks, parks })
+}
+
+async fn begin(ledger: &TestLedger, check: PlanCheck) -> Result<RunId> {
+    Ok(ledger.start(vec![planning(check)]).await?.0)
+}
+
+async fn story(ledger: &TestLedger, run: RunId) -> Result<RunStory> {
+    ledger.store.read(RunShow { id: run }).await
+}
+
+async fn keys(ledger: &TestLedger, run: RunId) -> Result<Vec<String>> {
+    let tasks = story(ledger, run).await?.tasks;
+    Ok(tasks.iter().map(|task| format!("{} {}", task.key.as_deref().unwrap_or("-"), task.state)).collect())
+}
+
+async fn settle(ledger: &TestLedger, run: RunId) -> Result<String> {
+    Ok(ledger.store.write(Settle { id: run }).await?.state)
+}
+
+/// Fails the next task for good.
+async fn fail_next(ledger: &TestLedger) -> Result<Taken> {
+    let taken = ledger.must_take("hand").await?;
+    assert_eq!(ledger.store.write(failure(&taken, "it cannot be done")).await?, TaskState::Failed);
+    Ok(taken)
+}
+
+async fn done_next(ledger: &TestLedger) -> Result<()> {
+    let taken = ledger.must_take("hand").await?;
+    ledger.done(&taken).await.map(drop)
+}
+
+async fn a_plans_tasks_are_added_with_the_passing_of_its_check(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Run).await?;
+    let adopt = planned(&ledger, run, vec![keyed("a", &[]), keyed("plan", &[0])], false).await?;
+    assert_eq!(ledger.store.write(adopt.clone()).await?, TaskState::Completed);
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a ready", "plan-2 waiting"]);
+    assert_eq!(settle(&ledger, run).await?, "running", "it has only begun");
+    let again = ledger.store.write(adopt).await.expect_err("the term is over");
+    assert_eq!(again.kind, Kind::Stale);
+    assert_eq!(keys(&ledger, run).await?.len(), 3, "said twice, added once");
+    done_next(&ledger).await?;
+    done_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    Ok(())
+}
+
+async fn a_plan_that_cannot_be_used_is_asked_for_again_with_the_reason(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Run).await?;
+    for attempt in 1..=PLAN_ATTEMPTS {
+        let mut adopt = planned(&ledger, run, vec![keyed("a", &[])], false).await?;
+        adopt.settle.failure = Some(format!("wrong {attempt}"));
+        let state = ledger.store.write(adopt).await?;
+        assert_eq!(state == TaskState::Failed, attempt == PLAN_ATTEMPTS, "{attempt}: {state}");
+        ledger.advance(120_000).await;
+        ledger.check().await?;
+        if attempt == 1 {
+            let taken = ledger.must_take("boss").await?;
+            assert_eq!(taken.previous[0].reason.as_deref(), Some("wrong 1"));
+            let back = Release { id: taken.task.id, term: taken.task.term, reason: "test".into() };
+            ledger.store.write(back).await?;
+        }
+    }
+    assert_eq!(settle(&ledger, run).await?, "failed");
+    assert_eq!(keys(&ledger, run).await?, ["plan failed"], "no task of a wrong plan is there");
+    Ok(())
+}
+
+async fn a_plan_waits_for_a_persons_word_where_that_was_asked_for(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Approve).await?;
+    let adopt = planned(&ledger, run, vec![keyed("a", &[]), keyed("b", &[0]), keyed("c", &[])], true).await?;
+    ledger.store.write(adopt).await?;
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a parked", "b waiting", "c parked"]);
+    assert!(story(&ledger, run).await?.tasks[1].reason.as_deref() == Some(APPROVAL));
+    assert!(ledger.take("hand").await?.is_none());
+    assert_eq!(ledger.store.write(Approve { id: run }).await?, 2);
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a ready", "b waiting", "c ready"]);
+    let error = ledger.store.write(Approve { id: run }).await.expect_err("nothing waits any more");
+    assert_eq!(error.kind, Kind::Conflict);
+    for _ in 0..3 {
+        done_next(&ledger).await?;
+    }
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    assert_eq!(ledger.store.write(Approve { id: RunId(77) }).await.expect_err("none").kind, Kind::NotFound);
+    Ok(())
+}
+
+async fn one_task_of_an_unapproved_plan_can_be_let_go_by_itself(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Approve).await?;
+    let adopt = planned(&ledger, run, vec![keyed("a", &[]), keyed("b", &[])], true).await?;
+    ledger.store.write(adopt).await?;
+    let id: TaskId = story(&ledger, run).await?.tasks[2].id;
+    ledger.store.write(Unpark { id }).await?;
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a parked", "b ready"]);
+    Ok(())
+}
+
+async fn a_new_plan_is_asked_for_when_a_task_fails_for_good(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Run).await?;
+    let adopt =
+        planned(&ledger, run, vec![keyed("a", &[]), keyed("b", &[]), keyed("c", &[1])], false).await?;
+    ledger.store.write(adopt).await?;
+    done_next(&ledger).await?;
+    fail_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "running", "a new plan is asked for");
+    assert_eq!(
+        keys(&ledger, run).await?,
+        ["plan completed", "a completed", "b failed", "c cancelled", "plan-2 ready"]
+    );
+    assert_eq!(ledger.count("run.replanned").await, 1);
+    let question = story(&ledger, run).await?.tasks[4].prompt.clone().expect("words");
+    assert!(question.starts_with("the question\n"), "{question}");
+    assert!(
+        question.contains("- b: failed: it cannot be done") && question.contains("- c: cancelled"),
+        "{question}"
+    );
+    let adopt = planned(&ledger, run, vec![keyed("b", &[])], false).await?;
+    ledger.store.write(adopt).await?;
+    done_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "completed", "the new plan took the place of what had failed");
+    assert_eq!(keys(&ledger, run).await?[5], "b-2 completed");
+    Ok(())
+}
+
+async fn plans_are_made_anew_so_often_and_no_more(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Run).await?;
+    for plan in 0..=REPLANS_MAX {
+        let adopt = planned(&ledger, run, vec![keyed("a", &[])], false).await?;
+        ledger.store.write(adopt).await?;
+        fail_next(&ledger).await?;
+        assert_eq!(settle(&ledger, run).await? == "failed", plan == REPLANS_MAX, "plan {plan}");
+    }
+    assert_eq!(ledger.count("run.replanned").await as i64, REPLANS_MAX);
+    Ok(())
+}
+
+async fn a_run_without_a_planner_fails_as_ever(ledger: TestLedger) -> Result<()> {
+    let (run, _) = ledger.start(vec![keyed("a", &[])]).await?;
+    fail_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "failed");
+    assert_eq!(ledger.count("run.replanned").await, 0);
+    Ok(())
+}
+
+/// Begins the run that does the work of a task, up to its plan with one task and the report.
+async fn decomposed(ledger: &TestLedger, id: TaskId) -> Result<RunId> {
+    let task = ledger.story(id).await?.task;
+    let run = ledger.store.write(Decompose::new(&task, vec![planning(PlanCheck::Run)], false)).await?;
+    let report = NewTask { needs_new: vec![0], ..keyed("report", &[]) };
+    let adopt = planned(ledger, run, vec![keyed("a", &[]), report], false).await?;
+    ledger.store.write(adopt).await?;
+    Ok(run)
+}
+
+async fn a_task_that_is_decomposed_ends_with_its_subtasks(ledger: TestLedger) -> Result<()> {
+    let big = ledger.add(command("big")).await?;
+    let after = ledger.add(NewTask { needs: vec![big], ..command("after") }).await?;
+    let run = decomposed(&ledger, big).await?;
+    assert_eq!(ledger.state(big).await?, TaskState::Parked);
+    done_next(&ledger).await?;
+    let last = ledger.must_take("hand").await?;
+    let result = Some("\"the report\"".to_owned());
+    ledger.store.write(Done { id: last.task.id, term: last.task.term, result, tail: None }).await?;
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    let story = ledger.story(big).await?;
+    assert_eq!(
+        (story.task.state, story.task.result.as_deref()),
+        (TaskState::Completed, Some("\"the report\""))
+    );
+    assert_eq!((story.attempts.len(), story.attempts[0].agent.as_str()), (1, "boss"));
+    assert_eq!(story.attempts[0].outcome.as_deref(), Some("completed"));
+    assert_eq!(ledger.state(after).await?, TaskState::Ready, "what needs it goes on");
+    let task = ledger.story(big).await?.task;
+    let error = ledger.store.write(Decompose::new(&task, vec![planning(PlanCheck::Run)], false)).await;
+    assert_eq!(error.expect_err("it is over").kind, Kind::Conflict);
+    Ok(())
+}
+
+async fn a_task_that_is_decomposed_fails_with_its_run_and_is_checked_if_it_has_a_check(
+    ledger: TestLedger,
+) -> Result<()> {
+    let checked = ledger.add(NewTask { verify: Some("true".into()), ..command("checked") }).await?;
+    let run = decomposed(&ledger, checked).await?;
+    done_next(&ledger).await?;
+    done_next(&ledger).await?;
+    settle(&ledger, run).await?;
+    assert_eq!(ledger.state(checked).await?, TaskState::Verifying, "done is proven for it, too");
+
+    let (big, after) = (ledger.add(command("big")).await?, ledger.add(command("other")).await?);
+    let run = decomposed(&ledger, big).await?;
+    ledger.store.write(Cancel { id: run, reason: "changed".into() }).await?;
+    assert_eq!(ledger.state(big).await?, TaskState::Ready, "called off: it is as it was");
+    for id in [big, after] {
+        ledger.store.write(task::Cancel { id, reason: "test".into() }).await?;
+    }
+    let big = ledger.add(command("big")).await?;
+    let run = decomposed(&ledger, big).await?;
+    for _ in 0..REPLANS_MAX {
+        fail_next(&ledger).await?;
+        settle(&ledger, run).await?;
+        let adopt = planned(&ledger, run, vec![keyed("a", &[])], false).await?;
+        ledger.store.write(adopt).await?;
+    }
+    fail_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "failed");
+    let task = ledger.story(big).await?.task;
+    assert_eq!(task.state, TaskState::Failed);
+    assert!(task.reason.is_some_and(|why| why.starts_with(&format!("run {run} failed"))));
+    Ok(())
+}
+
+on_every_backend!(
+    a_plans_tasks_are_added_with_the_passing_of_its_check,
+    a_plan_that_cannot_be_used_is_asked_for_again_with_the_reason,
+    a_plan_waits_for_a_persons_word_where_that_was_asked_for,
+    one_task_of_an_unapproved_plan_can_be_let_go_by_itself,
+    a_new_plan_is_asked_for_when_a_task_fails_for_good,
+    plans_are_made_anew_so_often_and_no_more,
+    a_run_without_a_planner_fails_as_ever,
+    a_task_that_is_decomposed_ends_with_its_subtasks,
+    a_task_that_is_decomposed_fails_with_its_run_and_is_checked_if_it_has_a_check,
+);
