@@ -6,6 +6,7 @@
 mod agent;
 mod claim;
 mod log;
+mod memory;
 mod message;
 mod project;
 mod run;
@@ -15,6 +16,9 @@ pub(crate) mod value;
 pub(crate) use agent::{Agent, AgentAdd, AgentName, AgentRun, AgentToken};
 pub(crate) use claim::{Claim, Claims, Release};
 pub(crate) use log::{Events, Log, Logs};
+pub(crate) use memory::{
+    Checkpoint, CheckpointList, CheckpointSave, CheckpointShow, Context, Forget, Recall, Remember,
+};
 pub(crate) use message::{Inbox, Send};
 pub(crate) use project::{Backup, Completion, Init, Man, Mcp, Sql, SqlText};
 pub(crate) use run::{Demo, Down, Run, Runs, RunsCancel, RunsId, Up};
@@ -85,6 +89,12 @@ pub(crate) enum Command {
     Logs(Logs),
     Send(Send),
     Inbox(Inbox),
+    Remember(Remember),
+    Recall(Recall),
+    Forget(Forget),
+    Context(Context),
+    #[command(subcommand)]
+    Checkpoint(Checkpoint),
     /// Says what is wrong, and the command that mends it
     #[command(after_help = "Examples:
   quorate doctor

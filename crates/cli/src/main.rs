@@ -6,6 +6,7 @@
 mod agent;
 mod args;
 mod backup;
+mod checkpoint;
 mod claim;
 mod clock;
 mod completion;
@@ -18,6 +19,7 @@ mod log;
 mod logs;
 mod lookout;
 mod mcp;
+mod memory;
 mod message;
 mod place;
 mod print;
@@ -121,6 +123,11 @@ async fn with(place: &Place, command: Command, json: bool) -> Result<u8> {
         Command::Logs(args) => logs::logs(place, &args, json).await,
         Command::Send(args) => message::send(place, &args, json).await,
         Command::Inbox(args) => message::inbox(place, &args, json).await,
+        Command::Remember(args) => memory::remember(place, args, json).await,
+        Command::Recall(args) => memory::recall(place, args, json).await,
+        Command::Forget(args) => memory::forget(place, &args, json).await,
+        Command::Context(args) => memory::context(place, args, json).await,
+        Command::Checkpoint(args) => checkpoint::checkpoint(place, args, json).await,
         Command::Backup(args) => backup::backup(place, &args, json).await,
         Command::Mcp(args) => mcp::mcp(place, &args).await,
         _ => unreachable!("the callers take the other commands"),

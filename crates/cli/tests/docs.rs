@@ -62,6 +62,7 @@ documents! {
     command_agents: "docs/guides/command-agents.md",
     external_agents: "docs/guides/external-agents.md",
     claims: "docs/guides/claims.md",
+    memory: "docs/guides/memory.md",
     running_a_node: "docs/guides/running-a-node.md",
     many_machines: "docs/guides/many-machines.md",
     troubleshooting: "docs/guides/troubleshooting.md",

@@ -8,6 +8,7 @@
 use crate::diagnostic::{Diagnostics, quote};
 use crate::document::{Entry, NodeKind, Source, Spanned};
 use crate::error::{Error, Result};
+use crate::memory::MemoryKind;
 use crate::name::check_name;
 use crate::table::{Table, as_string, did_you_mean};
 use std::collections::{BTreeMap, HashSet};
@@ -29,6 +30,9 @@ pub const DURATION_LEAST_MS: i64 = 100;
 
 /// The smallest memory limit, in bytes: less does not start a process.
 pub const MEMORY_LEAST: u64 = 1 << 20;
+
+/// How many memories may be kept at most.
+pub const MEMORIES_MAX: i64 = 10_000_000;
 
 /// The largest share of CPU, in per cent of one core.
 pub const CPU_MAX: u32 = 100_000;
@@ -64,6 +68,8 @@ pub struct Config {
     pub retention: RetentionConfig,
     /// What a planner may do.
     pub orchestrator: OrchestratorConfig,
+    /// How much is remembered.
+    pub memory: MemoryConfig,
     /// The agents by the name of their table; see [`Config::agents`] for the members of the team.
     pub agent_tables: BTreeMap<String, AgentConfig>,
 }
@@ -138,6 +144,45 @@ pub struct RetentionConfig {
     pub tasks_ms: i64,
 }
 
+/// `[memory]`; durations in milliseconds, since something was said last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// How long findings are kept.
+    pub findings_ms: i64,
+    /// How long episodes are kept.
+    pub episodes_ms: i64,
+    /// How long decisions are kept.
+    pub decisions_ms: i64,
+    /// How long patterns are kept.
+    pub patterns_ms: i64,
+    /// How long what was found of checkpoints is kept.
+    pub checkpoints_ms: i64,
+    /// How long what was found of messages is kept.
+    pub messages_ms: i64,
+    /// How long logged lines are kept.
+    pub lines_ms: i64,
+    /// Memories at most.
+    pub count: i64,
+    /// Bytes of their texts at most.
+    pub size_bytes: i64,
+}
+
+impl MemoryConfig {
+    /// Returns how long each kind is kept.
+    pub fn ages_ms(&self) -> Vec<(MemoryKind, i64)> {
+        let age = |kind| match kind {
+            MemoryKind::Finding => self.findings_ms,
+            MemoryKind::Episode => self.episodes_ms,
+            MemoryKind::Decision => self.decisions_ms,
+            MemoryKind::Pattern => self.patterns_ms,
+            MemoryKind::Checkpoint => self.checkpoints_ms,
+            MemoryKind::Message => self.messages_ms,
+            MemoryKind::Line => self.lines_ms,
+        };
+        MemoryKind::ALL.map(|kind| (kind, age(kind))).to_vec()
+    }
+}
+
 /// `[agents.NAME]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentConfig {
@@ -207,6 +252,22 @@ impl Default for RetentionConfig {
             attempts_ms: 30 * DAY_MS,
             logs_ms: 30 * DAY_MS,
             tasks_ms: 90 * DAY_MS,
+        }
+    }
+}
+
+impl Default for MemoryConfig {
+    fn default() -> MemoryConfig {
+        MemoryConfig {
+            findings_ms: 180 * DAY_MS,
+            episodes_ms: 90 * DAY_MS,
+            decisions_ms: 730 * DAY_MS,
+            patterns_ms: 730 * DAY_MS,
+            checkpoints_ms: 30 * DAY_MS,
+            messages_ms: 30 * DAY_MS,
+            lines_ms: 14 * DAY_MS,
+            count: 50_000,
+            size_bytes: 64_000_000,
         }
     }
 }
@@ -352,6 +413,7 @@ fn read_config(source: &Source<'_>, mut table: Table<'_, '_>) -> Config {
         budget: table.table("budget").map(read_budget).unwrap_or_default(),
         retention: table.table("retention").map(read_retention).unwrap_or_default(),
         orchestrator: table.table("orchestrator").map(read_orchestrator).unwrap_or_default(),
+        memory: table.table("memory").map(read_memory).unwrap_or_default(),
         agent_tables: table.table("agents").map(|t| read_agents(source, t)).unwrap_or_default(),
     };
     table.finish();
@@ -458,6 +520,26 @@ fn read_retention(mut table: Table<'_, '_>) -> RetentionConfig {
     };
     table.finish();
     retention
+}
+
+fn read_memory(mut table: Table<'_, '_>) -> MemoryConfig {
+    let default = MemoryConfig::default();
+    let mut ms = |key, or| table.duration_ms(key, DURATION_LEAST_MS).unwrap_or(or);
+    let memory = MemoryConfig {
+        findings_ms: ms("findings", default.findings_ms),
+        episodes_ms: ms("episodes", default.episodes_ms),
+        decisions_ms: ms("decisions", default.decisions_ms),
+        patterns_ms: ms("patterns", default.patterns_ms),
+        checkpoints_ms: ms("checkpoints", default.checkpoints_ms),
+        messages_ms: ms("messages", default.messages_ms),
+        lines_ms: ms("lines", default.lines_ms),
+        count: table.integer("count", 0..=MEMORIES_MAX).map_or(default.count, |count| count.value),
+        size_bytes: table
+            .parsed("size", read_bytes)
+            .map_or(default.size_bytes, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+    };
+    table.finish();
+    memory
 }
 
 fn read_agents(source: &Source<'_>, table: Table<'_, '_>) -> BTreeMap<String, AgentConfig> {

@@ -100,6 +100,16 @@ kinds! {
     RunResumed = "run.resumed",
     /// A message was sent.
     MessageSent = "message.sent",
+    /// The team's memory has grown.
+    MemoryAdded = "memory.added",
+    /// Something was said again that the memory holds already: it is counted.
+    MemoryMerged = "memory.merged",
+    /// A memory was removed on purpose.
+    MemoryForgotten = "memory.forgotten",
+    /// Memories were removed because of their age or number, as `[memory]` says; an archive file has them.
+    MemoryPruned = "memory.pruned",
+    /// A state was saved.
+    CheckpointSaved = "checkpoint.saved",
     /// A write that carried an old term, or came from one who is not the owner, was refused.
     WriteRefused = "write.refused",
     /// A node began.

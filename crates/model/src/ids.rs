@@ -32,6 +32,10 @@ id! {
     RunId,
     /// A message.
     MessageId,
+    /// A memory.
+    MemoryId,
+    /// A saved state.
+    CheckpointId,
     /// Which holding of a lease it is. Grows at every change of owner and never goes back.
     Term,
     /// A place in the log; grows in the order in which facts became visible.

@@ -37,6 +37,16 @@ events = "1d"
 attempts = "2d"
 logs = "3d"
 tasks = "4d"
+[memory]
+findings = "1d"
+episodes = "2d"
+decisions = "3d"
+patterns = "4d"
+checkpoints = "5d"
+messages = "6d"
+lines = "7d"
+count = 8
+size = "9MB"
 [agents.validation]
 driver = "command"
 capabilities = ["validation", "docs"]
@@ -67,6 +77,10 @@ fn an_empty_file_is_the_default_that_is_documented() {
     assert_eq!(found.retention.events_ms, 30 * 24 * 3_600_000);
     assert_eq!(found.retention.events_ms, found.retention.logs_ms);
     assert_eq!(found.retention.tasks_ms, 90 * 24 * 3_600_000);
+    let day = 24 * 3_600_000;
+    let ages = [180, 90, 730, 730, 30, 30, 14].map(|days| days * day);
+    assert_eq!(found.memory.ages_ms().into_iter().map(|(_, ms)| ms).collect::<Vec<_>>(), ages);
+    assert_eq!((found.memory.count, found.memory.size_bytes), (50_000, 64_000_000));
     assert!(found.agents().is_empty());
 }
 
@@ -87,6 +101,9 @@ fn every_key_is_read() {
     assert_eq!((found.budget.usd, found.budget.tokens), (Some(20.5), Some(5_000_000)));
     assert_eq!(found.retention.attempts_ms, 2 * 24 * 3_600_000);
     assert_eq!(found.retention.tasks_ms, 4 * 24 * 3_600_000);
+    let ages = [1, 2, 3, 4, 5, 6, 7].map(|days| days * 24 * 3_600_000);
+    assert_eq!(found.memory.ages_ms().into_iter().map(|(_, ms)| ms).collect::<Vec<_>>(), ages);
+    assert_eq!((found.memory.count, found.memory.size_bytes), (8, 9_000_000));
     let validation = &found.agent_tables["validation"];
     assert_eq!(validation.driver, Driver::Command);
     assert_eq!(validation.capabilities, ["validation", "docs"]);

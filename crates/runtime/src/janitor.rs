@@ -1,16 +1,17 @@
 //! Keeping things bounded: what is older than `[retention]` says is removed, a little at a time, and processes that
 //! nobody supervises any more are ended.
 //!
-//! Here lives the loop: history once soon after the start and then every hour, or more often where `[retention]` is
-//! short; processes every minute. The ledger's history is removed by one node at a time; kept output and processes are
-//! a matter of each host.
+//! Here lives the loop: history and memory once soon after the start and then every hour, or more often where
+//! `[retention]` or `[memory]` is short; processes every minute, and the memory reads on then. What is in the ledger is
+//! removed by one node at a time; kept output and processes are a matter of each host.
 
+use crate::memory;
 use crate::node::Shared;
 use crate::orphans::end_strays;
 use crate::stop::{Level, Stop};
 use quorate_model::Result;
 use quorate_model::TaskId;
-use quorate_model::config::{RetentionConfig, millis};
+use quorate_model::config::{Config, RetentionConfig, millis};
 use quorate_service::node::Lead;
 use quorate_service::retention::{MayPrune, Prune, Pruned};
 use std::path::Path;
@@ -30,7 +31,7 @@ const BREATH: Duration = Duration::from_millis(50);
 
 /// Removes old history until told to stop.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
-    let every = looks_between(&shared.config.retention);
+    let every = looks_between(&shared.config);
     let mut looks = 0;
     while stop.level() == Level::Go {
         tokio::select! {
@@ -39,6 +40,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
         }
         // What cannot be looked at now is looked at in a minute.
         let _ = end_strays(&shared.agents_url.full(), millis(shared.config.health.grace_ms)).await;
+        if let Err(error) = stop.in_time(memory::catch_up(&shared.store, &stop)).await {
+            shared.say(format!("the memory does not know the newest for now: {error}"));
+        }
         if looks % every == 0
             && let Err(error) = stop.in_time(round(&shared, &stop, every)).await
         {
@@ -49,9 +53,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
 }
 
 /// Returns how many looks there are from one round to the next.
-fn looks_between(retention: &RetentionConfig) -> u32 {
-    let RetentionConfig { events_ms, attempts_ms, logs_ms, tasks_ms } = *retention;
-    let shortest = events_ms.min(attempts_ms).min(logs_ms).min(tasks_ms);
+fn looks_between(config: &Config) -> u32 {
+    let RetentionConfig { events_ms, attempts_ms, logs_ms, tasks_ms } = config.retention;
+    let remembered = config.memory.ages_ms().into_iter().map(|(_, age_ms)| age_ms).min().unwrap_or(i64::MAX);
+    let shortest = events_ms.min(attempts_ms).min(logs_ms).min(tasks_ms).min(remembered);
     let looks = millis(shortest / ROUNDS_PER_TIME).as_secs() / LOOK_EVERY.as_secs();
     u32::try_from(looks).unwrap_or(LOOKS_MAX).clamp(1, LOOKS_MAX)
 }
@@ -78,7 +83,7 @@ async fn round(shared: &Shared, stop: &Stop, every: u32) -> Result<()> {
         step.after = seen;
         tokio::time::sleep(BREATH).await;
     }
-    Ok(())
+    memory::prune(&shared.store, &shared.config.memory, &shared.state, stop).await
 }
 
 /// Removes files that were not written for so long. One that cannot be removed is left for the next round.
@@ -101,7 +106,10 @@ mod tests {
     #[test]
     fn rounds_follow_the_shortest_time_but_come_every_hour_at_least() {
         const DAY_MS: i64 = 86_400_000;
-        let with = |events_ms| looks_between(&RetentionConfig { events_ms, ..RetentionConfig::default() });
+        let with = |events_ms| {
+            let retention = RetentionConfig { events_ms, ..RetentionConfig::default() };
+            looks_between(&Config { retention, ..Config::default() })
+        };
         assert_eq!(with(30 * DAY_MS), LOOKS_MAX);
         assert_eq!(with(3_600_000), 6);
         assert_eq!(with(300_000), 1);

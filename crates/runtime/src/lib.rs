@@ -3,7 +3,7 @@
 //! ```text
 //! Node ── session (one an agent) ── attempt ── child process
 //!      ├─ checker   runs the checks of tasks that are said to be done; reads plans (planner)
-//!      ├─ janitor   removes history that is older than [retention] says
+//!      ├─ janitor   reads on for the memory; removes what is older than [retention] and [memory] say
 //!      ├─ health    elected: what lapses, comes due, ends
 //!      └─ renewer   a thread of its own: keeps leases, stops children whose lease is lost
 //! ```
@@ -16,6 +16,7 @@ mod attempt;
 mod checker;
 mod health;
 mod janitor;
+mod memory;
 mod node;
 mod orphans;
 mod planner;

@@ -4,6 +4,8 @@
 //! catch up before a task is looked for, a run is settled after its last task, and waiting. What is decided, `service`
 //! decides; how a request is read and an answer shown is the door's business.
 
+mod memory;
+
 use quorate_model::config::{Config, millis};
 use quorate_model::diagnostic::quote;
 use quorate_model::resource::Resource;

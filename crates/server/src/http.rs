@@ -4,9 +4,11 @@
 //! texts. An operation is read, done and shown in one place, [`handle`]; who may ask is decided before, in `guard`.
 
 mod agent;
+mod checkpoint;
 mod claim;
 mod event;
 mod log;
+mod memory;
 mod message;
 mod run;
 mod status;
@@ -118,6 +120,13 @@ fn doors() -> Doors {
         .with::<message::InboxShow>()
         .with::<message::InboxFetch>()
         .with::<log::LogLine>()
+        .with::<memory::MemoryRemember>()
+        .with::<memory::MemoryRecall>()
+        .with::<memory::MemoryForget>()
+        .with::<memory::ContextShow>()
+        .with::<checkpoint::CheckpointSave>()
+        .with::<checkpoint::CheckpointList>()
+        .with::<checkpoint::CheckpointShow>()
 }
 
 impl Doors {

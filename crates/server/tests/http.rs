@@ -98,6 +98,41 @@ async fn claims_and_messages_are_whose_they_are(ledger: TestLedger) -> Result<()
     Ok(())
 }
 
+async fn the_memory_is_told_and_asked(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let told = json!({ "agent": "ada", "text": "the parser drops lines", "tags": ["parser"], "ttl": "7d" });
+    assert_eq!(door.post("/memories", told.clone()).await.done(), json!({ "id": 1, "count": 1 }));
+    assert_eq!(door.post("/memories", told).await.done(), json!({ "id": 1, "count": 2 }));
+    door.post("/tasks", json!({ "title": "count the parsers", "run": "true" })).await.done();
+    let taken = door.post("/tasks/next", json!({ "agent": "ada" })).await.done();
+    let done = json!({ "agent": "ada", "term": taken["term"], "result": "seven" });
+    door.post("/tasks/1/done", done).await.done();
+    ledger.events().await;
+    let hits = door.get("/memories?query=parser&limit=5").await.done();
+    let mut found: Vec<&str> =
+        hits.as_array().expect("a list").iter().filter_map(|hit| hit["source"].as_str()).collect();
+    found.sort_unstable();
+    assert_eq!(found, ["memory:1", "task:1"]);
+    assert_eq!(door.get("/memories?query=parser&kind=episode").await.done(), json!([]));
+    assert_eq!(door.get("/memories?query=parser&kind=thought").await.problem().0, 400);
+    assert_eq!(door.get("/memories?query=parser&limit=101").await.problem().0, 400);
+
+    let state = json!({ "agent": "ada", "state": { "next": 2 } });
+    assert_eq!(door.post("/checkpoints", state).await.done(), json!({ "id": 1 }));
+    assert_eq!(door.post("/checkpoints", json!({ "agent": "ada", "state": " " })).await.problem().0, 400);
+    assert_eq!(door.get("/checkpoints/1").await.done()["state"], json!({ "next": 2 }));
+    assert_eq!(door.get("/checkpoints?agent=ada").await.done().as_array().map(Vec::len), Some(1));
+    let context = door.get("/context?budget=500").await.done();
+    assert_eq!(
+        (&context["tasks"][0]["title"], &context["checkpoint"]["id"]),
+        (&json!("count the parsers"), &json!(1))
+    );
+    assert_eq!(door.get("/context?budget=49").await.problem().0, 400);
+    assert_eq!(door.send("DELETE /api/v1/memories/1", None).await.done(), json!({ "forgotten": 1 }));
+    assert_eq!(door.send("DELETE /api/v1/memories/1", None).await.problem().0, 404);
+    Ok(())
+}
+
 async fn what_is_wrong_is_named_and_changes_nothing(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
     for (path, body, expected) in [
@@ -283,6 +318,7 @@ on_every_backend!(
     a_task_goes_through_its_life,
     a_run_is_stored_and_called_off,
     claims_and_messages_are_whose_they_are,
+    the_memory_is_told_and_asked,
     what_is_wrong_is_named_and_changes_nothing,
     who_comes_from_elsewhere_is_kept_out,
     the_log_is_followed_and_gone_on_with,

@@ -23,7 +23,8 @@ end
 $$;
 
 grant insert, update, delete on
-    runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, tokens, meta
+    runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, tokens, meta,
+    memories, memory_cursor, checkpoints
     to quorate_node;
 grant insert, delete on events to quorate_node;
 
@@ -41,5 +42,8 @@ grant insert, update, delete on claims, claim_waits to quorate_agent;
 grant insert, delete on tokens to quorate_agent;
 grant insert, update (read_at) on messages to quorate_agent;
 grant insert on events to quorate_agent;
+-- It adds to the memory, and forgets nothing; of what it saved itself, the oldest goes.
+grant insert, update on memories, memory_cursor to quorate_agent;
+grant insert, update, delete on checkpoints to quorate_agent;
 grant usage on sequence log_order to quorate_agent;
 commit;

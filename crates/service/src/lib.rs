@@ -5,12 +5,15 @@
 //! No HTTP, no terminal, no child process, no clock of its own.
 
 pub mod agent;
+pub mod checkpoint;
 pub mod claim;
+pub mod context;
 pub mod doctor;
 pub mod event;
 pub mod goal;
 pub mod health;
 pub mod log;
+pub mod memory;
 pub mod message;
 pub mod node;
 pub mod retention;

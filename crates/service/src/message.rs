@@ -82,8 +82,9 @@ macro_rules! message_columns {
         "id, sender, recipient, kind, text, task_id, reply_to, created_at, read_at"
     };
 }
+pub(crate) use message_columns;
 
-fn from_row(row: &Row<'_>) -> Result<Message> {
+pub(crate) fn from_row(row: &Row<'_>) -> Result<Message> {
     Ok(Message {
         id: MessageId(row.int("id")?),
         from: row.text("sender")?,

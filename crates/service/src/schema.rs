@@ -21,6 +21,11 @@ pub static SCHEMA: Schema = Schema {
             pg: include_str!("../migrations/postgres/0001.sql"),
         },
         Migration {
+            name: "memory",
+            lite: include_str!("../migrations/sqlite/0002.sql"),
+            pg: include_str!("../migrations/postgres/0002.sql"),
+        },
+        Migration {
             name: "tokens of agents",
             lite: include_str!("../migrations/sqlite/0003.sql"),
             pg: include_str!("../migrations/postgres/0003.sql"),

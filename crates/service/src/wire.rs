@@ -5,7 +5,8 @@
 
 use crate::time::rfc3339;
 use crate::view::TaskStory;
-use crate::{claim, event, message, run, task, view, why};
+use crate::{checkpoint, claim, event, memory, message, run, task, view, why};
+use quorate_model::memory::{Query, excerpt};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -524,6 +525,102 @@ impl From<&message::Message> for Message {
             reply_to: message.reply_to.map(|id| id.0),
             created_at: time(Some(message.created_at)),
             read_at: time(message.read_at),
+        }
+    }
+}
+
+/// A memory.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Memory {
+    /// Its id
+    pub id: i64,
+    /// finding, episode, decision, pattern, checkpoint, message or line
+    pub kind: &'static str,
+    /// The text
+    pub text: String,
+    /// Words to find it by
+    pub tags: Vec<String>,
+    /// Who found it out
+    pub agent: Option<String>,
+    /// The task it comes from, or is about
+    pub task_id: Option<i64>,
+    /// The run of that task
+    pub run_id: Option<i64>,
+    /// Where it comes from: task:ID, attempt:TASK.NUMBER, message:ID, event:SEQ, checkpoint:ID; memory:ID if it was told
+    pub source: String,
+    /// The last that said the same
+    pub sources: Vec<String>,
+    /// How often it was said
+    pub count: i64,
+    /// When it was said first
+    pub created_at: Option<String>,
+    /// When it was said last
+    pub seen_at: Option<String>,
+    /// When it is to be forgotten, if that was said
+    pub expires_at: Option<String>,
+}
+
+impl From<&memory::Memory> for Memory {
+    fn from(memory: &memory::Memory) -> Memory {
+        Memory {
+            id: memory.id.0,
+            kind: memory.kind.as_str(),
+            text: memory.text.clone(),
+            tags: memory.tags.clone(),
+            agent: memory.agent.clone(),
+            task_id: memory.task.map(|id| id.0),
+            run_id: memory.run.map(|id| id.0),
+            source: memory.source(),
+            sources: memory.sources.clone(),
+            count: memory.count,
+            created_at: time(Some(memory.created_at)),
+            seen_at: time(Some(memory.seen_at)),
+            expires_at: time(memory.expires_at),
+        }
+    }
+}
+
+/// An answer of the memory.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Hit {
+    /// The memory; its text is cut to the part that fits the question
+    #[serde(flatten)]
+    pub memory: Memory,
+    /// How well it fits; comparable within one answer only
+    pub score: f64,
+}
+
+impl Hit {
+    /// Returns the shape of an answer with so many characters of its text at most.
+    pub fn of(hit: &memory::Hit, query: &Query, max: usize) -> Hit {
+        let text = excerpt(&hit.memory.text, query, max);
+        Hit { memory: Memory { text, ..(&hit.memory).into() }, score: hit.score as f64 / 1e6 }
+    }
+}
+
+/// A state that was saved.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Checkpoint {
+    /// Its id
+    pub id: i64,
+    /// The run it is about
+    pub run_id: Option<i64>,
+    /// Who saved it; null: it was saved by itself
+    pub agent: Option<String>,
+    /// The state
+    pub state: Value,
+    /// When it was saved
+    pub created_at: Option<String>,
+}
+
+impl From<&checkpoint::Checkpoint> for Checkpoint {
+    fn from(saved: &checkpoint::Checkpoint) -> Checkpoint {
+        Checkpoint {
+            id: saved.id.0,
+            run_id: saved.run.map(|id| id.0),
+            agent: saved.agent.clone(),
+            state: stored(Some(&saved.state)),
+            created_at: time(Some(saved.created_at)),
         }
     }
 }

@@ -393,6 +393,7 @@ fn a_copy_made_while_everything_runs_is_whole() {
     .expect("no error");
 }
 
+/// Columns, without those by which each database finds words in its own way.
 struct Columns;
 
 impl quorate_store::Read for Columns {
@@ -401,9 +402,11 @@ impl quorate_store::Read for Columns {
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<String>> {
         let sql = quorate_store::Sql::Each {
             lite: "select m.name || '.' || c.name as name from sqlite_schema m join pragma_table_info(m.name) c
-                    where m.type in ('table', 'view') and m.name not like 'sqlite_%' order by 1",
+                    where m.type in ('table', 'view') and m.name not like 'sqlite_%' and m.name not like 'memory_words%'
+                    order by 1",
             pg: "select (table_name || '.' || column_name) collate \"C\" as name from information_schema.columns
-                  where table_schema = current_schema() and table_name not in ('log_era', 'sim_clock') order by 1",
+                  where table_schema = current_schema() and table_name not in ('log_era', 'sim_clock')
+                    and table_name || '.' || column_name <> 'memories.words' order by 1",
         };
         tx.all(sql, &[], |row| row.text("name")).await
     }

@@ -101,7 +101,9 @@ impl Read for Columns {
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<(String, String)>> {
         let sql =
             "select m.name as place, c.name as name from sqlite_schema m join pragma_table_info(m.name) c
-                    where m.type in ('table', 'view') and m.name not like 'sqlite_%'";
+                    where m.type in ('table', 'view') and m.name not like 'sqlite_%'
+                      and m.name not in (select name from pragma_table_list where type = 'shadow')
+                      and c.name <> m.name";
         tx.all(sql, &[], |row| Ok((row.text("place")?, row.text("name")?))).await
     }
 }
@@ -117,7 +119,7 @@ fn every_table_and_column_is_documented() {
         });
         let missing: Vec<_> = missing.collect();
         assert!(missing.is_empty(), "docs/schema.md says nothing of {missing:?}, or has no example there");
-        assert_eq!(SCHEMA.version(), 1, "say in docs/schema.md what the next version brings");
+        assert_eq!(SCHEMA.version(), 2, "say in docs/schema.md what the next version brings");
     });
 }
 

@@ -145,7 +145,7 @@ macro_rules! id_arg {
     )*};
 }
 
-id_arg!(TaskId, RunId, MessageId, Term, Seq);
+id_arg!(TaskId, RunId, MessageId, MemoryId, CheckpointId, Term, Seq);
 
 /// Makes a slice of [`Arg`]s from anything that converts into one.
 #[macro_export]

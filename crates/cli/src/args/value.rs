@@ -5,7 +5,7 @@
 
 use quorate_model::config::{DURATION_LEAST_MS, Driver, LEASE_LEAST_MS};
 use quorate_model::priority::Priority;
-use quorate_model::{Error, EventKind, Result, TaskState, at, duration, name, nearest};
+use quorate_model::{Error, EventKind, MemoryKind, Result, TaskState, at, duration, name, nearest};
 use quorate_service::message::MessageKind;
 
 /// Folds the hint into the message: clap shows only one text.
@@ -69,6 +69,11 @@ pub(crate) fn driver(text: &str) -> Result<Driver, String> {
 
 /// What a message is.
 pub(crate) fn message_kind(text: &str) -> Result<MessageKind, String> {
+    one_text(text.parse())
+}
+
+/// What a memory is.
+pub(crate) fn memory_kind(text: &str) -> Result<MemoryKind, String> {
     one_text(text.parse())
 }
 

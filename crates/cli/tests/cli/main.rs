@@ -11,6 +11,7 @@ mod events;
 mod goals;
 mod many_machines;
 mod mcp;
+mod memory;
 mod messages;
 mod outage;
 mod project;

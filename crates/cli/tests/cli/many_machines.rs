@@ -168,6 +168,7 @@ fn an_agent_takes_and_completes_work_and_cannot_alter_the_log() {
             "update tasks set title = 'another'",
             "update attempts set term = 9",
             "update meta set value = '0'",
+            "delete from memories",
         ],
     );
     let error = agent.fails(1, &["task", "add", "more work", "--run", "true"]);
@@ -188,7 +189,14 @@ fn by_hand(shared: &Shared, node: &Door, agent: &Door) {
     agent.ok(&["send", "--from", "ada", "--to", "bob", "half of it"]);
     agent.ok(&["inbox", "bob"]);
     agent.ok(&["log", "--agent", "ada", "--action", "note", "--status", "ok", "a word"]);
-    agent.ok(&["task", "done", &id, "--term", &term]);
+    agent.ok(&["task", "done", &id, "--term", &term, "--result", "\"both halves\""]);
+    agent.ok(&["remember", "--agent", "ada", "halves are enough"]);
+    for n in 0..=20 {
+        agent.ok(&["checkpoint", "save", "--agent", "ada", &format!("step {n}")]);
+    }
+    assert_eq!(agent.json(&["recall", "halves"]).as_array().map(Vec::len), Some(2));
+    agent.ok(&["context", "--agent", "ada"]);
+    agent.fails(1, &["forget", "1"]);
     agent.fails(4, &["task", "fail", &id, "--term", &term, "--error", "no"]);
     let again = number(&node.json(&["task", "add", "by SQL", "--prompt", "Think."])["id"]);
     let by_sql = shared.sql("quorate_agent", "select id, term from claim_task('cy')").expect("it may");

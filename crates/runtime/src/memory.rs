@@ -1,0 +1,142 @@
+//! The team's memory, kept up to date and bounded.
+//!
+//! Here live reading on in the log, a little at a time, and the archive: what is to go is first appended to a file of its month
+//! and flushed to the disk. What is to go, and what the log teaches, `service::memory` decides.
+
+use crate::stop::{Level, Stop};
+use quorate_model::config::MemoryConfig;
+use quorate_model::{Error, Result};
+use quorate_service::memory::{CatchUp, Limits, Memory, Old, Prune};
+use quorate_service::{time, wire};
+use quorate_store::Store;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Steps of reading on that one look takes at most; whoever asks the memory meanwhile reads on by himself.
+const STEPS_MAX: usize = 500;
+
+/// Between two steps, so that others get their turn.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// The folder of the archive, in that of state.
+const ARCHIVE: &str = "archive";
+
+/// Reads on in the log until the memory holds what has happened.
+pub(crate) async fn catch_up(store: &Store, stop: &Stop) -> Result<()> {
+    for _ in 0..STEPS_MAX {
+        if !store.write(CatchUp).await?.more || stop.level() != Level::Go {
+            break;
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
+}
+
+/// Archives and removes what is older or more than `[memory]` says. The archive is in the folder of state.
+pub(crate) async fn prune(store: &Store, config: &MemoryConfig, state: &Path, stop: &Stop) -> Result<()> {
+    let limits = limits(config);
+    let folder = state.join(ARCHIVE);
+    while stop.level() == Level::Go {
+        let (read_at, old) = store.read(Old { limits: limits.clone() }).await?;
+        if old.is_empty() {
+            break;
+        }
+        let file = folder.join(format!("memory-{}.jsonl", month(read_at)));
+        let archive = format!("{ARCHIVE}/{}", file.file_name().unwrap_or_default().to_string_lossy());
+        let ids = old.iter().map(|memory| memory.id).collect();
+        append(file, old).await?;
+        store.write(Prune { ids, read_at, archive }).await?;
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
+}
+
+fn limits(memory: &MemoryConfig) -> Limits {
+    Limits { ages_ms: memory.ages_ms(), count_max: memory.count, bytes_max: memory.size_bytes }
+}
+
+/// The year and month of a time.
+fn month(ms: i64) -> String {
+    time::rfc3339(ms).chars().take("2026-01".len()).collect()
+}
+
+/// Appends memories to a file, a JSON document a line, and waits until the disk has them.
+async fn append(file: PathBuf, memories: Vec<Memory>) -> Result<()> {
+    let lines: String =
+        memories.iter().map(|memory| format!("{}\n", wire::value(wire::Memory::from(memory)))).collect();
+    let shown = file.display().to_string();
+    let written = tokio::task::spawn_blocking(move || write(&file, &lines)).await;
+    let done = written.map_err(|e| e.to_string()).and_then(|done| done.map_err(|e| e.to_string()));
+    done.map_err(|e| {
+        Error::unavailable(format!("cannot write the archive {shown}: {e}; nothing is removed"))
+            .hint("free some space, or mend the folder's permissions")
+    })
+}
+
+fn write(file: &Path, lines: &str) -> std::io::Result<()> {
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut archive = std::fs::File::options().create(true).append(true).open(file)?;
+    archive.write_all(lines.as_bytes())?;
+    archive.sync_data()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stop::Stopper;
+    use quorate_model::memory::{MemoryKind, Query};
+    use quorate_service::memory::{Recall, Remember};
+    use quorate_testkit::ledger::TestLedger;
+    use quorate_testkit::on_every_backend;
+
+    async fn told(ledger: &TestLedger, text: &str) -> Result<()> {
+        let (agent, text) = ("alpha".into(), text.into());
+        let tell = Remember {
+            agent,
+            kind: MemoryKind::Finding,
+            text,
+            tags: vec![],
+            task: None,
+            ttl_ms: Some(1_000),
+        };
+        ledger.store.write(tell).await.map(drop)
+    }
+
+    async fn what_goes_is_in_the_archive_first(ledger: TestLedger) -> Result<()> {
+        let (_stopper, stop) = Stopper::new();
+        let state = tempfile::tempdir().expect("a temporary folder");
+        let prune = async || prune(&ledger.store, &MemoryConfig::default(), state.path(), &stop).await;
+        let file = state.path().join("archive/memory-2026-01.jsonl");
+        prune().await?;
+        assert!(!file.exists(), "without anything to remove there is no archive");
+        for text in ["first words", "second ones"] {
+            told(&ledger, text).await?;
+            ledger.advance(2_000).await;
+            prune().await?;
+        }
+        let lines = std::fs::read_to_string(&file).expect("the archive is there");
+        let read = |line| serde_json::from_str::<serde_json::Value>(line).expect("a JSON document a line");
+        let texts: Vec<_> = lines.lines().map(read).map(|memory| memory["text"].clone()).collect();
+        assert_eq!(texts, ["first words", "second ones"]);
+        assert!(ledger.store.read(Recall::of(Query::parse("words ones"))).await?.is_empty());
+        Ok(())
+    }
+
+    async fn what_cannot_be_archived_stays(ledger: TestLedger) -> Result<()> {
+        let (_stopper, stop) = Stopper::new();
+        let state = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(state.path().join(ARCHIVE), "a file stands in the way").expect("written");
+        told(&ledger, "words").await?;
+        ledger.advance(2_000).await;
+        let error = prune(&ledger.store, &MemoryConfig::default(), state.path(), &stop).await;
+        assert!(error.expect_err("no archive").message.contains("nothing is removed"));
+        let limits = limits(&MemoryConfig::default());
+        assert_eq!(ledger.store.read(Old { limits }).await?.1.len(), 1);
+        Ok(())
+    }
+
+    on_every_backend!(what_goes_is_in_the_archive_first, what_cannot_be_archived_stays);
+}
