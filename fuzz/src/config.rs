@@ -3,7 +3,7 @@
 use crate::finding;
 use quorate_model::config::{
     AGENTS_MAX, AgentConfig, COUNT_MAX, CPU_MAX, Config, DURATION_LEAST_MS, Driver, LEASE_LEAST_MS,
-    MEMORY_LEAST, check_store_url,
+    MEMORY_LEAST, TOOLS_MAX, check_store_url,
 };
 use quorate_model::name::check_name;
 use std::collections::HashSet;
@@ -57,7 +57,12 @@ fn check_agent(agent: &AgentConfig) {
     assert!((1..=COUNT_MAX).contains(&agent.count));
     assert!(agent.command.is_empty() || agent.driver.has_process());
     assert!(agent.command.first().is_none_or(|program| !program.trim().is_empty()));
-    assert!(agent.driver != Driver::Model || agent.model.is_some());
+    assert!(agent.driver != Driver::Model || (agent.model.is_some() && agent.api.provider.is_some()));
+    assert!(agent.api.tools.len() <= TOOLS_MAX);
+    for (name, tool) in &agent.api.tools {
+        check_name("tool", name).expect("a name is one");
+        assert!(tool.command.first().is_some_and(|program| !program.trim().is_empty()));
+    }
     for capability in &agent.capabilities {
         check_name("capability", capability).expect("a name is one");
     }

@@ -4,6 +4,7 @@
 //! It uses the standard library only, so that it builds in seconds on a machine that has nothing yet.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "talking to the developer is what it is for")]
 
+mod agents;
 mod apt;
 mod bench;
 #[path = "../../crates/testkit/src/cluster.rs"]
@@ -27,9 +28,11 @@ type Outcome<T = ()> = Result<T, String>;
 const HELP: &str = "\
 usage: cargo xtask COMMAND
 
-  setup [--unpack]          make what the tests need (PostgreSQL, rustfmt, clippy, tmux); says each step
+  setup [--unpack|--agents] make what the tests need (PostgreSQL, rustfmt, clippy, tmux); says each step
                             --unpack: PostgreSQL from .deb archives into a cache, even if the system has one
+                            --agents: only the programs of real agents, from npm into a cache (about 1 GB)
   test                      formatting, clippy, tidy, all tests, documentation; with its own PostgreSQL
+  test --agents             the real Claude Code, Codex and Gemini CLI, offline; installs them with npm first
   test -p CRATE… [FILTER…]  only the tests of these crates (and of these names)
   ci                        test, with Cargo.lock taken as it is
   tidy                      the house rules alone
@@ -68,8 +71,10 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["setup"] => setup::everything().map(drop),
         ["setup", "--unpack"] => setup::unpack().map(drop),
-        ["test"] => test::everything(false),
+        ["setup", "--agents"] => agents::install().and_then(|found| found.map(drop)),
+        ["test"] | ["test", "--all"] => test::everything(false),
         ["ci"] => test::everything(true),
+        ["test", "--agents"] => agents::command(),
         ["test", selection @ ..] => test::some(selection),
         ["tidy"] => tidy::command(),
         ["deny"] => deny::command(),

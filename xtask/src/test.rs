@@ -6,7 +6,7 @@
 use crate::cluster::{Cluster, Durability, Until};
 use crate::fire::Ended;
 use crate::step::{Report, Runner};
-use crate::{Outcome, bench, fire, root, say, setup, tidy};
+use crate::{Outcome, agents, bench, fire, root, say, setup, tidy};
 use std::process::Command;
 
 /// Runs all steps; with `locked`, Cargo.lock must be up to date.
@@ -31,6 +31,7 @@ pub fn everything(locked: bool) -> Outcome {
         let mut tests = build("test --workspace --no-fail-fast");
         report.command("tests", Runner::Libtest, with(&mut tests, &cluster));
     }
+    agents::step(&mut report, locked);
     breaking(&mut report, "a storm on each database", &["storm", "--short"]);
     breaking(&mut report, "short trouble with the database", &["trouble", "--short"]);
     breaking(&mut report, "several hosts", &["hosts", "--short"]);

@@ -21,7 +21,7 @@ pub(crate) use memory::{
 };
 pub(crate) use message::{Inbox, Send};
 pub(crate) use project::{Backup, Completion, Init, Man, Mcp, Sql, SqlText};
-pub(crate) use run::{Demo, Down, Run, Runs, RunsCancel, RunsId, Up};
+pub(crate) use run::{Demo, Down, Drive, Run, Runs, RunsCancel, RunsId, Up};
 pub(crate) use task::{
     Task, TaskAdd, TaskCancel, TaskDone, TaskFail, TaskId, TaskList, TaskNext, TaskProgress, TaskReassign,
 };
@@ -115,6 +115,7 @@ Steps, one a line: say TEXT, work 500ms, rest 2s, recall, write FILE TEXT, resul
 A line `attempt N: STEP` holds for that attempt only."
     )]
     FakeAgent,
+    Drive(Drive),
 }
 
 /// Reads the command line. The error knows whether JSON was asked for only by [`wants_json`].

@@ -7,6 +7,7 @@ use crate::place::Place;
 use crate::print;
 use crate::print::style::{Colour, paint_if};
 use nix::sys::statfs::{self, statfs};
+use quorate_drivers::How;
 use quorate_model::config::Driver;
 use quorate_model::{AgentState, Error, Result};
 use quorate_service::doctor::{Ask, Server, Vitals};
@@ -76,6 +77,7 @@ pub(crate) async fn doctor(place: Place, json: bool) -> Result<u8> {
         findings.extend(ledger_checks(&place, store).await?);
     }
     findings.push(programs(&place));
+    findings.extend(real_agents(&place));
     findings.push(port(place.config.server.listen));
     findings.push(limits());
     let is_broken = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
@@ -317,7 +319,9 @@ async fn agents(place: &Place, store: &Store) -> Result<Finding> {
     if let Some((first, table)) = unseen.first() {
         let names: Vec<&str> = unseen.iter().map(|(name, _)| name.as_str()).collect();
         let mend = match table.driver {
-            Driver::Command => "start them with `quorate up`".to_owned(),
+            driver if driver == Driver::Command || driver.is_driven() => {
+                "start them with `quorate up`".to_owned()
+            }
             Driver::External | Driver::Human => {
                 format!("`{first}` takes its work with `quorate task next --agent {first}`")
             }
@@ -353,6 +357,27 @@ async fn nodes(store: &Store) -> Result<Finding> {
         ));
     }
     Ok(ok("nodes", format!("{} on this host", running.len())))
+}
+
+/// Looks whether real agents have what they cannot work without: a program, a key. Each is told once.
+fn real_agents(place: &Place) -> Vec<Finding> {
+    let members = place.team(None);
+    let driven = members.iter().filter(|member| matches!(member.worker.how, How::Drive { .. }));
+    let looked: Vec<_> = driven.map(|member| (member, member.worker.missing(&place.folder))).collect();
+    let mut findings: Vec<Finding> = Vec::new();
+    for (member, missing) in &looked {
+        let Some(missing) = missing else { continue };
+        let say = if missing.is_fatal { fail } else { warn };
+        let finding =
+            say("real_agents", format!("agent `{}` {}", member.name, missing.what), missing.mend.clone());
+        if !findings.iter().any(|told| told.mend == finding.mend) {
+            findings.push(finding);
+        }
+    }
+    if findings.is_empty() && !looked.is_empty() {
+        findings.push(ok("real_agents", format!("{} have a program or a key", looked.len())));
+    }
+    findings
 }
 
 /// Looks for the programs that the configuration names.

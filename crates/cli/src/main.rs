@@ -12,6 +12,7 @@ mod clock;
 mod completion;
 mod demo;
 mod doctor;
+mod drive;
 mod events;
 mod goal;
 mod init;
@@ -85,6 +86,7 @@ async fn dispatch(command: Command, json: bool) -> Result<u8> {
         Command::Init(args) => init::init(&args, json),
         Command::Sql(args) => Ok(sql::sql(&args, json)),
         Command::FakeAgent => demo::fake_agent(),
+        Command::Drive(args) => drive::drive(&args).await,
         command => {
             let place = match (Place::find(), &command) {
                 (Err(error), Command::Doctor) => return Ok(doctor::broken(&error, json)),

@@ -4,7 +4,7 @@
 //! opening, and the beginning of a node that works here. The idea: a command gets one [`Place`] and asks it for what
 //! it needs; nothing is opened before.
 
-use quorate_model::config::{Config, millis};
+use quorate_model::config::{Config, Workspace, millis};
 use quorate_model::diagnostic::quote;
 use quorate_model::{Error, Result, RunId};
 use quorate_runtime::{Member, Node, NodeOptions};
@@ -116,6 +116,32 @@ impl Place {
     pub(crate) async fn open_for_node(&self) -> Result<Store> {
         let answer = node_patience(millis(self.config.health.lease_ms));
         self.open_with(Options { connections: NODE_CONNECTIONS, answer, ..Options::new(&SCHEMA) }).await
+    }
+
+    /// Returns the agents that a node runs here.
+    pub(crate) fn team(&self, at_most: Option<usize>) -> Vec<Member> {
+        quorate_runtime::team(&self.config, at_most, &|name| self.variable(name))
+    }
+
+    /// Refuses agents that could not work here at all, with what mends it.
+    pub(crate) fn check_ready(&self, members: &[Member]) -> Result<()> {
+        let wants_git = members.iter().find(|member| member.workspace == Workspace::Worktree);
+        if let Some(member) = wants_git.filter(|_| !quorate_runtime::is_repository(&self.folder)) {
+            let what = format!(
+                "agent `{}` works in worktrees, and {} is in no git repository",
+                member.name,
+                self.folder.display()
+            );
+            return Err(Error::invalid(what).hint("git init && git add --all && git commit"));
+        }
+        for member in members {
+            if let Some(missing) = member.worker.missing(&self.folder).filter(|missing| missing.is_fatal) {
+                return Err(
+                    Error::invalid(format!("agent `{}` {}", member.name, missing.what)).hint(missing.mend)
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Begins a node here with these agents, for the work of all runs or of one.

@@ -14,7 +14,7 @@ use crate::signals::Signals;
 use quorate_model::config::{Config, Driver, millis};
 use quorate_model::plan::{Plan, PlanTask};
 use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId};
-use quorate_runtime::{Level, Member, Node, end_orphans, team};
+use quorate_runtime::{Level, Member, Node, end_orphans};
 use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
 use quorate_service::goal::Decompose;
@@ -41,9 +41,10 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
         goal::print_plan(&plan, json);
         return Ok(0);
     }
-    let members = team(&place.config, at_most(args.agents));
+    let members = place.team(at_most(args.agents));
     if !args.detach {
         check_team(&plan, &members, &place.config)?;
+        place.check_ready(&members)?;
     }
     let store = place.open_for_node().await?;
     let since = store.read(Latest).await?;
@@ -66,9 +67,10 @@ async fn decompose(place: Place, id: TaskId, args: &args::Run, json: bool) -> Re
     let words =
         task.prompt.as_ref().map_or(task.title.clone(), |prompt| format!("{}\n\n{prompt}", task.title));
     let plan = goal::begin_planned(&words, args, &place.config)?;
-    let members = team(&place.config, at_most(args.agents));
+    let members = place.team(at_most(args.agents));
     if !args.detach {
         check_team(&plan, &members, &place.config)?;
+        place.check_ready(&members)?;
     }
     let since = store.read(Latest).await?;
     let tasks = plan.tasks.iter().map(|task| NewTask::planned(task, &place.config)).collect();
@@ -83,12 +85,13 @@ async fn decompose(place: Place, id: TaskId, args: &args::Run, json: bool) -> Re
 
 /// Goes on with a run: what failed or was cancelled is tried anew.
 pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: bool) -> Result<u8> {
+    let members = place.team(at_most(agents));
+    place.check_ready(&members)?;
     let store = place.open_for_node().await?;
     let since = store.read(Latest).await?;
     // What a crash left behind ends first, so that what it failed is among what is tried anew.
     end_orphans(&store, &place.agents_url.full(), millis(place.config.health.grace_ms)).await?;
     store.write(Resume { id }).await?;
-    let members = team(&place.config, at_most(agents));
     work(place, store, (id, since), members, How { json, approve: false, plan_only: false }).await
 }
 
@@ -169,10 +172,7 @@ fn check_team(plan: &Plan, members: &[Member], config: &Config) -> Result<()> {
 
 /// Returns the configured agent that could take a task if its driver were run here.
 fn not_run_here(task: &PlanTask, config: &Config) -> Option<(String, Driver)> {
-    let agents = config
-        .agents()
-        .into_iter()
-        .filter(|(_, table)| !matches!(table.driver, Driver::Command | Driver::External | Driver::Human));
+    let agents = config.agents().into_iter().filter(|(_, table)| table.driver == Driver::Acp);
     agents
         .into_iter()
         .find(|(name, table)| can(name, Some(&table.capabilities), false, task))

@@ -10,9 +10,8 @@ use crate::run::{at_most, keep_report};
 use crate::signals::Signals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use quorate_model::config::Config;
 use quorate_model::{Error, Kind, Result, Seq, nearest};
-use quorate_runtime::{Level, Member, Node, team};
+use quorate_runtime::{Level, Member, Node};
 use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
 use quorate_service::task::Task;
@@ -26,21 +25,23 @@ const DOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn up(place: Place, args: &args::Up, json: bool) -> Result<u8> {
+    let members = place.team(at_most(args.agents));
+    place.check_ready(&members)?;
     let store = place.open_for_node().await?;
-    let members = team(&place.config, at_most(args.agents));
     serve(&place, store, members, "up", json).await
 }
 
 /// Runs one agent in the foreground.
 pub(crate) async fn agent_run(place: Place, args: &args::AgentRun, json: bool) -> Result<u8> {
     let store = place.open_for_node().await?;
-    let member = find_member(&place.config, &store, args).await?;
+    let member = find_member(&place, &store, args).await?;
+    place.check_ready(std::slice::from_ref(&member))?;
     serve(&place, store, vec![member], "agent", json).await
 }
 
 /// Finds the agent in the configuration, or in the ledger; without both it is a shell agent of that name.
-async fn find_member(config: &Config, store: &Store, args: &args::AgentRun) -> Result<Member> {
-    let members = team(config, None);
+async fn find_member(place: &Place, store: &Store, args: &args::AgentRun) -> Result<Member> {
+    let (config, members) = (&place.config, place.team(None));
     let mut member = match members.iter().find(|member| member.name == args.name) {
         Some(member) => member.clone(),
         None => {

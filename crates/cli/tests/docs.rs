@@ -60,6 +60,7 @@ documents! {
     the_readme: "README.md",
     first_plan: "docs/guides/first-plan.md",
     command_agents: "docs/guides/command-agents.md",
+    real_agents: "docs/guides/real-agents.md",
     external_agents: "docs/guides/external-agents.md",
     claims: "docs/guides/claims.md",
     memory: "docs/guides/memory.md",

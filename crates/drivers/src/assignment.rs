@@ -31,8 +31,10 @@ pub struct Assignment {
     pub store: String,
     /// The file that keeps its output.
     pub log: PathBuf,
-    /// The folder of the `quorate` program, which is added to the child's PATH.
-    pub program_dir: Option<PathBuf>,
+    /// The project's folder of state.
+    pub state: PathBuf,
+    /// The `quorate` program; its folder is added to the child's PATH.
+    pub program: PathBuf,
     /// Where its node is asked over the network, and the token of its agent.
     pub door: Option<(String, String)>,
 }
@@ -66,10 +68,14 @@ impl Assignment {
         env
     }
 
+    fn program_dir(&self) -> Option<PathBuf> {
+        self.program.parent().filter(|folder| folder.is_absolute()).map(PathBuf::from)
+    }
+
     /// The child's PATH: ours, and `quorate` itself behind it, so that it never hides another program.
     fn path(&self) -> Option<String> {
         let own = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&own).chain(self.program_dir.clone());
+        let folders = std::env::split_paths(&own).chain(self.program_dir());
         std::env::join_paths(folders).ok()?.into_string().ok()
     }
 }

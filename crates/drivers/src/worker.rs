@@ -4,6 +4,7 @@
 //! agent's table in `quorate.toml`.
 
 use crate::assignment::Assignment;
+use crate::settings::Settings;
 use quorate_model::{Error, Result};
 use quorate_process::{Command, Limits, Mask};
 use std::time::Duration;
@@ -15,6 +16,13 @@ pub enum How {
     Shell,
     /// The task's own command, or else this program with its arguments.
     Command(Vec<String>),
+    /// The task's own command, or else `quorate drive`, which runs a real agent.
+    Drive {
+        /// The driver's name.
+        driver: &'static str,
+        /// The settings of the agent's table.
+        settings: Box<Settings>,
+    },
 }
 
 /// An agent's means, environment and limits.
@@ -44,6 +52,17 @@ impl Worker {
                 command.args = words[1..].iter().map(Into::into).collect();
                 command
             }
+            (None, How::Drive { driver, settings }) => {
+                let state = &assignment.state;
+                // The folder it works in may be another than the project's, where its role is.
+                let project = state.parent().unwrap_or(dir);
+                let prompt = settings.prompt.as_ref().map(|file| project.join(file));
+                let settings = Settings { state: state.clone(), prompt, ..(**settings).clone() };
+                let mut command = Command::new(&assignment.program, dir, log);
+                let words = ["drive", "--driver", driver, "--settings", &settings.word()];
+                command.args = words.map(Into::into).to_vec();
+                command
+            }
             (None, _) => {
                 return Err(Error::invalid(format!(
                     "agent `{}` has no command for a task without `run`",
@@ -69,6 +88,11 @@ impl Worker {
     /// Returns whether the child would be the agent's own process, whose death counts against the agent.
     pub fn is_own_process(&self, assignment: &Assignment) -> bool {
         assignment.run.is_none() && self.how != How::Shell
+    }
+
+    /// Returns whether the child would be `quorate drive` with a real agent.
+    pub fn is_driven(&self, assignment: &Assignment) -> bool {
+        assignment.run.is_none() && matches!(self.how, How::Drive { .. })
     }
 
     fn equip(&self, command: &mut Command, assignment: &Assignment) {

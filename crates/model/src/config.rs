@@ -5,6 +5,12 @@
 //! variables that hold them. The idea: a `Config` that exists is sound, and its defaults are `Config::default()`,
 //! so an empty file and no file mean the same.
 
+mod api;
+mod workspace;
+
+pub use api::{ApiConfig, Provider, SERVERS_MAX, TOOLS_MAX, ToolConfig};
+pub use workspace::Workspace;
+
 use crate::diagnostic::{Diagnostics, quote};
 use crate::document::{Entry, NodeKind, Source, Spanned};
 use crate::error::{Error, Result};
@@ -21,6 +27,9 @@ pub const COUNT_MAX: i64 = 1000;
 
 /// How many agents a configuration may name in all, `count` included.
 pub const AGENTS_MAX: usize = 10_000;
+
+/// The largest `max_turns`.
+pub const TURNS_MAX: i64 = 10_000;
 
 /// The shortest lease, in milliseconds.
 pub const LEASE_LEAST_MS: i64 = 1000;
@@ -198,6 +207,12 @@ pub struct AgentConfig {
     pub model: Option<String>,
     /// The file with its instructions, relative to the project folder.
     pub prompt: Option<String>,
+    /// How many times it may ask its model during one attempt.
+    pub max_turns: Option<u32>,
+    /// How it asks its model: for driver `model`.
+    pub api: ApiConfig,
+    /// Where it works.
+    pub workspace: Workspace,
     /// What its processes may use.
     pub resources: ResourceLimits,
     /// Variables to set in its environment.
@@ -281,6 +296,9 @@ impl Default for AgentConfig {
             command: Vec::new(),
             model: None,
             prompt: None,
+            max_turns: None,
+            api: ApiConfig::default(),
+            workspace: Workspace::default(),
             resources: ResourceLimits::default(),
             env: BTreeMap::new(),
             env_pass: Vec::new(),
@@ -344,6 +362,18 @@ impl Driver {
             Driver::Command | Driver::Claude | Driver::Codex | Driver::Gemini | Driver::Acp => true,
             Driver::Model | Driver::External | Driver::Human => false,
         }
+    }
+}
+
+impl Driver {
+    /// Returns whether the product hands a task in words to a real agent or model for it.
+    pub fn is_driven(self) -> bool {
+        matches!(self, Driver::Claude | Driver::Codex | Driver::Gemini | Driver::Model)
+    }
+
+    /// Returns whether the turns of its agent can be limited.
+    fn counts_turns(self) -> bool {
+        matches!(self, Driver::Claude | Driver::Gemini | Driver::Model)
     }
 }
 
@@ -586,6 +616,9 @@ fn read_agent(source: &Source<'_>, mut table: Table<'_, '_>) -> AgentConfig {
         command: read_command(source, driver, &mut table),
         model: read_word(source, &mut table, "model"),
         prompt: read_word(source, &mut table, "prompt"),
+        max_turns: read_max_turns(source, driver, &mut table),
+        api: api::read_api(source, driver, &mut table),
+        workspace: read_workspace(source, driver, &mut table),
         resources: table.table("resources").map(read_resources).unwrap_or_default(),
         env: table.table("env").map(|env| read_env(source, env)).unwrap_or_default(),
         env_pass: names(source, table.strings("env_pass"), check_variable),
@@ -616,6 +649,27 @@ fn read_command(source: &Source<'_>, driver: Driver, table: &mut Table<'_, '_>) 
         });
     }
     command.iter().map(|word| word.value.clone()).collect()
+}
+
+fn read_max_turns(source: &Source<'_>, driver: Driver, table: &mut Table<'_, '_>) -> Option<u32> {
+    let span = table.find("max_turns").map(|entry| entry.key_span.clone());
+    let turns = table.integer("max_turns", 1..=TURNS_MAX)?;
+    if let (false, Some(span)) = (driver.counts_turns(), span) {
+        source.refuse(span, format!("`max_turns` has no meaning for the driver `{driver}`"));
+    }
+    u32::try_from(turns.value).ok()
+}
+
+fn read_workspace(source: &Source<'_>, driver: Driver, table: &mut Table<'_, '_>) -> Workspace {
+    let span = table.find("workspace").map(|entry| entry.key_span.clone());
+    let workspace = table.parsed("workspace", str::parse).unwrap_or_default();
+    if let (false, Some(span)) = (driver == Driver::Command || driver.is_driven(), span) {
+        source.refuse(
+            span,
+            format!("`workspace` has no meaning for the driver `{driver}`, which no node starts"),
+        );
+    }
+    workspace
 }
 
 fn read_word(source: &Source<'_>, table: &mut Table<'_, '_>, key: &'static str) -> Option<String> {

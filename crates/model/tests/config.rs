@@ -1,7 +1,11 @@
 //! What `quorate.toml` may say, and what is told about what it may not.
 
-use quorate_model::config::{AGENTS_MAX, Config, Driver, read_address, read_bytes, read_cpu};
+use quorate_model::config::{
+    AGENTS_MAX, Config, Driver, Provider, SERVERS_MAX, TOOLS_MAX, TURNS_MAX, ToolConfig, Workspace,
+    read_address, read_bytes, read_cpu,
+};
 use quorate_model::{Error, Kind};
+use std::collections::BTreeMap;
 
 fn config(text: &str) -> Config {
     Config::parse("quorate.toml", text.as_bytes()).unwrap_or_else(|found| panic!("{found}"))
@@ -55,10 +59,21 @@ command = ["./agents/validate.sh", "--fast"]
 env = { RUST_LOG = "info" }
 env_pass = ["HOME_KEY"]
 lease = "30s"
+[agents.thinker]
+driver = "model"
+provider = "openai-chat"
+model = "some-model"
+base_url = "http://127.0.0.1:11434/v1/"
+key_env = "LOCAL_KEY"
+max_turns = 7
+tools.test = { command = ["cargo", "test"], about = "runs the tests" }
+mcp.notes = { command = ["notes", "--stdio"] }
 [agents.research]
 driver = "claude"
 model = "some-model"
 prompt = "prompts/research.md"
+max_turns = 20
+workspace = "worktree"
 resources = { memory = "2GB", cpu = "50%" }
 "#;
 
@@ -116,6 +131,16 @@ fn every_key_is_read() {
     let research = &found.agent_tables["research"];
     assert_eq!((research.driver, research.model.as_deref()), (Driver::Claude, Some("some-model")));
     assert_eq!(research.prompt.as_deref(), Some("prompts/research.md"));
+    assert_eq!((research.max_turns, research.workspace), (Some(20), Workspace::Worktree));
+    assert_eq!(validation.workspace, Workspace::Shared);
+    let thinker = &found.agent_tables["thinker"];
+    assert_eq!((thinker.api.provider, thinker.max_turns), (Some(Provider::OpenaiChat), Some(7)));
+    assert_eq!(thinker.api.base_url.as_deref(), Some("http://127.0.0.1:11434/v1"));
+    assert_eq!(thinker.api.key_env.as_deref(), Some("LOCAL_KEY"));
+    let tool = ToolConfig { command: vec!["cargo".into(), "test".into()], about: "runs the tests".into() };
+    assert_eq!(thinker.api.tools, BTreeMap::from([("test".into(), tool)]));
+    let server = vec!["notes".to_owned(), "--stdio".to_owned()];
+    assert_eq!(thinker.api.mcp, BTreeMap::from([("notes".into(), server)]));
     assert_eq!(
         (research.resources.memory_bytes, research.resources.cpu_percent),
         (Some(2_000_000_000), Some(50))
@@ -126,7 +151,7 @@ fn every_key_is_read() {
 fn count_makes_numbered_members() {
     let found = config(EVERYTHING);
     let names: Vec<String> = found.agents().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["research", "validation-1", "validation-2"]);
+    assert_eq!(names, ["research", "thinker", "validation-1", "validation-2"]);
 }
 
 #[test]
@@ -240,4 +265,58 @@ fn amounts_and_addresses_are_read() {
     for text in ["", "localhost", "example.org:80", ":80", "127.0.0.1"] {
         assert!(read_address(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_model_is_asked_as_its_table_says() {
+    let model = |more: &str| format!("[agents.a]\ndriver = 'model'\nmodel = 'm'\n{more}");
+    refuse(&model(""), "needs a `provider`");
+    refuse(&model("provider = 'openia'"), "did you mean `openai`?");
+    let good = |more: &str| model(&format!("provider = 'openai'\n{more}"));
+    refuse(&good("base_url = 'localhost:80'"), "quorate.toml:5:12: `base_url` is no address");
+    refuse(&good("base_url = 'http://user:key@host'"), "without a key");
+    refuse(&good("key_env = 'A KEY'"), "`A KEY` is no name of a variable");
+    refuse(&good("max_turns = 0"), "whole number from 1 to 10000");
+    refuse(&good(&format!("max_turns = {}", TURNS_MAX + 1)), "whole number from 1 to 10000");
+    assert!(Config::parse("f", good(&format!("max_turns = {TURNS_MAX}")).as_bytes()).is_ok());
+}
+
+#[test]
+fn a_tool_is_a_command_with_a_name_that_services_take() {
+    let tools = |tools: &str| {
+        format!("[agents.a]\ndriver = 'model'\nmodel = 'm'\nprovider = 'gemini'\n[agents.a.tools]\n{tools}\n")
+    };
+    refuse(&tools("test = 'make'"), "a tool must be a table, as in `test = {");
+    refuse(&tools("test = { about = 'x' }"), "the tool `test` names no program");
+    refuse(&tools("'a b' = { command = ['x'] }"), "tool `a b` is not a name");
+    refuse(&tools("'a.b' = { command = ['x'] }"), "has a dot");
+    refuse(&tools("a = { command = ['x'], abuot = 'y' }"), "did you mean `about`?");
+    let many = |count: usize| {
+        tools(&(0..count).map(|n| format!("t{n} = {{ command = ['x'] }}\n")).collect::<String>())
+    };
+    assert_eq!(config(&many(TOOLS_MAX)).agent_tables["a"].api.tools.len(), TOOLS_MAX);
+    refuse(&many(TOOLS_MAX + 1), "more than 64 tools");
+    let servers = |servers: &str| tools("").replace(".tools]", ".mcp]") + servers;
+    refuse(&servers("quorate = { command = ['x'] }"), "no MCP server can have the name `quorate`");
+    refuse(&servers("a = { command = [] }"), "the MCP server `a` names no program");
+    let many = |count: usize| {
+        servers(&(0..count).map(|n| format!("s{n} = {{ command = ['x'] }}\n")).collect::<String>())
+    };
+    assert_eq!(config(&many(SERVERS_MAX)).agent_tables["a"].api.mcp.len(), SERVERS_MAX);
+    refuse(&many(SERVERS_MAX + 1), "more than 16 MCP servers");
+}
+
+#[test]
+fn keys_of_another_driver_are_refused() {
+    refuse(
+        "[agents.a]\ndriver = 'claude'\nbase_url = 'http://x'",
+        "no meaning for the driver `claude`, only for `model`",
+    );
+    refuse(
+        "[agents.a]\ndriver = 'human'\nworkspace = 'worktree'",
+        "`workspace` has no meaning for the driver `human`",
+    );
+    refuse("[agents.a]\nworkspace = 'wroktree'", "did you mean `worktree`?");
+    refuse("[agents.a]\nmax_turns = 3", "`max_turns` has no meaning for the driver `command`");
+    refuse("[agents.a]\ndriver = 'codex'\nmax_turns = 3", "no meaning for the driver `codex`");
 }

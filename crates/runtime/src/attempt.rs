@@ -8,13 +8,15 @@ use crate::orphans::stored_start;
 use crate::renewer::{Hold, Lost};
 use crate::session::Session;
 use crate::stop::Level;
+use crate::workspace::{Merged, Workspace};
 use quorate_drivers::{Assignment, Report, report};
-use quorate_model::config::millis;
+use quorate_model::config::{Workspace as Where, millis};
 use quorate_model::{Error, Result};
 use quorate_process::{Child, Control, Exit, Message, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
 use quorate_service::task::{Done, DoneAnswer, Fail, Outcome, Progress, Release, Started, Taken};
+use quorate_service::view::Claims;
 use quorate_service::{run, wire};
 use quorate_store::Store;
 use std::time::{Duration, Instant};
@@ -29,6 +31,9 @@ const PROGRESS_WAIT: Duration = Duration::from_secs(2);
 /// Signs of life are looked at this often, for agents with `stop_stuck_after`.
 const STUCK_LOOK: Duration = Duration::from_secs(1);
 
+/// Claims of others that an agent is told of, at most.
+const CLAIMS_MAX: usize = 100;
+
 /// Why a child of a node that stops is stopped.
 const NODE_STOPS: &str = "its node stops";
 
@@ -42,7 +47,17 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
         session.shared.say(format!("{}: task {}: {TOO_LATE}", session.name, taken.task.named()));
         return lost(session, &taken, TOO_LATE, None).await;
     };
-    let assignment = assignment(session, &taken);
+    let workspace = match workspace(session, &taken).await {
+        Ok(workspace) => workspace,
+        Err(error) => return give_up(session, &taken, &error).await,
+    };
+    let mut assignment = assignment(session, &taken);
+    if let Some(workspace) = &workspace {
+        assignment.dir = workspace.dir().to_owned();
+    }
+    if session.member.worker.is_driven(&assignment) {
+        tell_claims(session, &taken, &mut assignment).await;
+    }
     let own_process = session.member.worker.is_own_process(&assignment);
     let command = match session.member.worker.command(&assignment) {
         Ok(command) => command,
@@ -53,7 +68,10 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
         Err(error) => return not_started(session, &taken, &error, own_process).await,
     };
     let (exit, unread) = attend(session, &taken, &assignment, &hold, child).await;
-    let flaw = unread.or_else(|| missing_outputs(&taken, &assignment));
+    let mut flaw = unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::passing);
+    if let Some(workspace) = workspace {
+        flaw = bring_home(session, &taken, &hold, &exit, workspace, flaw).await;
+    }
     settle(session, &taken, &hold, &exit, flaw, own_process).await;
 }
 
@@ -72,9 +90,86 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
         dir: shared.folder.clone(),
         store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ""),
-        program_dir: shared.program_dir.clone(),
+        state: shared.state.clone(),
+        program: shared.program.clone(),
         door: shared.door.clone().zip(session.token.as_ref().map(|token| token.reveal().to_owned())),
     }
+}
+
+/// What is wrong with an attempt that says it is done.
+struct Flaw {
+    why: String,
+    /// Another attempt could not mend it.
+    is_final: bool,
+}
+
+impl Flaw {
+    fn passing(why: String) -> Flaw {
+        Flaw { why, is_final: false }
+    }
+}
+
+/// Opens the worktree of a task whose agent works in one.
+async fn workspace(session: &Session, taken: &Taken) -> Result<Option<Workspace>> {
+    if session.member.workspace == Where::Shared {
+        return Ok(None);
+    }
+    let (project, state, id) = (session.shared.folder.clone(), session.shared.state.clone(), taken.task.id);
+    let added = taken.task.created_at;
+    beside(move || Workspace::open(&project, &state, id, added)).await.map(Some)
+}
+
+/// Keeps what an attempt left in its worktree, and merges it if the attempt is done and no check is to follow.
+async fn bring_home(
+    session: &Session,
+    taken: &Taken,
+    hold: &Hold,
+    exit: &Exit,
+    workspace: Workspace,
+    flaw: Option<Flaw>,
+) -> Option<Flaw> {
+    let (agent, words) =
+        (session.name.clone(), format!("Task {}, attempt {}", taken.task.named(), taken.task.attempt));
+    // Who has lost the task merges nothing; another goes on from the branch.
+    let merges = exit.is_success() && flaw.is_none() && taken.task.verify.is_none() && hold.lost().is_none();
+    let brought = beside(move || {
+        workspace.keep(&words, &agent)?;
+        if merges { workspace.merge(&agent) } else { Ok(Merged::Done) }
+    });
+    match brought.await {
+        Ok(Merged::Done) => flaw,
+        Ok(Merged::Conflict(why)) => Some(Flaw::passing(why)),
+        Ok(Merged::Blocked(why)) => Some(Flaw { why, is_final: true }),
+        Err(error) => {
+            let why = format!("its work could not be brought to its branch: {error}");
+            Some(flaw.unwrap_or_else(|| Flaw::passing(why)))
+        }
+    }
+}
+
+/// Does what blocks on a thread where it keeps nobody waiting.
+pub(crate) async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Error::failed(format!("the work was broken off: {e}"))))
+}
+
+/// Adds what others hold to the task document: an agent that knows it need not run into it. What cannot be asked now is
+/// left out; the claims hold all the same.
+async fn tell_claims(session: &Session, taken: &Taken, assignment: &mut Assignment) {
+    let asked = tokio::time::timeout(PROGRESS_WAIT, session.shared.store.read(Claims { agent: None })).await;
+    let others: Vec<wire::Claim> = asked
+        .unwrap_or_else(|_| Ok(Vec::new()))
+        .unwrap_or_default()
+        .iter()
+        .filter(|claim| claim.agent != session.name && claim.task != Some(taken.task.id))
+        .take(CLAIMS_MAX)
+        .map(Into::into)
+        .collect();
+    let mut document = wire::value(wire::Taken::from(taken));
+    document["claims_of_others"] = wire::value(others);
+    assignment.document = document.to_string();
 }
 
 /// Keeps the child company until it ends; answers also with why its result could not be read, if that happened.
@@ -193,7 +288,7 @@ async fn settle(
     taken: &Taken,
     hold: &Hold,
     exit: &Exit,
-    flaw: Option<String>,
+    flaw: Option<Flaw>,
     own: bool,
 ) {
     let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
@@ -201,7 +296,10 @@ async fn settle(
     let answer = match (report(exit), flaw) {
         // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
-        (Report::Done { .. }, Some(flaw)) => fail(flaw, Outcome::Failed).await,
+        (Report::Done { .. }, Some(flaw)) if flaw.is_final => {
+            fail_for_good(session, taken, flaw.why, tail.clone()).await
+        }
+        (Report::Done { .. }, Some(flaw)) => fail(flaw.why, Outcome::Failed).await,
         (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::TakenAway) => gone(session, taken).await,
         (Report::Stopped { reason }, _) if reason != NODE_STOPS && hold.lost().is_some() => {
             return lost(session, taken, &reason, tail.clone()).await;
@@ -262,6 +360,24 @@ async fn fail(
     Ok(())
 }
 
+/// Says that another attempt is of no use.
+async fn fail_for_good(session: &Session, taken: &Taken, reason: String, tail: Option<String>) -> Result<()> {
+    let fail = Fail {
+        id: taken.task.id,
+        term: taken.task.term,
+        error: reason,
+        is_final: true,
+        outcome: Outcome::Failed,
+        tail,
+        retry_after_ms: 0,
+    };
+    let state = session.insist(&fail).await?;
+    if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
+        let _ = session.write(run::Settle { id }).await;
+    }
+    Ok(())
+}
+
 /// Gives a task back that could not be kept, so that nobody has to wait for the end of its lease. Where that is over and
 /// another has the task, the ledger refuses it and says so.
 async fn lost(session: &Session, taken: &Taken, why: &str, tail: Option<String>) {
@@ -286,16 +402,11 @@ async fn release(session: &Session, taken: &Taken, reason: &str) -> Result<()> {
 
 /// The agent has no means for this task: trying again is of no use.
 async fn give_up(session: &Session, taken: &Taken, error: &Error) {
-    let fail = Fail {
-        id: taken.task.id,
-        term: taken.task.term,
-        error: error.message.clone(),
-        is_final: true,
-        outcome: Outcome::Failed,
-        tail: None,
-        retry_after_ms: 0,
+    let reason = match &error.hint {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.message.clone(),
     };
-    let _ = session.insist(&fail).await;
+    let _ = fail_for_good(session, taken, reason, None).await;
 }
 
 async fn not_started(session: &mut Session, taken: &Taken, error: &Error, own: bool) {

@@ -2,10 +2,12 @@
 //!
 //! Here lives the loop that takes over tasks that are said to be done, runs their `verify`, and settles them.
 
+use crate::attempt::beside;
 use crate::node::Shared;
 use crate::planner;
 use crate::renewer::Lost;
 use crate::stop::{Level, Stop};
+use crate::workspace::{Merged, Workspace};
 use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::config::millis;
 use quorate_model::goal::PlanCheck;
@@ -55,6 +57,7 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
         None => Outcome::Lost,
     };
     let (failure, tail, plan) = match outcome {
+        Outcome::Ended { failure: None, tail } => (merge(shared, task).await, tail, None),
         Outcome::Ended { failure, tail } => (failure, tail, None),
         Outcome::Planned { tasks, parks } => (None, None, Some((tasks, parks))),
         Outcome::GivenBack(reason) => {
@@ -109,7 +112,11 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
         limits: Limits::default(),
         grace: millis(shared.config.health.grace_ms),
     };
-    let child = match worker.check(verify, &assignment(shared, task)).spawn().await {
+    let mut assignment = assignment(shared, task);
+    if let Some(workspace) = workspace(shared, task).await {
+        assignment.dir = workspace.dir().to_owned();
+    }
+    let child = match worker.check(verify, &assignment).spawn().await {
         Ok(child) => child,
         Err(error) => return Outcome::Ended { failure: Some(error.message), tail: None },
     };
@@ -135,6 +142,23 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
     Outcome::Ended { failure: report_check(&exit), tail: Some(exit.tail).filter(|tail| !tail.is_empty()) }
 }
 
+/// Finds the worktree in which the task was done.
+async fn workspace(shared: &Shared, task: &Task) -> Option<Workspace> {
+    let (project, state, id) = (shared.folder.clone(), shared.state.clone(), task.id);
+    beside(move || Ok(Workspace::find(&project, &state, id))).await.ok().flatten()
+}
+
+/// Merges what passed its check, if it was done in a worktree; answers with why it could not be merged.
+async fn merge(shared: &Shared, task: &Task) -> Option<String> {
+    let workspace = workspace(shared, task).await?;
+    let agent = task.owner.clone().unwrap_or_else(|| CHECKER.to_owned());
+    match beside(move || workspace.merge(&agent)).await {
+        Ok(Merged::Done) => None,
+        Ok(Merged::Conflict(why) | Merged::Blocked(why)) => Some(why),
+        Err(error) => Some(format!("its work could not be merged: {error}")),
+    }
+}
+
 fn assignment(shared: &Shared, task: &Task) -> Assignment {
     let timeout = task.timeout_ms.unwrap_or(shared.config.health.timeout_ms);
     Assignment {
@@ -149,7 +173,8 @@ fn assignment(shared: &Shared, task: &Task) -> Assignment {
         dir: shared.folder.clone(),
         store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ".verify"),
-        program_dir: shared.program_dir.clone(),
+        state: shared.state.clone(),
+        program: shared.program.clone(),
         // A check belongs to the supervisor, not to the agent: it speaks for nobody.
         door: None,
     }

@@ -24,8 +24,10 @@ mod renewer;
 mod session;
 mod stop;
 mod team;
+mod workspace;
 
 pub use node::{Node, NodeOptions};
 pub use orphans::{end_orphans, is_running, running_here};
 pub use stop::{Level, Stop, Stopper};
 pub use team::{Member, team};
+pub use workspace::is_repository;

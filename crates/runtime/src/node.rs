@@ -64,7 +64,8 @@ pub(crate) struct Shared {
     pub(crate) run: Option<RunId>,
     pub(crate) door: Option<String>,
     pub(crate) renewer: Renewer,
-    pub(crate) program_dir: Option<PathBuf>,
+    /// The `quorate` program, for the children.
+    pub(crate) program: PathBuf,
     notices: mpsc::Sender<String>,
 }
 
@@ -264,7 +265,8 @@ async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>
         run: options.run,
         door: options.door,
         renewer,
-        program_dir: std::env::current_exe().ok().and_then(|exe| exe.parent().map(PathBuf::from)),
+        // Where the system does not tell, the PATH does.
+        program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("quorate")),
         notices,
     })
 }

@@ -48,7 +48,7 @@ impl World {
             kind: "up",
             url: Url::Pg(url.to_owned()),
             agents_url: Url::Pg(url.to_owned()),
-            members: team(&config, None),
+            members: team(&config, None, &|_| None),
             config: Arc::new(config),
             folder: self.folder.path().to_owned(),
             state: self.folder.path().join(".quorate"),

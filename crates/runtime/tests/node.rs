@@ -42,7 +42,7 @@ impl World {
             kind: "up",
             url: self.url.clone(),
             agents_url: self.url.clone(),
-            members: team(&config, None),
+            members: team(&config, None, &|_| None),
             config: Arc::new(config),
             folder: self.folder.path().to_owned(),
             state: self.folder.path().join(".quorate"),

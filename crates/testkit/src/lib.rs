@@ -4,6 +4,7 @@ pub mod bouncer;
 pub mod cluster;
 pub mod handler;
 pub mod ledger;
+pub mod model;
 pub mod oracle;
 pub mod plot;
 pub mod postgres;

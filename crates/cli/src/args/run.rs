@@ -2,6 +2,7 @@
 
 use super::value;
 use clap::{Args, Subcommand};
+use quorate_model::config::Driver;
 use quorate_model::{RunId, TaskId};
 use std::path::PathBuf;
 
@@ -124,4 +125,22 @@ pub(crate) struct RunsCancel {
     /// Why, for the log
     #[arg(long, default_value = "a person cancelled it", value_parser = value::words)]
     pub(crate) reason: String,
+}
+
+/// Runs one attempt of a real agent: what a node starts for tasks in words
+#[derive(Debug, Args)]
+#[command(
+    hide = true,
+    after_help = "Examples:
+  printf '%s' '{\"id\": 1, \"attempt\": 1, \"title\": \"Say hello\"}' | quorate drive --driver claude
+
+The task comes on standard input, as for any command agent; what is printed is what a command agent prints."
+)]
+pub(crate) struct Drive {
+    /// Which agent
+    #[arg(long, value_name = "DRIVER", value_parser = value::driver)]
+    pub(crate) driver: Driver,
+    /// The settings of its table, as a node writes them
+    #[arg(long, value_name = "JSON")]
+    pub(crate) settings: Option<String>,
 }

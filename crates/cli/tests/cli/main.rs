@@ -7,6 +7,7 @@
 mod claims;
 mod doctor;
 mod door;
+mod drive;
 mod events;
 mod goals;
 mod many_machines;

@@ -67,7 +67,7 @@ const END: &str = "select max(seq) as seq, count(*) as n
     from (select seq from events where seq > $1 and seq < log_head() order by seq limit $2) as next";
 
 const FACTS: &str = "select e.seq, e.at, e.kind, e.agent, e.task_id, e.run_id, e.message, e.data, t.title,
-           case when e.kind = 'task.completed' and t.state = 'completed' then substr(t.result, 1, $3) end as result
+           case when e.kind = 'task.completed' and t.state = 'completed' then substr(t.result, 1, cast($3 as integer)) end as result
       from events e left join tasks t on t.id = e.task_id
      where e.seq > $1 and e.seq <= $2
        and e.kind in ('task.completed', 'task.retried', 'task.failed', 'task.parked', 'message.sent', 'log.line',
@@ -249,8 +249,8 @@ impl Round {
 }
 
 const LETTERS: Sql = Sql::Each {
-    lite: "select id, sender, recipient, kind, substr(text, 1, $2) as text from messages
+    lite: "select id, sender, recipient, kind, substr(text, 1, cast($2 as integer)) as text from messages
             where id in (select value from json_each($1)) order by id",
-    pg: "select id, sender, recipient, kind, substr(text, 1, $2) as text from messages
+    pg: "select id, sender, recipient, kind, substr(text, 1, cast($2 as integer)) as text from messages
           where id = any($1::bigint[]) order by id",
 };

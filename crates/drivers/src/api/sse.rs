@@ -1,0 +1,90 @@
+//! Server-sent events, from bytes to the JSON of each event.
+//!
+//! Here lives the cutting, in bounded memory. All four providers send one JSON text per event; the event's name stands
+//! in it too, where it matters.
+
+use serde_json::Value;
+
+/// The largest event that is read, in bytes.
+const EVENT_MAX: usize = 8 << 20;
+
+/// What the bytes of a stream hold.
+#[derive(Debug, PartialEq)]
+pub(super) enum Event {
+    /// An event with its JSON.
+    Data(Value),
+    /// Something without any: a comment that keeps the connection alive, a mark of the end.
+    Sign,
+}
+
+/// Cuts one stream.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    line: Vec<u8>,
+    data: String,
+}
+
+impl Events {
+    /// Takes the next bytes and returns what became whole.
+    ///
+    /// # Errors
+    /// In words, when an event is larger than any that is read.
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, String> {
+        let mut events = Vec::new();
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(part);
+            if self.line.len() + self.data.len() > EVENT_MAX {
+                return Err(format!("the model's service sent an event of more than {EVENT_MAX} bytes"));
+            }
+            if part.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                events.extend(self.line(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r'])));
+            }
+        }
+        Ok(events)
+    }
+
+    fn line(&mut self, line: &str) -> Option<Event> {
+        if line.is_empty() {
+            let data = std::mem::take(&mut self.data);
+            return (!data.is_empty()).then(|| serde_json::from_str(&data).map_or(Event::Sign, Event::Data));
+        }
+        if let Some(data) = line.strip_prefix("data:") {
+            if !self.data.is_empty() {
+                self.data.push('\n');
+            }
+            self.data.push_str(data.strip_prefix(' ').unwrap_or(data));
+            return None;
+        }
+        line.starts_with(':').then_some(Event::Sign)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn events_are_whole_however_their_bytes_come() {
+        let text = "event: a\ndata: {\"n\":1}\n\n: ping\n\ndata: {\"n\":\ndata: 2}\r\n\r\ndata: [DONE]\n\n";
+        let expected =
+            [Event::Data(json!({ "n": 1 })), Event::Sign, Event::Data(json!({ "n": 2 })), Event::Sign];
+        for size in 1..text.len() {
+            let mut events = Events::default();
+            let found: Vec<Event> =
+                text.as_bytes().chunks(size).flat_map(|part| events.feed(part).unwrap()).collect();
+            assert_eq!(found, expected, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_refused() {
+        let mut events = Events::default();
+        events.feed(b"data: ").unwrap();
+        let piece = [b'x'; 1 << 10];
+        let fits = (EVENT_MAX - 6) / piece.len();
+        (0..fits).for_each(|_| drop(events.feed(&piece).unwrap()));
+        assert!(events.feed(&piece).is_err());
+    }
+}

@@ -1,0 +1,235 @@
+//! A model on this machine that says what a script tells it to, in the way of whichever provider it is asked.
+//!
+//! Here live the script, the server and its strictness: a request that the script does not expect is answered with an
+//! error and fails the test at its end. How each provider's answers look is in [`wire`].
+//!
+//! It speaks Anthropic's messages, OpenAI's responses and chat completions, and Gemini's `streamGenerateContent`, all
+//! as streams. What real programs ask beside that (how many tokens, which models there are) has its usual answer.
+
+pub mod wire;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use tokio::sync::oneshot;
+
+/// One answer of the model, and what its request must hold.
+#[derive(Debug, Clone, Default)]
+pub struct Turn {
+    expects: Vec<String>,
+    says: Vec<Say>,
+    refuses: Option<(u16, Option<u64>)>,
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Say {
+    /// Words.
+    Text(String),
+    /// A call of a tool: its name and input.
+    Call(String, Value),
+}
+
+impl Turn {
+    /// An answer in words.
+    pub fn text(text: impl Into<String>) -> Turn {
+        Turn::default().and(Say::Text(text.into()))
+    }
+
+    /// An answer that calls a tool.
+    pub fn call(name: impl Into<String>, input: Value) -> Turn {
+        Turn::default().and(Say::Call(name.into(), input))
+    }
+
+    /// No answer but a refusal with this status, and perhaps the seconds to wait.
+    pub fn refuse(status: u16, retry_after: Option<u64>) -> Turn {
+        Turn { refuses: Some((status, retry_after)), ..Turn::default() }
+    }
+
+    /// The same, which says something more.
+    pub fn and(mut self, say: Say) -> Turn {
+        self.says.push(say);
+        self
+    }
+
+    /// The same, whose request must hold this text somewhere in its body.
+    pub fn expect(mut self, part: impl Into<String>) -> Turn {
+        self.expects.push(part.into());
+        self
+    }
+}
+
+/// A request that was answered from the script.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Its path.
+    pub path: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Value,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    script: VecDeque<Turn>,
+    asked: Vec<Asked>,
+    wrong: Vec<String>,
+}
+
+/// The server; it ends with the value.
+#[derive(Debug)]
+pub struct ScriptedModel {
+    url: String,
+    state: Arc<Mutex<State>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl ScriptedModel {
+    /// Starts it on a free port of the loopback interface.
+    ///
+    /// # Panics
+    /// Where this machine has no loopback interface or no thread to give.
+    pub fn start(script: impl IntoIterator<Item = Turn>) -> ScriptedModel {
+        let state = Arc::new(Mutex::new(State { script: script.into_iter().collect(), ..State::default() }));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a listener that does not block");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (stop, stopped) = oneshot::channel();
+        let shared = state.clone();
+        let thread = thread::spawn(move || serve(listener, shared, stopped));
+        ScriptedModel { url, state, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Gives it another script.
+    pub fn set(&self, script: impl IntoIterator<Item = Turn>) {
+        lock(&self.state).script = script.into_iter().collect();
+    }
+
+    /// Returns its address, without a path.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Ends it; answers with what was asked.
+    ///
+    /// # Panics
+    /// When something was asked that the script does not expect, or less than it expects.
+    #[track_caller]
+    pub fn end(mut self) -> Vec<Asked> {
+        self.stop();
+        let state = std::mem::take(&mut *lock(&self.state));
+        assert!(
+            state.wrong.is_empty(),
+            "the model was asked what its script does not expect:\n{}",
+            state.wrong.join("\n")
+        );
+        assert!(state.script.is_empty(), "the model was not asked {} more times", state.script.len());
+        state.asked
+    }
+
+    fn stop(&mut self) {
+        // Dropped or sent: both end it.
+        let _ = self.stop.take().map(|stop| stop.send(()));
+        let _ = self.thread.take().map(thread::JoinHandle::join);
+    }
+}
+
+impl Drop for ScriptedModel {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>, stopped: oneshot::Receiver<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async move {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        let answer = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+            let state = state.clone();
+            async move { answer(&state, &method, &uri, headers, &body) }
+        };
+        let server = axum::serve(listener, Router::new().fallback(answer));
+        tokio::select! {
+            _ = server.into_future() => {}
+            _ = stopped => {}
+        }
+    });
+}
+
+fn answer(
+    state: &Mutex<State>,
+    method: &Method,
+    uri: &Uri,
+    headers: HeaderMap,
+    body: &[u8],
+) -> Response<Body> {
+    let path = uri.path();
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    if let Some(usual) = aside(method, path, &body) {
+        return reply(200, "application/json", usual.to_string());
+    }
+    let mut state = lock(state);
+    let Some(format) = wire::Format::of(path).filter(|_| *method == Method::POST) else {
+        state.wrong.push(format!("{method} {path}"));
+        return reply(404, "application/json", wire::error(404));
+    };
+    let Some(turn) = state.script.pop_front() else {
+        state.wrong.push(format!("{method} {path} after the end of the script: {}", head(&body)));
+        return reply(400, "application/json", wire::error(400));
+    };
+    let text = body.to_string();
+    let missing: Vec<&String> = turn.expects.iter().filter(|part| !text.contains(part.as_str())).collect();
+    if !missing.is_empty() {
+        let wrong = format!("{method} {path} without {missing:?}: {}", head(&body));
+        state.wrong.push(wrong);
+        return reply(400, "application/json", wire::error(400));
+    }
+    let number = state.asked.len();
+    state.asked.push(Asked { path: path.to_owned(), headers, body: body.clone() });
+    if let Some((status, after)) = turn.refuses {
+        let mut refusal = reply(status, "application/json", wire::error(status));
+        if let Some(seconds) = after {
+            refusal.headers_mut().insert("retry-after", seconds.into());
+        }
+        return refusal;
+    }
+    reply(200, "text/event-stream", format.stream(&turn.says, number, &body))
+}
+
+/// What real programs ask beside the script, and its usual answer.
+fn aside(method: &Method, path: &str, body: &Value) -> Option<Value> {
+    if *method == Method::HEAD || (*method == Method::GET && path.ends_with("/models")) {
+        return Some(json!({ "data": [], "models": [] }));
+    }
+    if path.ends_with("/count_tokens") {
+        return Some(json!({ "input_tokens": 10 }));
+    }
+    // Gemini CLI asks a small model which larger one to ask.
+    path.ends_with(":generateContent").then(|| wire::routing(body))
+}
+
+fn reply(status: u16, kind: &str, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(kind) = kind.parse() {
+        response.headers_mut().insert("content-type", kind);
+    }
+    response
+}
+
+/// How much of a request is shown that was not expected, in characters.
+const SHOWN_MAX: usize = 2000;
+
+fn head(body: &Value) -> String {
+    body.to_string().chars().take(SHOWN_MAX).collect()
+}
