@@ -2,8 +2,8 @@
 
 use crate::finding;
 use quorate_model::config::{
-    AGENTS_MAX, AgentConfig, COUNT_MAX, CPU_MAX, Config, DURATION_LEAST_MS, Driver, LEASE_LEAST_MS,
-    MEMORY_LEAST, TOOLS_MAX, check_store_url,
+    AGENTS_MAX, AgentConfig, CLEAR_NEVER, COUNT_MAX, CPU_MAX, Config, DURATION_LEAST_MS, Driver,
+    LEASE_LEAST_MS, MEMORY_LEAST, TOOLS_MAX, check_store_url,
 };
 use quorate_model::name::check_name;
 use std::collections::HashSet;
@@ -38,6 +38,7 @@ fn check_config(config: &Config) {
     assert!((1..=100).contains(&health.max_attempts) && (0..=1000).contains(&health.max_respawns));
     assert!(config.budget.usd.is_none_or(|usd| usd.is_finite() && usd >= 0.0));
     assert!(config.budget.tokens.is_none_or(|tokens| tokens >= 0));
+    assert!((1..=CLEAR_NEVER).contains(&config.orchestrator.clear_at));
     check_members(config);
     config.agent_tables.values().for_each(check_agent);
 }

@@ -14,6 +14,7 @@ mod fire;
 mod fuzz;
 mod licence;
 mod pg;
+mod plugin;
 mod setup;
 mod step;
 mod test;
@@ -37,6 +38,8 @@ usage: cargo xtask COMMAND
   ci                        test, with Cargo.lock taken as it is
   tidy                      the house rules alone
   deny                      cargo-deny (installs it first, which takes minutes)
+  plugin                    asks the real Claude Code whether the plugin is valid (npm brings it into a cache)
+                            ends with exit code 2, `not run`, where npm cannot
   pg [--fast] [--dir DIR] [--background]
                             a PostgreSQL of your own for benchmarks; prints its URL and runs until Ctrl-C
                             --fast: without fsync; --background: returns, runs until `pg stop`
@@ -82,6 +85,13 @@ fn main() -> ExitCode {
         ["bench", rest @ ..] => bench::command(rest),
         ["fire", rest @ ..] => match fire::command(rest) {
             Ok(fire::Ended::NotRun(why)) => {
+                eprintln!("xtask: not run: {why}");
+                return ExitCode::from(2);
+            }
+            done => done.map(drop),
+        },
+        ["plugin"] => match plugin::check() {
+            Ok(Some(why)) => {
                 eprintln!("xtask: not run: {why}");
                 return ExitCode::from(2);
             }

@@ -8,6 +8,7 @@ mod follow;
 mod growth;
 mod held;
 mod queue;
+mod screen;
 mod share;
 mod thousand;
 
@@ -45,11 +46,13 @@ pub(crate) enum Scenario {
     Share,
     /// A run fans out to a thousand tasks for functions in this process.
     Thousand,
+    /// A live screen looks at many agents and draws them.
+    Screen,
 }
 
 impl Scenario {
     /// All, in order.
-    pub(crate) const ALL: [Scenario; 10] = [
+    pub(crate) const ALL: [Scenario; 11] = [
         Scenario::Drain,
         Scenario::Bulk,
         Scenario::Wake,
@@ -60,6 +63,7 @@ impl Scenario {
         Scenario::Follow,
         Scenario::Share,
         Scenario::Thousand,
+        Scenario::Screen,
     ];
 
     /// Returns its name, by which it is asked for.
@@ -75,6 +79,7 @@ impl Scenario {
             Scenario::Follow => "follow",
             Scenario::Share => "share",
             Scenario::Thousand => "thousand",
+            Scenario::Screen => "screen",
         }
     }
 
@@ -109,6 +114,7 @@ impl Scenario {
             Scenario::Follow => follow::measure(database, size).await,
             Scenario::Share => share::measure(database, here, size).await,
             Scenario::Thousand => thousand::measure(database).await,
+            Scenario::Screen => screen::measure(database).await,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod claim;
+mod claude;
 mod log;
 mod memory;
 mod message;
@@ -15,6 +16,7 @@ pub(crate) mod value;
 
 pub(crate) use agent::{Agent, AgentAdd, AgentName, AgentRun, AgentToken};
 pub(crate) use claim::{Claim, Claims, Release};
+pub(crate) use claude::{Hook, Statusline};
 pub(crate) use log::{Events, Log, Logs};
 pub(crate) use memory::{
     Checkpoint, CheckpointList, CheckpointSave, CheckpointShow, Context, Forget, Recall, Remember,
@@ -75,6 +77,13 @@ pub(crate) enum Command {
   quorate status
   quorate status --json | jq .tasks")]
     Status,
+    /// Shows agents, tasks and events live, on the whole terminal; pauses, retries, cancels
+    #[command(after_help = "Examples:
+  quorate top
+  quorate -C my-project top
+
+Keys: arrows move, Tab goes to the next list, Enter opens a task, / filters, s sorts, ? shows the rest, q leaves.")]
+    Top,
     #[command(subcommand)]
     Task(Task),
     #[command(subcommand)]
@@ -102,6 +111,8 @@ pub(crate) enum Command {
     Doctor,
     Backup(Backup),
     Mcp(Mcp),
+    Hook(Hook),
+    Statusline(Statusline),
     Sql(Sql),
     Completion(Completion),
     Man(Man),

@@ -128,7 +128,7 @@ fn colour(kind: &str) -> Colour {
 }
 
 /// Opens the ledger, waiting for one to be made; `None` when a signal ended the wait.
-async fn appearing(place: &Place) -> Result<Option<Store>> {
+pub(crate) async fn appearing(place: &Place) -> Result<Option<Store>> {
     if !place.is_missing() {
         return place.look().await;
     }
@@ -147,7 +147,7 @@ async fn appearing(place: &Place) -> Result<Option<Store>> {
 }
 
 /// Tells whether nobody reads standard output any more: a pipe whose other end is closed.
-fn is_reader_gone() -> bool {
+pub(crate) fn is_reader_gone() -> bool {
     let out = std::io::stdout();
     let mut asked = [PollFd::new(out.as_fd(), PollFlags::empty())];
     let answered = poll(&mut asked, PollTimeout::ZERO);

@@ -1,7 +1,8 @@
-//! `quorate init`: a commented quorate.toml, and git told to leave the state alone.
+//! `quorate init`: a commented quorate.toml, and git told to leave the state alone; with `--claude` also Claude Code's files.
 
 use crate::args::Init;
-use crate::place::{CONFIG_FILE, STATE_FOLDER};
+use crate::claude;
+use crate::place::{CONFIG_FILE, Place, STATE_FOLDER};
 use crate::print;
 use quorate_model::{Error, Kind, Result, nearest};
 use serde_json::json;
@@ -43,17 +44,12 @@ const TEMPLATES: [Template; 2] = [
 
 pub(crate) fn init(args: &Init, json: bool) -> Result<u8> {
     let template = template(&args.template)?;
+    if args.claude {
+        return with_claude(template, args.remove, json);
+    }
     let folder = std::env::current_dir()
         .map_err(|e| Error::failed(format!("the working folder cannot be read: {e}")))?;
-    // Before anything is written: all of it, or nothing.
-    must_be_free(&folder, template)?;
-    for (file, text) in template.files {
-        let file = folder.join(file);
-        let above = file.parent().unwrap_or(&folder);
-        std::fs::create_dir_all(above).map_err(|e| cannot_write(above, &e))?;
-        write_new(&file, text)?;
-    }
-    write_new(&folder.join(CONFIG_FILE), template.config)?;
+    write_template(&folder, template)?;
     let is_ignored = ignore_state(&folder.join(".gitignore"))?;
     let value =
         || json!({ "config": folder.join(CONFIG_FILE).display().to_string(), "gitignore": is_ignored });
@@ -69,6 +65,37 @@ pub(crate) fn init(args: &Init, json: bool) -> Result<u8> {
     let words = || format!("{CONFIG_FILE}{files} written{also}\nnext: {next}\n");
     print::answer(json, value, words);
     Ok(0)
+}
+
+/// Lets Claude Code into the project, or takes it out; a configuration that is there is left alone.
+fn with_claude(template: &Template, remove: bool, json: bool) -> Result<u8> {
+    let place = Place::find()?;
+    let mut report = if remove { claude::remove(&place.folder)? } else { claude::install(&place.folder)? };
+    let is_new = !remove && place.config_file.is_none();
+    if is_new {
+        write_template(&place.folder, template)?;
+        ignore_state(&place.folder.join(".gitignore"))?;
+    }
+    report["config"] = json!({ "file": CONFIG_FILE, "state": if is_new { "written" } else { "unchanged" } });
+    let words = || {
+        let config = if is_new { format!("{CONFIG_FILE} written\n") } else { String::new() };
+        let next = if remove { "" } else { "next: start `claude` in this folder\n" };
+        format!("{config}{}{next}", claude::in_words(&report))
+    };
+    print::answer(json, || report.clone(), words);
+    Ok(0)
+}
+
+/// Writes all files of a template, or none.
+fn write_template(folder: &Path, template: &Template) -> Result<()> {
+    must_be_free(folder, template)?;
+    for (file, text) in template.files {
+        let file = folder.join(file);
+        let above = file.parent().unwrap_or(folder);
+        std::fs::create_dir_all(above).map_err(|e| cannot_write(above, &e))?;
+        write_new(&file, text)?;
+    }
+    write_new(&folder.join(CONFIG_FILE), template.config)
 }
 
 fn must_be_free(folder: &Path, template: &Template) -> Result<()> {

@@ -4,10 +4,14 @@
 //! where the file is not.
 
 use crate::args::Logs;
+use crate::events::{appearing, is_reader_gone};
+use crate::lookout::{soon, watch};
 use crate::place::Place;
 use crate::print;
 use crate::signals::Signals;
-use quorate_model::{Error, Kind, Result, TaskId};
+use quorate_model::{Error, EventKind, Kind, Result, Seq, TaskId};
+use quorate_server::Pause;
+use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
 use quorate_service::log::LatestAttempt;
 use quorate_service::view::{Attempt, Story, TaskStory};
 use quorate_service::wire;
@@ -21,11 +25,16 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How many looks pass before the ledger is asked whether the attempt has ended.
 const LOOKS_PER_QUESTION: u32 = 5;
+/// Built-in shell agents that a node may have.
+const SHELL_AGENTS_MAX: usize = 1_000;
 
 pub(crate) async fn logs(place: &Place, args: &Logs, json: bool) -> Result<u8> {
     if args.follow && json {
         return Err(Error::invalid("--follow prints text as it comes, which is no JSON document")
             .hint("leave out --json, or follow the facts: quorate events --follow --json"));
+    }
+    if args.follow && args.attempt.is_none() && args.of.parse::<i64>().is_err() {
+        return follow_agent(place, &args.of).await;
     }
     let store =
         place.open_for(format!("agent or task {}", quorate_model::diagnostic::quote(&args.of))).await?;
@@ -105,7 +114,7 @@ fn kept(place: &Place, attempt: &Attempt) -> Result<Output> {
 }
 
 /// Returns where the output is kept, or why that is not here.
-fn file_here(place: &Place, attempt: &Attempt) -> Result<PathBuf, String> {
+pub(crate) fn file_here(place: &Place, attempt: &Attempt) -> Result<PathBuf, String> {
     let Some(log) = &attempt.log else {
         return Err("no output is kept: its agent works outside of any node".into());
     };
@@ -168,12 +177,118 @@ fn tame(text: &str) -> String {
     tamed
 }
 
+/// Prints what an agent's attempts print, one after the other, each from its beginning, until a signal: what it does
+/// now, or did last, and whatever it does next. One that has not come yet is waited for.
+async fn follow_agent(place: &Place, name: &str) -> Result<u8> {
+    if !is_ours(place, name) {
+        let store = place.open_for(format!("agent {}", quorate_model::diagnostic::quote(name))).await?;
+        place.desk(&store).agent(name).await?;
+    }
+    let Some(store) = appearing(place).await? else { return Ok(Kind::Interrupted.exit_code()) };
+    let mut watch = watch(&store, None)?;
+    let mut attempts = Attempts { agent: name, seen: store.read(Latest).await?, last: None };
+    let mut next = Vec::from_iter(store.read(LatestAttempt { agent: name.to_owned() }).await?);
+    let mut is_away = false;
+    loop {
+        for (id, number) in next {
+            attempts.last = Some((id, number));
+            let code = follow_one(place, &store, id, number).await?;
+            if code != 0 || print::is_closed() {
+                return Ok(code);
+            }
+        }
+        next = match attempts.more(&store).await {
+            Ok(more) => {
+                is_away = false;
+                more
+            }
+            Err(error) if error.kind == Kind::Unavailable => {
+                note_away(&error, &mut is_away);
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
+        if is_reader_gone() {
+            return Ok(0);
+        }
+        if next.is_empty() && watch.pause(None).await == Pause::Interrupted {
+            return Ok(Kind::Interrupted.exit_code());
+        }
+    }
+}
+
+/// Tells whether the agent is one that a node of this place would run, or that its configuration names.
+fn is_ours(place: &Place, name: &str) -> bool {
+    let configured = place.config.agents();
+    configured.iter().any(|(member, _)| member == name)
+        || place.team(Some(SHELL_AGENTS_MAX))
+            .iter()
+            .any(|member| member.name == name)
+}
+
+/// Says once that the ledger is away.
+fn note_away(error: &Error, is_away: &mut bool) {
+    if !std::mem::replace(is_away, true) {
+        print::note(&format!("{error}; trying again until it is back"));
+    }
+}
+
+/// The attempts of an agent, as they come into the log.
+struct Attempts<'a> {
+    agent: &'a str,
+    seen: Seq,
+    last: Option<(TaskId, i64)>,
+}
+
+impl Attempts<'_> {
+    /// Returns those that have begun since, in order.
+    async fn more(&mut self, store: &Store) -> Result<Vec<(TaskId, i64)>> {
+        let kind = EventKind::TaskTaken.as_str().to_owned();
+        let filter = Filter { agent: Some(self.agent.to_owned()), kind: Some(kind), ..Filter::default() };
+        let ask = After { seq: Some(self.seen), filter, limit: PAGE_MAX };
+        let page = match soon(store.read(ask)).await {
+            // What expired while one attempt was followed is past anyway.
+            Err(error) if error.kind == Kind::NotFound => {
+                self.seen = soon(store.read(Latest)).await?;
+                return Ok(Vec::new());
+            }
+            page => page?,
+        };
+        self.seen = page.seen;
+        let begun = page.events.iter().filter_map(|event| Some((event.task?, number(event)?)));
+        Ok(begun.filter(|attempt| self.last != Some(*attempt)).collect())
+    }
+}
+
+/// Reads which attempt has begun.
+fn number(event: &Logged) -> Option<i64> {
+    let data: serde_json::Value = serde_json::from_str(event.data.as_ref()?).ok()?;
+    data["attempt"].as_i64()
+}
+
+/// Follows one of an agent's attempts; one whose output is not to be had is told and passed over.
+async fn follow_one(place: &Place, store: &Store, id: TaskId, number: i64) -> Result<u8> {
+    let followed = async {
+        let story = soon(store.read(Story { id })).await?;
+        print::note(&format!("-- task {}, attempt {number} --", print::one_line(&story.task.named())));
+        follow(place, store, choose(story, Some(number), None)?).await
+    };
+    match followed.await {
+        Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unavailable) => {
+            print::note(&format!("task {id}, attempt {number}: {error}"));
+            Ok(0)
+        }
+        code => code,
+    }
+}
+
 /// Prints what is there and what comes, until the attempt has ended.
 async fn follow(place: &Place, store: &Store, attempt: Attempt) -> Result<u8> {
     let mut signals = Signals::new()?;
     let mut tail = Tail { file: None };
     let mut now = attempt;
     let mut looks = 0;
+    let mut is_away = false;
     loop {
         // Asked before reading: what was written before the end is then read after it.
         let is_over = now.ended_at.is_some();
@@ -189,8 +304,15 @@ async fn follow(place: &Place, store: &Store, attempt: Attempt) -> Result<u8> {
         }
         looks += 1;
         if looks % LOOKS_PER_QUESTION == 0 || now.log.is_none() {
-            let story = store.read(Story { id: now.task }).await?;
-            now = choose(story, Some(now.number), None)?;
+            match soon(store.read(Story { id: now.task })).await {
+                Ok(story) => {
+                    is_away = false;
+                    now = choose(story, Some(now.number), None)?;
+                }
+                // The file goes on; whether the attempt has ended is asked again.
+                Err(error) if error.kind == Kind::Unavailable => note_away(&error, &mut is_away),
+                Err(error) => return Err(error),
+            }
         }
     }
 }

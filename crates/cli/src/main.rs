@@ -8,6 +8,7 @@ mod args;
 mod backup;
 mod checkpoint;
 mod claim;
+mod claude;
 mod clock;
 mod completion;
 mod demo;
@@ -33,6 +34,8 @@ mod sql;
 mod status;
 mod story;
 mod task;
+mod tmux;
+mod top;
 mod up;
 mod usage;
 
@@ -87,6 +90,8 @@ async fn dispatch(command: Command, json: bool) -> Result<u8> {
         Command::Sql(args) => Ok(sql::sql(&args, json)),
         Command::FakeAgent => demo::fake_agent(),
         Command::Drive(args) => drive::drive(&args).await,
+        Command::Hook(args) => claude::hook(&args).await,
+        Command::Statusline(_) => claude::statusline().await,
         command => {
             let place = match (Place::find(), &command) {
                 (Err(error), Command::Doctor) => return Ok(doctor::broken(&error, json)),
@@ -114,6 +119,7 @@ async fn at(place: Place, command: Command, json: bool) -> Result<u8> {
 async fn with(place: &Place, command: Command, json: bool) -> Result<u8> {
     match command {
         Command::Status => status::status(place, json).await,
+        Command::Top => top::top(place, json).await,
         Command::Task(command) => task::task(place, command, json).await,
         Command::Runs(command) => runs::runs(place, command, json).await,
         Command::Agent(command) => agent::agent(place, command, json).await,

@@ -10,6 +10,7 @@ pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod time;
 
+pub(crate) use quorate_model::text::{lines, one_line};
 use quorate_model::{Error, Result};
 use quorate_service::wire;
 use serde::Serialize;
@@ -164,24 +165,6 @@ pub(crate) fn finish(outcome: Result<u8>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Makes a text from elsewhere safe for a terminal: one line, nothing that steers the cursor.
-pub(crate) fn one_line(text: &str) -> String {
-    let words = text.split(['\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty());
-    words.collect::<Vec<_>>().join(" ").chars().map(|c| if is_steering(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// As [`one_line`], for texts that may have several.
-pub(crate) fn lines(text: &str) -> String {
-    text.chars()
-        .filter(|c| *c != '\r')
-        .map(|c| if is_steering(c) && !"\n\t".contains(c) { '\u{fffd}' } else { c })
-        .collect()
-}
-
-fn is_steering(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// Indents every line.
 pub(crate) fn indent(text: &str, by: usize) -> String {
     let space = " ".repeat(by);
@@ -193,9 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_cannot_steer_the_terminal() {
-        assert_eq!(one_line("a\u{1b}[2J\n b\u{202e}"), "a\u{fffd}[2J b\u{fffd}");
-        assert_eq!(lines("a\u{1b}\nb\r\n"), "a\u{fffd}\nb\n");
+    fn every_line_is_indented() {
         assert_eq!(indent("a\nb", 2), "  a\n  b\n");
     }
 }

@@ -8,6 +8,7 @@ use crate::place::Place;
 use crate::print;
 use crate::run::{at_most, keep_report};
 use crate::signals::Signals;
+use crate::tmux::{self, Tmux};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate_model::{Error, Kind, Result, Seq, nearest};
@@ -25,6 +26,9 @@ const DOWN_WAIT: Duration = Duration::from_secs(30);
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn up(place: Place, args: &args::Up, json: bool) -> Result<u8> {
+    if let Some(session) = &args.tmux {
+        return tmux::up(&place, args, session, json).await;
+    }
     let members = place.team(at_most(args.agents));
     place.check_ready(&members)?;
     let store = place.open_for_node().await?;
@@ -180,11 +184,12 @@ async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result
     Ok(page.seen)
 }
 
-/// Ends the nodes of this ledger on this host, in order.
+/// Ends the nodes of this ledger on this host, in order, and then the tmux session that is named.
 pub(crate) async fn down(place: Place, args: &args::Down, json: bool) -> Result<u8> {
+    let session = args.session.as_deref().map(|session| in_tmux(&place, session)).transpose()?;
     let store = place.open().await?;
     let nodes = quorate_runtime::running_here(&store).await?;
-    if nodes.is_empty() {
+    if nodes.is_empty() && session.is_none() {
         return Err(Error::new(Kind::Nothing, "no node of this ledger runs on this host")
             .hint("start one with `quorate up`"));
     }
@@ -202,15 +207,32 @@ pub(crate) async fn down(place: Place, args: &args::Down, json: bool) -> Result<
     let stamp = quorate_service::time::rfc3339(crate::clock::now_ms()).replace(':', "");
     let archive = if args.archive_logs { crate::logs::archive(&place, &stamp)? } else { None };
     let ids: Vec<i64> = nodes.iter().map(|node| node.id).collect();
-    let words = || match &archive {
-        Some(folder) => {
-            format!("stopped {} node(s): {ids:?}; output moved to {}", ids.len(), folder.display())
-        }
-        None => format!("stopped {} node(s): {ids:?}", ids.len()),
+    let words = || {
+        let moved = archive.as_ref().map(|folder| format!("; output moved to {}", folder.display()));
+        let closed = args.session.as_ref().map(|session| format!("; tmux session {session} ended"));
+        format!(
+            "stopped {} node(s): {ids:?}{}{}",
+            ids.len(),
+            moved.unwrap_or_default(),
+            closed.unwrap_or_default()
+        )
     };
-    let value = || serde_json::json!({ "stopped": ids, "archive": archive.as_ref().map(|f| f.display().to_string()) });
+    let value = || {
+        let archive = archive.as_ref().map(|folder| folder.display().to_string());
+        serde_json::json!({ "stopped": ids, "archive": archive, "session": args.session })
+    };
     print::answer(json, value, words);
+    // Last of all: this very command may run in it.
+    if let Some((tmux, session)) = session {
+        tmux.end(session)?;
+    }
     Ok(0)
+}
+
+/// Finds a session before anything is ended.
+fn in_tmux<'a>(place: &Place, session: &'a str) -> Result<(Tmux, &'a str)> {
+    let tmux = Tmux::find(place)?;
+    if tmux.has(session)? { Ok((tmux, session)) } else { Err(tmux.unknown(session)) }
 }
 
 async fn wait_for_end(nodes: &[node::Node]) {

@@ -38,6 +38,7 @@ end_all() {
     cd "$HOME"
     if [ $ended != 0 ]; then tail -n 20 db/log pgbouncer.log 2> /dev/null; fi
     quorate down > /dev/null 2>&1
+    [ -z "$QUORATE_TMUX_SOCKET" ] || tmux -S "$QUORATE_TMUX_SOCKET" kill-server 2> /dev/null
     for file in *.pid; do [ ! -f "$file" ] || kill "$(cat "$file")"; done
     for file in */postmaster.pid; do [ ! -f "$file" ] || pg_ctl -D "${file%/*}" -m immediate stop > /dev/null; done
     exit $ended
@@ -64,8 +65,10 @@ documents! {
     external_agents: "docs/guides/external-agents.md",
     claims: "docs/guides/claims.md",
     memory: "docs/guides/memory.md",
+    claude_code: "docs/guides/claude-code.md",
     running_a_node: "docs/guides/running-a-node.md",
     many_machines: "docs/guides/many-machines.md",
+    terminal: "docs/guides/terminal.md",
     troubleshooting: "docs/guides/troubleshooting.md",
 }
 

@@ -43,6 +43,9 @@ pub const MEMORY_LEAST: u64 = 1 << 20;
 /// How many memories may be kept at most.
 pub const MEMORIES_MAX: i64 = 10_000_000;
 
+/// The `clear_at` at which no context is cleared: one that is used up is the program's own business.
+pub const CLEAR_NEVER: i64 = 100;
+
 /// The largest share of CPU, in per cent of one core.
 pub const CPU_MAX: u32 = 100_000;
 
@@ -75,10 +78,10 @@ pub struct Config {
     pub budget: BudgetConfig,
     /// How long history is kept.
     pub retention: RetentionConfig,
-    /// What a planner may do.
-    pub orchestrator: OrchestratorConfig,
     /// How much is remembered.
     pub memory: MemoryConfig,
+    /// Who plans, and the session that steers the team.
+    pub orchestrator: OrchestratorConfig,
     /// The agents by the name of their table; see [`Config::agents`] for the members of the team.
     pub agent_tables: BTreeMap<String, AgentConfig>,
 }
@@ -133,13 +136,6 @@ pub struct BudgetConfig {
     pub tokens: Option<i64>,
 }
 
-/// `[orchestrator]`
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OrchestratorConfig {
-    /// Whether the plans that agents make may hold commands, which a node runs.
-    pub commands: bool,
-}
-
 /// `[retention]`; durations in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetentionConfig {
@@ -190,6 +186,16 @@ impl MemoryConfig {
         };
         MemoryKind::ALL.map(|kind| (kind, age(kind))).to_vec()
     }
+}
+
+/// `[orchestrator]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrchestratorConfig {
+    /// Whether the plans that agents make may hold commands, which a node runs.
+    pub commands: bool,
+    /// From so many per cent of its context on a session is full, and is cleared where that can be done;
+    /// [`CLEAR_NEVER`]: none is.
+    pub clear_at: i64,
 }
 
 /// `[agents.NAME]`
@@ -284,6 +290,12 @@ impl Default for MemoryConfig {
             count: 50_000,
             size_bytes: 64_000_000,
         }
+    }
+}
+
+impl Default for OrchestratorConfig {
+    fn default() -> OrchestratorConfig {
+        OrchestratorConfig { commands: false, clear_at: 80 }
     }
 }
 
@@ -442,8 +454,8 @@ fn read_config(source: &Source<'_>, mut table: Table<'_, '_>) -> Config {
         health: table.table("health").map(read_health).unwrap_or_default(),
         budget: table.table("budget").map(read_budget).unwrap_or_default(),
         retention: table.table("retention").map(read_retention).unwrap_or_default(),
-        orchestrator: table.table("orchestrator").map(read_orchestrator).unwrap_or_default(),
         memory: table.table("memory").map(read_memory).unwrap_or_default(),
+        orchestrator: table.table("orchestrator").map(read_orchestrator).unwrap_or_default(),
         agent_tables: table.table("agents").map(|t| read_agents(source, t)).unwrap_or_default(),
     };
     table.finish();
@@ -533,12 +545,6 @@ fn read_budget(mut table: Table<'_, '_>) -> BudgetConfig {
     budget
 }
 
-fn read_orchestrator(mut table: Table<'_, '_>) -> OrchestratorConfig {
-    let orchestrator = OrchestratorConfig { commands: table.boolean("commands").unwrap_or_default() };
-    table.finish();
-    orchestrator
-}
-
 fn read_retention(mut table: Table<'_, '_>) -> RetentionConfig {
     let default = RetentionConfig::default();
     let mut ms = |key, or| table.duration_ms(key, DURATION_LEAST_MS).unwrap_or(or);
@@ -570,6 +576,16 @@ fn read_memory(mut table: Table<'_, '_>) -> MemoryConfig {
     };
     table.finish();
     memory
+}
+
+fn read_orchestrator(mut table: Table<'_, '_>) -> OrchestratorConfig {
+    let clear_at = table.integer("clear_at", 1..=CLEAR_NEVER).map(|percent| percent.value);
+    let orchestrator = OrchestratorConfig {
+        commands: table.boolean("commands").unwrap_or_default(),
+        clear_at: clear_at.unwrap_or(OrchestratorConfig::default().clear_at),
+    };
+    table.finish();
+    orchestrator
 }
 
 fn read_agents(source: &Source<'_>, table: Table<'_, '_>) -> BTreeMap<String, AgentConfig> {

@@ -86,6 +86,12 @@ kinds! {
     AgentStale = "agent.stale",
     /// An agent says what state it is in (`quorate log`).
     AgentReported = "agent.reported",
+    /// The context of an agent's session reached the threshold.
+    ContextFilled = "context.filled",
+    /// `/clear` was sent to an agent's session.
+    ContextCleared = "context.cleared",
+    /// An agent's session got the context back after it lost it.
+    ContextRestored = "context.restored",
     /// A line an agent logged of its own accord.
     LogLine = "log.line",
     /// A run began.

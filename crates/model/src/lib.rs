@@ -21,6 +21,7 @@ pub mod resource;
 pub mod retry;
 pub mod table;
 pub mod task;
+pub mod text;
 pub mod tokens;
 
 pub use agent::AgentState;

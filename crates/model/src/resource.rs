@@ -97,6 +97,31 @@ impl Resource {
         &self.text
     }
 
+    /// Returns whether it is only a part of a file: a symbol in it.
+    pub fn is_part(&self) -> bool {
+        matches!(&self.form, Form::Path { symbol: Some(_), .. })
+    }
+
+    /// Returns the name of exactly this path, whatever characters it has: what means something in a glob is escaped.
+    ///
+    /// ```
+    /// use quorate_model::resource::Resource;
+    /// let page = Resource::parse(&Resource::literal("app/[id].tsx"), None)?;
+    /// assert!(page.overlaps(&Resource::parse("app/*.tsx", None)?));
+    /// assert!(!page.overlaps(&Resource::parse("app/i.tsx", None)?));
+    /// # Ok::<(), quorate_model::Error>(())
+    /// ```
+    pub fn literal(path: &str) -> String {
+        let mut text = String::with_capacity(path.len());
+        for c in path.chars() {
+            if matches!(c, '*' | '?' | '[' | '{' | '}' | '\\') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text
+    }
+
     /// Returns whether the two names mean something in common. Symmetric, and true of a name and itself.
     pub fn overlaps(&self, other: &Resource) -> bool {
         let (

@@ -36,6 +36,8 @@ timeout = "2h"
 [budget]
 usd = 20.5
 tokens = 5_000_000
+[orchestrator]
+clear_at = 60
 [retention]
 events = "1d"
 attempts = "2d"
@@ -91,6 +93,7 @@ fn an_empty_file_is_the_default_that_is_documented() {
     assert_eq!((found.budget.usd, found.budget.tokens), (None, None));
     assert_eq!(found.retention.events_ms, 30 * 24 * 3_600_000);
     assert_eq!(found.retention.events_ms, found.retention.logs_ms);
+    assert_eq!(found.orchestrator.clear_at, 80);
     assert_eq!(found.retention.tasks_ms, 90 * 24 * 3_600_000);
     let day = 24 * 3_600_000;
     let ages = [180, 90, 730, 730, 30, 30, 14].map(|days| days * day);
@@ -115,6 +118,7 @@ fn every_key_is_read() {
     );
     assert_eq!((found.budget.usd, found.budget.tokens), (Some(20.5), Some(5_000_000)));
     assert_eq!(found.retention.attempts_ms, 2 * 24 * 3_600_000);
+    assert_eq!(found.orchestrator.clear_at, 60);
     assert_eq!(found.retention.tasks_ms, 4 * 24 * 3_600_000);
     let ages = [1, 2, 3, 4, 5, 6, 7].map(|days| days * 24 * 3_600_000);
     assert_eq!(found.memory.ages_ms().into_iter().map(|(_, ms)| ms).collect::<Vec<_>>(), ages);
@@ -190,6 +194,7 @@ fn wrong_values_say_where_and_what_was_expected() {
     refuse("[health]\ntimeout = '10 min'", "unknown unit ` min`");
     refuse("[health]\nmax_attempts = 0", "`max_attempts` must be a whole number from 1 to 100, not 0");
     refuse("[budget]\nusd = -1", "`usd` must be a number, at least 0");
+    refuse("[orchestrator]\nclear_at = 101", "`clear_at` must be a whole number from 1 to 100");
     refuse("[budget]\ntokens = 1.5", "`tokens` must be a whole number, at least 0, not a number");
     refuse(
         "[agents.a]\ndriver = 'cluade'",

@@ -67,6 +67,20 @@ pub fn own_process() -> Result<ProcessId> {
     own.map(|own| own.id()).ok_or_else(|| Error::failed("cannot read /proc/self/stat"))
 }
 
+/// Returns this process, who started it, who started that, and so on up to the first of the machine; `most` at most.
+pub fn ancestry(most: usize) -> Vec<ProcessId> {
+    let own = i32::try_from(std::process::id()).ok().and_then(stat);
+    std::iter::successors(own, |process| stat(process.parent))
+        .take(most)
+        .map(|process| process.id())
+        .collect()
+}
+
+/// Returns what a process is called (15 bytes at most); `None` if there is no such process.
+pub fn name(pid: i32) -> Option<String> {
+    kernel_text(&format!("/proc/{pid}/comm")).ok()
+}
+
 /// Returns the name of the space in which this process's number means something (pid_namespaces(7)).
 pub(crate) fn pid_space() -> Result<String> {
     let space = fs::read_link("/proc/self/ns/pid");

@@ -10,7 +10,7 @@ update agents set term = term + 1000000, node = null, lease_until = null, state 
 update leaders set term = term + 1000000, lease_until = 0;
 update nodes set stopped_at = now_ms(), lease_until = 0 where stopped_at is null;
 select setval(pg_get_serial_sequence(name, 'id'), nextval(pg_get_serial_sequence(name, 'id')) + 1000000)
-  from unnest(array['runs', 'tasks', 'nodes', 'claims', 'claim_waits', 'messages', 'memories', 'checkpoints']) as t (name);
+  from unnest(array['runs', 'tasks', 'nodes', 'claims', 'claim_waits', 'messages', 'memories', 'checkpoints', 'sessions']) as t (name);
 -- Places in the log: ahead of those that a follower may have seen.
 update log_era set era = era + 4294967296;
 select log_event('ledger.restored', null, null, null, null, 'the ledger was restored to an earlier moment', null);

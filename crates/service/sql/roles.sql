@@ -23,7 +23,7 @@ end
 $$;
 
 grant insert, update, delete on
-    runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, tokens, meta,
+    runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, tokens, sessions, meta,
     memories, memory_cursor, checkpoints
     to quorate_node;
 grant insert, delete on events to quorate_node;
@@ -40,6 +40,7 @@ grant insert, update on agents, nodes, leaders to quorate_agent;
 grant insert, update, delete on claims, claim_waits to quorate_agent;
 -- The token of its own session. Who may write here may speak for any agent by SQL as well, so this adds no power.
 grant insert, delete on tokens to quorate_agent;
+grant insert, update on sessions to quorate_agent;
 grant insert, update (read_at) on messages to quorate_agent;
 grant insert on events to quorate_agent;
 -- It adds to the memory, and forgets nothing; of what it saved itself, the oldest goes.

@@ -15,7 +15,7 @@
 use crate::task::{self, Task};
 use quorate_model::resource::{Mode, Resource, conflict};
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, TaskState, Term};
-use quorate_store::{Dialect, Row, Tx, Write, args};
+use quorate_store::{Dialect, Read, Row, Tx, Write, args};
 use std::collections::BTreeSet;
 
 /// Resources in one request at most.
@@ -394,6 +394,81 @@ pub(crate) async fn release_of_agent(tx: &mut Tx, agent: &str) -> Result<()> {
         tx.record(claim.event(EventKind::ClaimReleased, message));
     }
     Ok(())
+}
+
+/// Asks which of these resources somebody may not change now, because another has claimed them: for doors that watch over
+/// files (an editor's hook, a commit).
+///
+/// Who holds part of a file himself is not kept out of the file by one who holds another part of it.
+#[derive(Debug, Clone)]
+pub struct Guarded {
+    /// Who wants to change them; `None` if nobody knows.
+    pub agent: Option<String>,
+    /// In canonical form.
+    pub resources: Vec<String>,
+}
+
+/// A resource that another has claimed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// What was asked for.
+    pub resource: String,
+    /// Who has claimed it, or something that overlaps.
+    pub by: Claim,
+}
+
+impl Guard {
+    /// Says who holds it, for which task, until when.
+    pub fn said(&self) -> String {
+        self.refused().said()
+    }
+
+    fn refused(&self) -> Refused {
+        Refused::Held { wanted: self.resource.clone(), by: self.by.clone() }
+    }
+}
+
+impl Read for Guarded {
+    type Answer = Vec<Guard>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Guard>> {
+        let sql = concat!("select ", columns!(), " from claims c where ", live!(), " order by c.id");
+        let live = tx.all(sql, &[], Claim::from_row).await?.into_iter().map(|claim| {
+            let resource = Resource::from_stored(&claim.resource)?;
+            Ok((claim, resource))
+        });
+        let live = live.collect::<Result<Vec<_>>>()?;
+        let (own, others): (Vec<_>, Vec<_>) =
+            live.into_iter().partition(|(claim, _)| Some(&claim.agent) == self.agent.as_ref());
+        let mut guards = Vec::new();
+        for wanted in read_names(&self.resources)? {
+            let has_part = own.iter().any(|(_, mine)| mine.overlaps(&wanted));
+            let stands =
+                others.iter().find(|(_, held)| held.overlaps(&wanted) && !(has_part && held.is_part()));
+            guards.extend(stands.map(|(by, _)| Guard { resource: wanted.to_string(), by: by.clone() }));
+        }
+        Ok(guards)
+    }
+}
+
+/// Notes in the log that somebody was kept from changing what another has claimed.
+#[derive(Debug, Clone)]
+pub struct NoteRefused {
+    /// Who wanted to.
+    pub agent: String,
+    /// What he was refused; [`RESOURCES_MAX`] at most are noted.
+    pub guards: Vec<Guard>,
+}
+
+impl Write for NoteRefused {
+    type Answer = ();
+
+    async fn apply(&self, tx: &mut Tx) -> Result<()> {
+        for guard in self.guards.iter().take(RESOURCES_MAX) {
+            tx.record(guard.refused().event(&self.agent));
+        }
+        Ok(())
+    }
 }
 
 /// Claims resources, all or none; answers with the claims, or with who stands in the way.

@@ -129,6 +129,27 @@ impl Read for After {
     }
 }
 
+/// Asks for the newest events, in order, at most [`PAGE_MAX`].
+#[derive(Debug, Clone)]
+pub struct Newest {
+    /// So many at most.
+    pub limit: i64,
+}
+
+impl Read for Newest {
+    type Answer = Page;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Page> {
+        let seen = end(tx).await?;
+        let limit = self.limit.clamp(1, PAGE_MAX);
+        let sql = "select seq, at, kind, agent, task_id, run_id, resource, message, data from events
+                    where seq <= $1 order by seq desc limit $2";
+        let mut events = tx.all(sql, args![seen, limit], from_row).await?;
+        events.reverse();
+        Ok(Page { events, seen })
+    }
+}
+
 /// Asks for the end of the log: the place of the last event that can be seen now, to go on after it.
 ///
 /// In an empty log that is a place before any event.

@@ -18,7 +18,7 @@ pub const TASKS_MAX: i64 = 500;
 /// other, else one parked task would keep the log growing for ever.
 #[derive(Debug, Clone)]
 pub struct Prune {
-    /// Events older than this are removed, and nodes that stopped longer ago, in milliseconds.
+    /// Events older than this are removed, and nodes that stopped and sessions that were seen last longer ago, in milliseconds.
     pub events_ms: i64,
     /// Output of attempts that ended longer ago than this is removed, in milliseconds.
     pub attempts_ms: i64,
@@ -90,6 +90,10 @@ impl Write for Prune {
         pruned.messages = tx.run(MESSAGES, args![EVENTS_MAX, self.tasks_ms]).await?;
         pruned.nodes =
             tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
+        tx.later(
+            "delete from sessions where coalesce(ended_at, seen_at) < now_ms() - $1",
+            args![self.events_ms],
+        );
         let up_to = self.events(tx, &mut pruned).await?;
         pruned.more = part.count == TASKS_MAX
             || [pruned.events, pruned.messages].iter().any(|removed| *removed as i64 >= EVENTS_MAX);

@@ -10,6 +10,7 @@ use crate::{agent, claim, run};
 use quorate_model::agent::{AgentFacts, AgentState};
 use quorate_model::{Result, RunId, TaskId, Term};
 use quorate_store::{Read, Row, Tx, args};
+use std::collections::{HashMap, HashSet};
 
 /// An agent that pulls its work has no session: a sign of life within so long counts as alive (milliseconds).
 const EXTERNAL_ALIVE_MS: i64 = 60_000;
@@ -36,25 +37,63 @@ impl Read for Agents {
     type Answer = Vec<AgentView>;
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<AgentView>> {
-        let sql = concat!(
-            "select ", agent::columns!(), ", now_ms() as now,
-                    (select min(t.id) from tasks t where t.owner = agents.name and t.state = 'running') as task_id,
-                    coalesce((select max(t.stuck) from tasks t where t.owner = agents.name and t.state = 'running'), 0) as stuck,
-                    coalesce((select max(case when t.lease_until < now_ms() then 1 else 0 end) from tasks t
-                               where t.owner = agents.name and t.state = 'running'), 0) as task_lapsed,
-                    case when exists (select 1 from tasks t where t.owner = agents.name and t.state = 'parked') then 1 else 0 end as parked,
-                    case when exists (select 1 from claim_waits w where w.agent = agents.name and w.deadline > now_ms())
-                         then 1 else 0 end as waits
-               from agents where removed = 0 and (cast($1 as text) is null or name = $1) order by name"
-        );
-        tx.all(sql, args![&self.name], agent_view).await
+        team(tx, self.name.as_deref(), i64::MAX).await
     }
 }
 
-fn agent_view(row: &Row<'_>) -> Result<AgentView> {
-    let agent = Agent::from_row(row)?;
-    let now = row.int("now")?;
-    let task = row.opt_int("task_id")?.map(TaskId);
+/// Reads the team, or the one of that name; so many at most, by name.
+///
+/// What they have is read for all at once. Asked for each agent by itself, a ledger without statistics, such as a new
+/// one, goes through all tasks for each.
+pub(crate) async fn team(tx: &mut Tx, name: Option<&str>, most: i64) -> Result<Vec<AgentView>> {
+    let sql = concat!(
+        "select ",
+        agent::columns!(),
+        ", now_ms() as now from agents where removed = 0 and (cast($1 as text) is null or name = $1)
+            order by name limit $2"
+    );
+    let agents = tx.all(sql, args![name, most], |row| Ok((Agent::from_row(row)?, row.int("now")?))).await?;
+    // The states are those of an index that is as short as what is under way.
+    let sql = "select owner, min(case when state = 'running' then id end) as task_id,
+                      max(case when state = 'running' then stuck else 0 end) as stuck,
+                      max(case when state = 'running' and lease_until < now_ms() then 1 else 0 end) as lapsed,
+                      max(case when state = 'parked' then 1 else 0 end) as parked
+                 from tasks where state in ('running', 'verifying', 'parked') and owner is not null
+                  and (cast($1 as text) is null or owner = $1) group by owner";
+    let works = tx.all(sql, args![name], work).await?;
+    let sql = "select distinct agent from claim_waits
+                where deadline > now_ms() and (cast($1 as text) is null or agent = $1)";
+    let waits = tx.all(sql, args![name], |row| row.text("agent")).await?;
+    let (works, waits): (HashMap<String, Work>, HashSet<String>) =
+        (works.into_iter().collect(), waits.into_iter().collect());
+    let view = |(agent, now): (Agent, i64)| {
+        let work = works.get(&agent.name).copied().unwrap_or_default();
+        let waits = waits.contains(&agent.name);
+        agent_view(agent, now, work, waits)
+    };
+    Ok(agents.into_iter().map(view).collect())
+}
+
+/// What is known of an agent's tasks.
+#[derive(Debug, Clone, Copy, Default)]
+struct Work {
+    task: Option<TaskId>,
+    is_stuck: bool,
+    has_lapsed: bool,
+    is_parked: bool,
+}
+
+fn work(row: &Row<'_>) -> Result<(String, Work)> {
+    let work = Work {
+        task: row.opt_int("task_id")?.map(TaskId),
+        is_stuck: row.flag("stuck")?,
+        has_lapsed: row.flag("lapsed")?,
+        is_parked: row.flag("parked")?,
+    };
+    Ok((row.text("owner")?, work))
+}
+
+fn agent_view(agent: Agent, now: i64, work: Work, waits: bool) -> AgentView {
     let session_alive = agent.lease_until.is_some_and(|until| until >= now);
     let pulls = matches!(agent.driver.as_str(), "external" | "human");
     let seen = pulls && agent.heartbeat_at.is_some_and(|at| at > now - EXTERNAL_ALIVE_MS);
@@ -64,13 +103,13 @@ fn agent_view(row: &Row<'_>) -> Result<AgentView> {
         alive: session_alive || (agent.lease_until.is_none() && seen),
         lapsed: agent.state == "stale"
             || agent.lease_until.is_some_and(|until| until < now)
-            || row.flag("task_lapsed")?,
-        has_task: task.is_some(),
-        stuck: row.flag("stuck")?,
-        parked: row.flag("parked")?,
-        blocked: agent.state == "blocked" || row.flag("waits")?,
+            || work.has_lapsed,
+        has_task: work.task.is_some(),
+        stuck: work.is_stuck,
+        parked: work.is_parked,
+        blocked: agent.state == "blocked" || waits,
     };
-    Ok(AgentView { state: quorate_model::agent::state(facts), agent, task })
+    AgentView { state: quorate_model::agent::state(facts), agent, task: work.task }
 }
 
 /// Lists tasks, by id.

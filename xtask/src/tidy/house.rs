@@ -5,7 +5,7 @@ use super::{File, Finding};
 use std::collections::BTreeSet;
 
 /// The arrows: each room and the rooms it may depend on. Cargo forbids circles; this forbids the rest.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("quorate-model", &[]),
     ("quorate-store", &["quorate-model"]),
     ("quorate-service", &["quorate-model", "quorate-store"]),
@@ -16,6 +16,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
         &["quorate-model", "quorate-store", "quorate-service", "quorate-process", "quorate-drivers"],
     ),
     ("quorate-server", &["quorate-model", "quorate-store", "quorate-service"]),
+    ("quorate-top", &["quorate-model", "quorate-store", "quorate-service", "quorate-server"]),
     ("quorate-testkit", &ROOMS),
     (
         "quorate-bench",
@@ -25,6 +26,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "quorate-service",
             "quorate-runtime",
             "quorate-server",
+            "quorate-top",
             "quorate-testkit",
         ],
     ),
@@ -36,7 +38,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
 ];
 
 /// Every room with a library of the product.
-const ROOMS: [&str; 7] = [
+const ROOMS: [&str; 8] = [
     "quorate-model",
     "quorate-store",
     "quorate-service",
@@ -44,6 +46,7 @@ const ROOMS: [&str; 7] = [
     "quorate-drivers",
     "quorate-runtime",
     "quorate-server",
+    "quorate-top",
 ];
 
 /// What every room may use for its tests besides its arrows.

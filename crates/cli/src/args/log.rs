@@ -71,7 +71,10 @@ pub(crate) struct Events {
 #[command(after_help = "Examples:
   quorate logs 12
   quorate logs 12 --attempt 1
-  quorate logs alpha --follow")]
+  quorate logs 12 --follow
+  quorate logs alpha --follow
+
+With --follow a task is followed until its attempt ends, an agent from one attempt to the next until Ctrl-C.")]
 pub(crate) struct Logs {
     /// A task's id, or an agent's name for its latest attempt
     #[arg(value_name = "AGENT|TASK")]
@@ -79,7 +82,7 @@ pub(crate) struct Logs {
     /// Which attempt; else the latest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub(crate) attempt: Option<i64>,
-    /// Goes on printing until the attempt ends
+    /// Goes on printing as it comes
     #[arg(long, short)]
     pub(crate) follow: bool,
 }

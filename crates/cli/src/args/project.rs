@@ -9,11 +9,19 @@ use std::path::PathBuf;
 #[command(after_help = "Examples:
   quorate init
   quorate -C my-project init
-  quorate init --template specialists     a team that plans and reaches goals in words")]
+  quorate init --template specialists     a team that plans and reaches goals in words
+  quorate init --claude                   with hooks, status line and MCP server for Claude Code, and a guard for git
+  quorate init --claude --remove          takes exactly those out again")]
 pub(crate) struct Init {
     /// Which one to write
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) template: String,
+    /// Lets Claude Code in: .claude/settings.json, .mcp.json and git's pre-commit are added to, never overwritten
+    #[arg(long)]
+    pub(crate) claude: bool,
+    /// Takes out what --claude put in
+    #[arg(long, requires = "claude")]
+    pub(crate) remove: bool,
 }
 
 /// Writes a consistent copy of the ledger while everything runs

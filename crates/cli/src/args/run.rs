@@ -52,19 +52,37 @@ pub(crate) struct Run {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate up
-  quorate up --agents 8")]
+  quorate up --agents 8
+  quorate up --tmux team
+  quorate up --tmux team --orchestrator claude --attach
+
+With --tmux: pane 0 of the session is `quorate top`, each agent has a pane that shows its output (six in a window), the
+node has a window of its own, and so has the orchestrator. The variable QUORATE_TMUX_SOCKET names another tmux server.")]
 pub(crate) struct Up {
     /// How many agents work side by side: of those configured, else built-in shell agents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
     pub(crate) agents: Option<i64>,
+    /// Runs it in a new tmux session of this name, with panes to look at
+    #[arg(long, value_name = "SESSION", value_parser = value::session)]
+    pub(crate) tmux: Option<String>,
+    /// Starts an orchestrator in a window of its own: claude, codex, gemini, or a command for the shell
+    #[arg(long, value_name = "NAME|COMMAND", requires = "tmux", value_parser = value::words)]
+    pub(crate) orchestrator: Option<String>,
+    /// Goes into the session
+    #[arg(long, requires = "tmux")]
+    pub(crate) attach: bool,
 }
 
 /// Ends the nodes that run here; their tasks are handed back and go on elsewhere, or at the next start
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate down
-  quorate down --archive-logs")]
+  quorate down --archive-logs
+  quorate down team                ends the tmux session `team`, too")]
 pub(crate) struct Down {
+    /// The tmux session that `up --tmux` has made: it is ended after the nodes
+    #[arg(value_name = "SESSION", value_parser = value::session)]
+    pub(crate) session: Option<String>,
     /// Moves the kept output into .quorate/archive, where `quorate logs` still finds it
     #[arg(long)]
     pub(crate) archive_logs: bool,

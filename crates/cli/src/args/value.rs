@@ -52,6 +52,19 @@ pub(crate) fn capability(text: &str) -> Result<String, String> {
     }
 }
 
+/// The longest name of a tmux session, in characters.
+const SESSION_MAX: usize = 64;
+
+/// The name of a tmux session, of letters that mean nothing else to tmux.
+pub(crate) fn session(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_well && text.len() <= SESSION_MAX && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("use 1 to {SESSION_MAX} of the characters A-Z a-z 0-9 _ - and begin with a letter or digit"))
+}
+
 /// The key of a task.
 pub(crate) fn key(text: &str) -> Result<String, String> {
     one_text(name::check_key(text).map(|()| text.to_owned()))

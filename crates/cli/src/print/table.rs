@@ -4,7 +4,8 @@
 //! the widest first. In a pipe nothing is cut and nothing is coloured, but all is aligned.
 
 use super::style::{self, Colour};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+pub(crate) use quorate_model::text::cut;
+use unicode_width::UnicodeWidthStr;
 
 /// Space between columns.
 const GAP: usize = 2;
@@ -124,26 +125,6 @@ impl Table {
     }
 }
 
-/// Cuts a text to a width in columns, the last of which is then `…`.
-pub(crate) fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let (mut kept, mut used) = (String::new(), 0);
-    for c in text.chars() {
-        let wide = c.width().unwrap_or(0);
-        if used + wide + 1 > width {
-            break;
-        }
-        kept.push(c);
-        used += wide;
-    }
-    if width > 0 {
-        kept.push('…');
-    }
-    kept
-}
-
 /// Breaks a line between words so that no part is wider than `width`; a word that is wider stays whole. Parts after the
 /// first are indented.
 pub(crate) fn fold(line: &str, width: usize, indent: usize) -> String {
@@ -217,13 +198,5 @@ mod tests {
         let mut table = Table::new(&["NAME", "~X"]);
         table.row([cell("n".repeat(30)), cell("x".repeat(30))]);
         assert_eq!(table.widths(Some(10)), vec![30, SHRUNK]);
-    }
-
-    #[test]
-    fn a_cut_text_has_its_width() {
-        assert_eq!(cut("abc", 3), "abc");
-        assert_eq!(cut("abcd", 3), "ab…");
-        assert_eq!(cut("整理整", 4), "整…");
-        assert_eq!(cut("abc", 0), "");
     }
 }

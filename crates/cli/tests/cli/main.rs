@@ -5,6 +5,8 @@
 //! `service`; a test here is about what one sees of it.
 
 mod claims;
+mod claude;
+mod claude_init;
 mod doctor;
 mod door;
 mod drive;
@@ -20,5 +22,6 @@ mod runs;
 mod serve;
 mod tasks;
 mod tls;
+mod tmux;
 mod words;
 mod work;

@@ -1,0 +1,20 @@
+//! Claude Code: its hooks, its status line, and what `quorate init --claude` writes for it.
+//!
+//! Here live the ways of Claude Code (2.1): names of events and fields, and what an answer looks like. A hook stands
+//! between a person and his editor, so it never blocks for a reason of ours: without a ledger, or when anything fails, it
+//! says nothing and exits 0. What a session is, and who may change a file, `service` decides.
+
+mod guard;
+mod hook;
+mod input;
+mod install;
+mod me;
+mod pane;
+mod session;
+mod settings;
+mod statusline;
+mod typist;
+
+pub(crate) use hook::hook;
+pub(crate) use install::{in_words, install, remove};
+pub(crate) use statusline::statusline;
