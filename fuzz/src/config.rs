@@ -36,7 +36,7 @@ fn check_config(config: &Config) {
     }
     assert!(health.lease_ms >= LEASE_LEAST_MS);
     assert!((1..=100).contains(&health.max_attempts) && (0..=1000).contains(&health.max_respawns));
-    assert!(config.budget.usd.is_none_or(|usd| usd.is_finite() && usd >= 0.0));
+    assert!(config.budget.usd_micros.is_none_or(|usd_micros| usd_micros >= 0));
     assert!(config.budget.tokens.is_none_or(|tokens| tokens >= 0));
     assert!((1..=CLEAR_NEVER).contains(&config.orchestrator.clear_at));
     check_members(config);

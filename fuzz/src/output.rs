@@ -6,6 +6,7 @@
 use crate::keep::{Keeper, SharedTail, Stream};
 use crate::mask::Mask;
 use crate::message::{MAX_RESULT, Message};
+use quorate_model::usage::TOKENS_MAX;
 use serde_json::Value;
 
 /// The value of a variable with a telling name.
@@ -92,10 +93,18 @@ fn check_kept(kept: &Kept) {
 
 fn check_message(message: &Message) {
     match message {
-        Message::Progress { percent, message } => {
+        Message::Progress { percent, message, findings } => {
             assert!(percent.is_none_or(|percent| (0..=100).contains(&percent)));
-            message.iter().for_each(|text| check_text(text));
+            message.iter().chain(findings).for_each(|text| check_text(text));
+            assert!(findings.len() <= 64, "{}", findings.len());
         }
+        Message::Usage(used) => {
+            check_text(&used.model);
+            let tokens = used.tokens;
+            let counts = [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write];
+            assert!(counts.iter().all(|count| (0..=TOKENS_MAX).contains(count)), "{tokens:?}");
+        }
+        Message::Parked(parked) => check_text(&parked.reason),
         Message::Result(value) => assert!(value.to_string().len() <= MAX_RESULT),
         Message::Bad(reason) | Message::BadResult(reason) => check_text(reason),
     }

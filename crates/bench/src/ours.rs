@@ -5,6 +5,7 @@
 
 use crate::load::{Call, Caller};
 use crate::operation::{HELD, Operation};
+use quorate_model::config::Limits;
 use quorate_model::{Result, TaskId, Term};
 use quorate_service::task::{Add, Done, Held, Kinds, NewTask, Progress, Renew, Take, Work};
 use quorate_store::Store;
@@ -65,6 +66,7 @@ impl Ours {
             lease_ms: LEASE_MS,
             node: Some("1".to_owned()),
             resume: false,
+            limits: Limits::default(),
         };
         Ok(self.store.write(take).await?.map(|taken| (taken.task.id, taken.task.term)))
     }

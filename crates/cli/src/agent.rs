@@ -4,8 +4,9 @@ use crate::args::{Agent, AgentAdd, AgentName, AgentToken};
 use crate::place::Place;
 use crate::print::style::{self, paint};
 use crate::print::table::{Table, cell, state};
-use crate::print::{self, time};
+use crate::print::{self, cost, time};
 use quorate_model::Result;
+use quorate_model::budget::{Budget, grouped};
 use quorate_service::agent::{self as service, Tell, Word};
 use quorate_service::message::Inbox;
 use quorate_service::token::Revoke;
@@ -64,7 +65,7 @@ fn words(agents: &[AgentView], now: i64) -> String {
 
 /// Returns agents as a table.
 pub(crate) fn table<'a>(agents: impl Iterator<Item = &'a AgentView>, now: i64) -> Table {
-    let mut table = Table::new(&["NAME", "STATE", ">TASK", "DRIVER", "SEEN", "~CAN", "~WHY"]);
+    let mut table = Table::new(&["NAME", "STATE", ">TASK", "DRIVER", "SEEN", ">COST", "~CAN", "~WHY"]);
     for view in agents {
         table.row([
             cell(&view.agent.name),
@@ -72,6 +73,7 @@ pub(crate) fn table<'a>(agents: impl Iterator<Item = &'a AgentView>, now: i64) -
             cell(view.task.map_or_else(String::new, |id| id.to_string())),
             cell(&view.agent.driver),
             cell(time::ago_or_none(now, view.agent.heartbeat_at)),
+            cell(cost::short(view.spent)),
             cell(abilities(&view.agent)),
             cell(view.agent.reason.as_deref().unwrap_or("")),
         ]);
@@ -94,7 +96,7 @@ async fn show(place: &Place, args: &AgentName, json: bool) -> Result<u8> {
     let unread = store.read(Inbox { agent: args.name.clone(), all: false }).await?.len();
     let value = || wire::AgentStory { agent: (&view).into(), claims: shapes(&claims), unread };
     let words = || {
-        let mut text = portrait(&view);
+        let mut text = portrait(&view, place.config.limits(&args.name).agent);
         if unread > 0 {
             text.push_str(&format!("  inbox    {unread} unread (quorate inbox {})\n", args.name));
         }
@@ -111,7 +113,7 @@ async fn show(place: &Place, args: &AgentName, json: bool) -> Result<u8> {
     Ok(0)
 }
 
-fn portrait(view: &AgentView) -> String {
+fn portrait(view: &AgentView, budget: Budget) -> String {
     let agent = &view.agent;
     let name = view.state.as_str();
     let mut text = format!("{}  {}\n", agent.name, paint(style::of_state(name), name));
@@ -131,8 +133,21 @@ fn portrait(view: &AgentView) -> String {
         format!("node {node} on {host}, process {pid}")
     });
     say("session", session);
+    say("used", Some(cost::of_budget(view.spent, budget)));
+    say("context", view.context.map(|(tokens, window)| context(tokens, window)));
     say("respawns", (agent.respawns > 0).then(|| agent.respawns.to_string()));
     text
+}
+
+/// Writes how full a context is: `84,000 of 200,000 tokens (42 %)`.
+fn context(tokens: i64, window: Option<i64>) -> String {
+    match window.filter(|window| *window > 0) {
+        Some(window) => {
+            let percent = tokens.saturating_mul(100) / window;
+            format!("{} of {} tokens ({percent} %)", grouped(tokens), grouped(window))
+        }
+        None => format!("{} tokens", grouped(tokens)),
+    }
 }
 
 async fn tell(place: &Place, args: &AgentName, word: Word, json: bool) -> Result<u8> {

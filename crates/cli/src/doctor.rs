@@ -219,9 +219,22 @@ async fn ledger_checks(place: &Place, store: &Store) -> Result<Vec<Finding>> {
         findings.push(snapshot(&vitals));
         findings.push(standby(&vitals));
     }
+    findings.push(prices(&vitals));
     findings.push(agents(place, store).await?);
     findings.push(nodes(store).await?);
     Ok(findings)
+}
+
+fn prices(vitals: &Vitals) -> Finding {
+    let Some(first) = vitals.unpriced.first() else {
+        return ok("prices", "a price is known for every model that was used");
+    };
+    let names = vitals.unpriced.join(", ");
+    warn(
+        "prices",
+        format!("no price is known for {names}: its tokens count, its dollars do not"),
+        format!("give it one in quorate.toml: [prices.\"{first}\"] input = 3.0, output = 15.0"),
+    )
 }
 
 fn size(place: &Place, vitals: &Vitals) -> Finding {

@@ -221,9 +221,7 @@ async fn follow_agent(place: &Place, name: &str) -> Result<u8> {
 fn is_ours(place: &Place, name: &str) -> bool {
     let configured = place.config.agents();
     configured.iter().any(|(member, _)| member == name)
-        || place.team(Some(SHELL_AGENTS_MAX))
-            .iter()
-            .any(|member| member.name == name)
+        || place.team(Some(SHELL_AGENTS_MAX)).iter().any(|member| member.name == name)
 }
 
 /// Says once that the ledger is away.

@@ -11,6 +11,7 @@ use quorate_runtime::{Member, Node, NodeOptions};
 use quorate_server::{Desk, Server, ServerOptions};
 use quorate_service::SCHEMA;
 use quorate_store::{Options, Store, Url};
+use quorate_telemetry::{Exporter, Settings};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -165,6 +166,19 @@ impl Place {
             door: server.map(Server::url),
         };
         Node::begin(store.clone(), options).await
+    }
+
+    /// Begins to export what the log says, if the environment or the configuration names a collector. Its troubles come
+    /// by the receiver.
+    pub(crate) async fn begin_exporter(&self, store: &Store, node: i64) -> Result<Option<Telemetry>> {
+        let env = |name: &str| std::env::var(name).ok();
+        let Some(settings) = Settings::read(self.config.telemetry.otlp.as_deref(), env)? else {
+            return Ok(None);
+        };
+        let (notices, heard) = tokio::sync::mpsc::channel(NOTICES_MAX);
+        let ledger = (node, self.url.shown().to_string());
+        let exporter = Exporter::start(store.clone(), settings, ledger, notices).await;
+        Ok(Some(Telemetry { exporter, notices: heard }))
     }
 
     /// Returns the desk of this place's ledger.
@@ -322,6 +336,36 @@ fn unquoted(value: &str) -> &str {
         }
     }
     value.split_once(" #").map_or(value, |(value, _)| value.trim_end())
+}
+
+/// Notices of an exporter that wait for whoever shows them.
+const NOTICES_MAX: usize = 16;
+
+/// An exporter and what it has to say.
+pub(crate) struct Telemetry {
+    exporter: Exporter,
+    notices: tokio::sync::mpsc::Receiver<String>,
+}
+
+impl Telemetry {
+    /// Sends what is left.
+    pub(crate) async fn end(telemetry: Option<Telemetry>) {
+        if let Some(telemetry) = telemetry {
+            telemetry.exporter.end().await;
+        }
+    }
+
+    /// Waits for the next notice; for ever without an exporter.
+    pub(crate) async fn notice(telemetry: &mut Option<Telemetry>) -> String {
+        let next = match telemetry {
+            Some(telemetry) => telemetry.notices.recv().await,
+            None => None,
+        };
+        match next {
+            Some(notice) => notice,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 #[cfg(test)]

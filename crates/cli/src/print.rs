@@ -6,6 +6,7 @@
 //! Writing never fails for a command: what a reader that went away (`| head`) no longer reads is quietly dropped; any
 //! other failure makes the exit code 1, decided once, in [`finish`].
 
+pub(crate) mod cost;
 pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod time;
@@ -125,9 +126,13 @@ pub(crate) fn answer<T: Serialize>(json: bool, value: impl FnOnce() -> T, words:
     if json { document(&wire::value(value())) } else { text(&words()) }
 }
 
-/// Writes a remark to standard error, for people only: with `--json` nothing is written.
+/// Writes a remark to standard error, for people only: with `--json` nothing is written. Whoever collects logs sets
+/// `QUORATE_LOG=json` and gets it as a JSON line in any case.
 pub(crate) fn note(words: &str) {
-    if !is_json() {
+    if std::env::var_os("QUORATE_LOG").is_some_and(|format| format == "json") {
+        let at = quorate_service::time::rfc3339(crate::clock::now_ms());
+        to_stderr(&format!("{}\n", json!({ "at": at, "message": words })));
+    } else if !is_json() {
         to_stderr(&format!("{words}\n"));
     }
 }

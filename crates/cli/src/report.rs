@@ -9,6 +9,7 @@ use quorate_model::goal::REPORT_KEY;
 use quorate_model::{Error, Result, TaskState};
 use quorate_service::task::Task;
 use quorate_service::time::rfc3339;
+use quorate_service::usage::Sum;
 use quorate_service::view::{Attempt, RunStory};
 use quorate_service::wire;
 use serde_json::{Value, json};
@@ -82,6 +83,7 @@ fn compose(story: &RunStory, table: String) -> String {
     }
     results(&mut text, story);
     retried(&mut text, story);
+    used(&mut text, story);
     text
 }
 
@@ -113,6 +115,23 @@ fn answer(story: &RunStory) -> Option<String> {
         Ok(Value::String(text)) => Some(text),
         _ => None,
     }
+}
+
+/// Tells what was used of models, if anything was.
+fn used(text: &mut String, story: &RunStory) {
+    if story.usage.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "## Used: {}\n", print::cost::spent(story.counted.ever));
+    for line in print::cost::by_model(&story.usage) {
+        let _ = writeln!(text, "- {}", print::one_line(&line));
+    }
+    let tasks = Sum::by(&story.usage, |entry| entry.task);
+    for (id, sum) in tasks {
+        let name = story.tasks.iter().find(|task| task.id == id).map(Task::named).unwrap_or_default();
+        let _ = writeln!(text, "- task {name}: {}", print::cost::spent(sum.spent()));
+    }
+    text.push('\n');
 }
 
 fn table(story: &RunStory) -> String {

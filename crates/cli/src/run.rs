@@ -6,21 +6,21 @@
 use crate::args;
 use crate::goal;
 use crate::lookout::soon;
-use crate::place::Place;
+use crate::place::{Place, Telemetry};
 use crate::print;
 use crate::report;
 use crate::screen::Screen;
 use crate::signals::Signals;
 use quorate_model::config::{Config, Driver, millis};
 use quorate_model::plan::{Plan, PlanTask};
-use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId};
+use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId, TaskState};
 use quorate_runtime::{Level, Member, Node, end_orphans};
 use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
 use quorate_service::goal::Decompose;
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task};
-use quorate_service::view::{Pulse, RunShow, RunStory, Story};
+use quorate_service::view::{Pulse, RunShow, RunStory, Stalled, Story};
 use quorate_store::Store;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -209,7 +209,7 @@ struct How {
 /// How the watch over a run ended.
 enum End {
     Over(Run),
-    /// Only parked tasks are left, and none of them goes on by itself.
+    /// Only tasks are left that go on by a person's word: parked ones, or those of agents that have reached their budgets.
     Parked,
     Interrupted,
 }
@@ -234,6 +234,7 @@ async fn work(
     ));
     let server = open_doors(&place, &store, &screen).await;
     let mut node = place.begin_node(&store, "run", members, Some(id), server.as_ref()).await?;
+    let telemetry = place.begin_exporter(&store, node.id()).await?;
     let mut seen = since;
     let end = loop {
         let end = watch(&store, (id, &mut seen), &mut node, &mut signals, &mut screen).await;
@@ -244,6 +245,7 @@ async fn work(
     };
     node.stopper().stop(Level::Finish);
     node.wait().await;
+    Telemetry::end(telemetry).await;
     if let Some(server) = server {
         server.end().await;
     }
@@ -292,7 +294,7 @@ async fn watch(
     let mut changes = store.changes();
     let mut away = false;
     loop {
-        match look(store, id, seen, screen).await {
+        match look(store, id, node, seen, screen).await {
             Ok(Some(end)) => return Ok(end),
             Ok(None) if signals.count() > 0 && has_finished(store, id, node).await => {
                 return Ok(End::Interrupted);
@@ -318,9 +320,15 @@ async fn watch(
     }
 }
 
-async fn look(store: &Store, id: RunId, seen: &mut Seq, screen: &mut Screen) -> Result<Option<End>> {
+async fn look(
+    store: &Store,
+    id: RunId,
+    node: &Node,
+    seen: &mut Seq,
+    screen: &mut Screen,
+) -> Result<Option<End>> {
     *seen = show_new(store, id, *seen, screen).await?;
-    let end = is_over(store, id).await?;
+    let end = is_over(store, id, node).await?;
     if end.is_some() {
         *seen = show_new(store, id, *seen, screen).await?;
     }
@@ -358,7 +366,7 @@ async fn show_new(store: &Store, id: RunId, seen: Seq, screen: &mut Screen) -> R
     }
 }
 
-async fn is_over(store: &Store, id: RunId) -> Result<Option<End>> {
+async fn is_over(store: &Store, id: RunId, node: &Node) -> Result<Option<End>> {
     let pulse = soon(store.read(Pulse { id, node: None })).await?;
     if pulse.run.is_over() {
         return Ok(Some(End::Over(pulse.run)));
@@ -367,7 +375,14 @@ async fn is_over(store: &Store, id: RunId) -> Result<Option<End>> {
         let run = store.write(Settle { id }).await?;
         return Ok(run.is_over().then_some(End::Over(run)));
     }
-    Ok((pulse.held == pulse.open).then_some(End::Parked))
+    if pulse.held == pulse.open {
+        return Ok(Some(End::Parked));
+    }
+    if pulse.running > 0 {
+        return Ok(None);
+    }
+    let stalled = soon(store.read(Stalled { id, node: node.id().to_string() })).await?;
+    Ok(stalled.then_some(End::Parked))
 }
 
 /// Writes the report of a run into its folder and notes where that is; answers with what it tells, and the folder.
@@ -391,9 +406,7 @@ fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {
         End::Parked if story.tasks.iter().any(goal::waits_for_approval) => print::text(&format!(
             "The plan waits to be approved: `quorate runs approve {id}`, then `quorate runs resume {id}`.\n"
         )),
-        End::Parked => print::text(&format!(
-            "Parked: let it go on with `quorate task unpark ID`, then `quorate runs resume {id}`.\n"
-        )),
+        End::Parked => print::text(&parked_words(story)),
         End::Interrupted => {
             print::text(&format!(
                 "Interrupted: {} left. Go on with `quorate runs resume {id}`.\n",
@@ -402,6 +415,27 @@ fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {
         }
     }
     print::text(&format!("Report: {}", folder.join("report.md").display()));
+}
+
+/// Says what lets a run go on of which nothing does by itself.
+fn parked_words(story: &RunStory) -> String {
+    let id = story.run.id;
+    let parked = |task: &&Task| task.state == TaskState::Parked;
+    let by_budget = |task: &Task| task.reason.as_ref().is_some_and(|why| why.starts_with("budget: "));
+    let Some(first) = story.tasks.iter().find(parked) else {
+        return format!(
+            "Parked: agents have reached their budgets. `quorate agent resume NAME` grants one again, then `quorate runs resume {id}`.\n"
+        );
+    };
+    match &first.reason {
+        Some(why) if by_budget(first) => format!(
+            "Parked: {}. `quorate runs resume {id}` grants the same again and goes on; [budget] in quorate.toml changes it.\n",
+            print::one_line(why)
+        ),
+        _ => {
+            format!("Parked: let it go on with `quorate task unpark ID`, then `quorate runs resume {id}`.\n")
+        }
+    }
 }
 
 fn left(tasks: &[Task]) -> String {

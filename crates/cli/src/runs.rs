@@ -4,9 +4,10 @@ use crate::args::{Runs, RunsCancel, RunsId};
 use crate::place::Place;
 use crate::print::style::{self, paint};
 use crate::print::table::{Table, cell, state};
-use crate::print::{self, time};
+use crate::print::{self, cost, time};
 use crate::task;
 use quorate_model::Result;
+use quorate_model::budget::Budget;
 use quorate_service::goal::Approve;
 use quorate_service::run::{Cancel, Run};
 use quorate_service::view::{self, RunShow, RunStory, RunView};
@@ -39,10 +40,16 @@ fn words(runs: &[RunView]) -> String {
     if runs.is_empty() {
         return "no runs yet; `quorate run PLAN` begins one\n".into();
     }
-    let mut table = Table::new(&[">ID", "STATE", ">DONE", "BEGAN", "~GOAL"]);
+    let mut table = Table::new(&[">ID", "STATE", ">DONE", "BEGAN", ">COST", "~GOAL"]);
     for view in runs {
-        let began = cell(time::local(view.run.created_at));
-        table.row([cell(view.run.id), state(&view.run.state), cell(done(view)), began, cell(&view.run.goal)]);
+        table.row([
+            cell(view.run.id),
+            state(&view.run.state),
+            cell(done(view)),
+            cell(time::local(view.run.created_at)),
+            cell(cost::short(view.spent)),
+            cell(&view.run.goal),
+        ]);
     }
     table.shown()
 }
@@ -64,11 +71,12 @@ async fn approve(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
 async fn show(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
     let store = place.open_for(format!("run {}", args.id)).await?;
     let story = store.read(RunShow { id: args.id }).await?;
-    print::answer(json, || wire::RunStory::from(&story), || story_words(&story));
+    let budget = place.config.budget;
+    print::answer(json, || wire::RunStory::from(&story), || story_words(&story, budget));
     Ok(0)
 }
 
-fn story_words(story: &RunStory) -> String {
+fn story_words(story: &RunStory, budget: Budget) -> String {
     let mut text = headline(&story.run);
     if let Some(reason) = &story.run.reason {
         text.push_str(&format!("  why      {}\n", print::one_line(reason)));
@@ -81,6 +89,13 @@ fn story_words(story: &RunStory) -> String {
     if let Some(at) = story.run.finished_at {
         let took = time::rough(at - story.run.created_at);
         text.push_str(&format!("  ended    {} (took {took})\n", time::local(at)));
+    }
+    let used = cost::of_budget(story.counted.spent, budget);
+    if !used.is_empty() {
+        text.push_str(&format!("  used     {used}\n"));
+    }
+    for line in cost::by_model(&story.usage) {
+        text.push_str(&format!("           {}\n", print::one_line(&line)));
     }
     if let Some(report) = &story.run.report {
         text.push_str(&format!("  report   {}\n", print::one_line(report)));

@@ -26,7 +26,8 @@ pub(crate) async fn status(place: &Place, json: bool) -> Result<u8> {
 }
 
 fn words(overview: &Overview) -> String {
-    let sections = [agents(&overview.agents, overview.now), tasks(overview), open_runs(overview)];
+    let sections =
+        [agents(&overview.agents, overview.now), tasks(overview), open_runs(overview), used(overview)];
     let told: Vec<String> = sections.into_iter().flatten().collect();
     if told.is_empty() {
         return "nothing yet: no agents, no tasks, no runs\n`quorate task add \"…\"` or `quorate run PLAN` begins\n".into();
@@ -60,6 +61,16 @@ fn tasks(overview: &Overview) -> Option<String> {
         .then(|| format!("{}{}\n", heading(&format!("Tasks ({all})")), parts.collect::<Vec<_>>().join(", ")))
 }
 
+fn used(overview: &Overview) -> Option<String> {
+    let unpriced = match overview.unpriced.as_slice() {
+        [] => String::new(),
+        models => format!("no price is known for {}: see `quorate doctor`\n", models.join(", ")),
+    };
+    let spent = print::cost::spent(overview.spent);
+    (!spent.is_empty() || !unpriced.is_empty())
+        .then(|| format!("{}{spent}\n{}", heading("Used"), print::lines(&unpriced)))
+}
+
 fn open_runs(overview: &Overview) -> Option<String> {
     let (open, over): (Vec<_>, Vec<_>) = overview.runs.iter().partition(|view| !view.run.is_over());
     let hidden = over.len().saturating_sub(RUNS_SHOWN);
@@ -68,7 +79,7 @@ fn open_runs(overview: &Overview) -> Option<String> {
     if shown.is_empty() {
         return None;
     }
-    let mut table = Table::new(&[">ID", "STATE", ">DONE", "AGE", "~GOAL"]);
+    let mut table = Table::new(&[">ID", "STATE", ">DONE", "AGE", ">COST", "~GOAL"]);
     for view in shown {
         let age = cell(time::ago(overview.now, view.run.created_at));
         table.row([
@@ -76,6 +87,7 @@ fn open_runs(overview: &Overview) -> Option<String> {
             state(&view.run.state),
             cell(runs::done(view)),
             age,
+            cell(print::cost::short(view.spent)),
             cell(&view.run.goal),
         ]);
     }

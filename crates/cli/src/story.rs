@@ -1,7 +1,7 @@
 //! `quorate task show`: everything a person asks about one task.
 
 use crate::print::style::{self, Colour, paint};
-use crate::print::{self, time};
+use crate::print::{self, cost, time};
 use crate::task::titled;
 use quorate_model::{TaskState, duration};
 use quorate_service::view::{Attempt, TaskStory};
@@ -61,6 +61,10 @@ fn facts(story: &TaskStory) -> Vec<(&'static str, String)> {
     say("outputs", (!task.outputs.is_empty()).then(|| task.outputs.join(", ")));
     let dependents: Vec<String> = story.dependents.iter().map(ToString::to_string).collect();
     say("needed by", (!dependents.is_empty()).then(|| dependents.join(", ")));
+    say(
+        "used",
+        Some(cost::of_budget(story.counted.spent, story.counted.budget)).filter(|used| !used.is_empty()),
+    );
     say("added", Some(time::ago(story.now, task.created_at)));
     say("ended", task.finished_at.map(|at| time::ago(story.now, at)));
     say("result", task.result.clone());
@@ -82,6 +86,11 @@ fn attempts(story: &TaskStory) -> String {
     let mut text = String::new();
     for attempt in &story.attempts {
         text.push_str(&attempt_line(attempt, story.now));
+        let own: Vec<_> =
+            story.usage.iter().filter(|entry| entry.attempt == attempt.number).cloned().collect();
+        for line in cost::by_model(&own) {
+            text.push_str(&format!("       {}\n", print::one_line(&line)));
+        }
     }
     if let Some(tail) =
         story.attempts.last().and_then(|last| last.tail.as_deref()).filter(|tail| !tail.trim().is_empty())

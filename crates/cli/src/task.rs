@@ -10,6 +10,8 @@ use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
 use crate::story;
 use quorate_model::at::At;
+use quorate_model::budget::Budget;
+use quorate_model::config::Limits;
 use quorate_model::diagnostic::quote;
 use quorate_model::{Error, Kind, Result, TaskId, TaskState};
 use quorate_server::{abilities, own_abilities};
@@ -84,6 +86,7 @@ fn new_task(place: &Place, args: TaskAdd, claims: Vec<String>) -> NewTask {
         due_at,
         due_in_ms,
         needs,
+        budget: Budget { usd_micros: args.budget_usd, tokens: args.budget_tokens },
         ..NewTask::new(args.title)
     }
 }
@@ -162,15 +165,24 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
         lease_ms: args.lease,
         node: None,
         resume: true,
+        limits: Limits::default(),
     };
     let watch = args.wait.map(|wait| watch(&store, Some(wait))).transpose()?;
-    let taken = desk.take(take, watch).await?.ok_or_else(|| nothing(args, &agent))?;
+    let Some(taken) = desk.take(take, watch).await? else {
+        // Asked again: it may have been paused meanwhile.
+        return Err(nothing(args, &desk.agent(&args.agent).await?.agent));
+    };
     print::answer(json, || wire::Taken::from(&taken), || taken_words(&taken));
     Ok(0)
 }
 
 fn nothing(args: &TaskNext, agent: &quorate_service::agent::Agent) -> Error {
     let name = &args.agent;
+    if let Some(reason) = agent.reason.as_ref().filter(|why| agent.paused && why.starts_with("budget: ")) {
+        return Error::new(Kind::Refused, format!("{name} takes nothing more: {reason}")).hint(format!(
+            "`quorate agent resume {name}` grants the same again; its `budget` in quorate.toml changes it"
+        ));
+    }
     if agent.paused || agent.state == "failed" {
         let why = if agent.paused { "is paused" } else { "has failed too often" };
         return Error::new(Kind::Nothing, format!("{name} {why}: it takes nothing more"))

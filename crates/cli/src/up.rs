@@ -4,7 +4,7 @@
 
 use crate::args;
 use crate::lookout::soon;
-use crate::place::Place;
+use crate::place::{Place, Telemetry};
 use crate::print;
 use crate::run::{at_most, keep_report};
 use crate::signals::Signals;
@@ -90,6 +90,7 @@ async fn serve(
     // Doors first: one that cannot be opened ends it before any work has begun.
     let server = if kind == "up" { Some(place.begin_server(&store).await?) } else { None };
     let mut node = place.begin_node(&store, kind, members, None, server.as_ref()).await?;
+    let mut telemetry = place.begin_exporter(&store, node.id()).await?;
     if let Some(server) = &server {
         print::note(&listens(place, server));
         server.no_socket().into_iter().for_each(|error| show(&error.message));
@@ -104,6 +105,7 @@ async fn serve(
         tokio::select! {
             () = async { tokio::time::sleep(Duration::from_millis(50)).await; changes.wait(Duration::from_secs(5)).await } => {}
             Some(notice) = node.notice() => show(&notice),
+            notice = Telemetry::notice(&mut telemetry) => show(&notice),
             urgent = signals.next() => break urgent,
         }
     };
@@ -124,6 +126,7 @@ async fn serve(
     if let Some(server) = server {
         server.end().await;
     }
+    Telemetry::end(telemetry).await;
     // The log may be out of reach at the end; the node itself has ended in order.
     let _ = show_new(place, &store, seen, json).await;
     Ok(if at_once { Kind::Interrupted.exit_code() } else { 0 })

@@ -66,6 +66,7 @@ documents! {
     claims: "docs/guides/claims.md",
     memory: "docs/guides/memory.md",
     claude_code: "docs/guides/claude-code.md",
+    budgets: "docs/guides/budgets.md",
     running_a_node: "docs/guides/running-a-node.md",
     many_machines: "docs/guides/many-machines.md",
     terminal: "docs/guides/terminal.md",

@@ -137,7 +137,8 @@ fn finish(document: &Value, has_tools: bool) -> Option<String> {
     if !outputs.is_empty() {
         lines.push(format!("- Leave these files: {}.", cut(&outputs.join(", "), OUTPUT_MAX)));
     }
-    if let Some(check) = text(document, "verify") {
+    // A word that begins so is no command: the supervisor reads the result itself.
+    if let Some(check) = text(document, "verify").filter(|check| !check.starts_with('@')) {
         lines.push(format!(
             "- When you are done, this check is run and must pass: `{}`. Run it yourself first.",
             cut(check, OUTPUT_MAX)

@@ -2,6 +2,7 @@
 //!
 //! Here lives the one reading of an exit: done, failed, timed out, died, or stopped by us.
 
+use quorate_model::usage::Parked;
 use quorate_process::{Exit, ExitKind};
 
 /// What an attempt came to.
@@ -17,6 +18,8 @@ pub enum Report {
         /// Why.
         reason: String,
     },
+    /// It cannot go on before some time.
+    Parked(Parked),
     /// It was stopped at its timeout.
     TimedOut {
         /// In words.
@@ -37,6 +40,9 @@ pub enum Report {
 /// Reads the end of an attempt's child.
 pub fn report(exit: &Exit) -> Report {
     let reason = in_words(exit);
+    if let (ExitKind::Exited(_), Some(parked)) = (&exit.kind, &exit.parked) {
+        return Report::Parked(parked.clone());
+    }
     match &exit.kind {
         ExitKind::Exited(0) => Report::Done { result: exit.result.as_ref().map(ToString::to_string) },
         ExitKind::Exited(_) => Report::Failed { reason },
@@ -87,6 +93,8 @@ mod tests {
             kind,
             tail: String::new(),
             result: Some(serde_json::json!({ "n": 1 })),
+            used: Vec::new(),
+            parked: None,
             leaked: 0,
             survivors: 0,
             duration_ms: 1_500,
@@ -108,6 +116,16 @@ mod tests {
             Report::TimedOut { reason: "was stopped at its timeout after 1500 ms".into() },
         );
         check(ExitKind::Stopped("x".into()), Report::Stopped { reason: "x".into() });
+    }
+
+    #[test]
+    fn whoever_says_that_he_cannot_go_on_is_parked_however_he_exits() {
+        let parked = Parked { reason: "rate limit".into(), until_ms: Some(7), after_ms: None };
+        let said = |kind| Exit { parked: Some(parked.clone()), ..exit(kind) };
+        assert_eq!(report(&said(ExitKind::Exited(0))), Report::Parked(parked.clone()));
+        assert_eq!(report(&said(ExitKind::Exited(1))), Report::Parked(parked.clone()));
+        assert!(matches!(report(&said(ExitKind::TimedOut)), Report::TimedOut { .. }));
+        assert!(matches!(report(&said(ExitKind::Signalled(9))), Report::Died { .. }));
     }
 
     #[test]

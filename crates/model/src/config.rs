@@ -11,12 +11,15 @@ mod workspace;
 pub use api::{ApiConfig, Provider, SERVERS_MAX, TOOLS_MAX, ToolConfig};
 pub use workspace::Workspace;
 
+use crate::budget::{BUDGET_MAX, Budget};
 use crate::diagnostic::{Diagnostics, quote};
 use crate::document::{Entry, NodeKind, Source, Spanned};
 use crate::error::{Error, Result};
 use crate::memory::MemoryKind;
 use crate::name::check_name;
+use crate::price::{Price, Prices};
 use crate::table::{Table, as_string, did_you_mean};
+use crate::usage::{MICROS, MODEL_NAME_MAX};
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -49,6 +52,12 @@ pub const CLEAR_NEVER: i64 = 100;
 /// The largest share of CPU, in per cent of one core.
 pub const CPU_MAX: u32 = 100_000;
 
+/// The highest price of a million tokens, in dollars.
+pub const PRICE_MAX: f64 = 1_000_000.0;
+
+/// How many models a configuration may give a price.
+pub const PRICES_MAX: usize = 1000;
+
 const SECOND_MS: i64 = 1000;
 const DAY_MS: i64 = 24 * 60 * 60 * SECOND_MS;
 
@@ -74,14 +83,18 @@ pub struct Config {
     pub server: ServerConfig,
     /// Leases, retries and supervision.
     pub health: HealthConfig,
-    /// Limits on money and tokens.
-    pub budget: BudgetConfig,
+    /// How much one run may use.
+    pub budget: Budget,
+    /// What tokens cost, where the program does not know it or somebody pays something else.
+    pub prices: Prices,
     /// How long history is kept.
     pub retention: RetentionConfig,
     /// How much is remembered.
     pub memory: MemoryConfig,
     /// Who plans, and the session that steers the team.
     pub orchestrator: OrchestratorConfig,
+    /// Where traces and metrics go.
+    pub telemetry: TelemetryConfig,
     /// The agents by the name of their table; see [`Config::agents`] for the members of the team.
     pub agent_tables: BTreeMap<String, AgentConfig>,
 }
@@ -125,15 +138,6 @@ pub struct HealthConfig {
     pub grace_ms: i64,
     /// How long an attempt may take, unless the task says so itself.
     pub timeout_ms: i64,
-}
-
-/// `[budget]`; `None` is no limit.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct BudgetConfig {
-    /// US dollars.
-    pub usd: Option<f64>,
-    /// Tokens.
-    pub tokens: Option<i64>,
 }
 
 /// `[retention]`; durations in milliseconds.
@@ -198,6 +202,13 @@ pub struct OrchestratorConfig {
     pub clear_at: i64,
 }
 
+/// `[telemetry]`
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TelemetryConfig {
+    /// Where a collector listens for OTLP over HTTP; without it nothing is exported.
+    pub otlp: Option<String>,
+}
+
 /// `[agents.NAME]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct AgentConfig {
@@ -227,6 +238,24 @@ pub struct AgentConfig {
     pub env_pass: Vec<String>,
     /// Its lease, if not that of `[health]`, in milliseconds.
     pub lease_ms: Option<i64>,
+    /// How much each member of this table may use.
+    pub budget: Budget,
+}
+
+/// The budgets that an agent works under: that of a run, and its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// How much one run may use.
+    pub run: Budget,
+    /// How much the agent may use.
+    pub agent: Budget,
+}
+
+impl Limits {
+    /// Returns whether there is any limit.
+    pub fn is_set(self) -> bool {
+        self.run.is_set() || self.agent.is_set()
+    }
 }
 
 /// What the processes of an agent may use; `None` is no limit.
@@ -315,6 +344,7 @@ impl Default for AgentConfig {
             env: BTreeMap::new(),
             env_pass: Vec::new(),
             lease_ms: None,
+            budget: Budget::default(),
         }
     }
 }
@@ -439,6 +469,15 @@ impl Config {
             .flat_map(|(name, agent)| member_names(name, agent.count).map(move |member| (member, agent)))
             .collect()
     }
+
+    /// Returns the budgets that an agent works under.
+    pub fn limits(&self, agent: &str) -> Limits {
+        let own = self
+            .agent_tables
+            .iter()
+            .find(|(name, table)| member_names(name, table.count).any(|member| member == agent));
+        Limits { run: self.budget, agent: own.map_or_else(Budget::default, |(_, table)| table.budget) }
+    }
 }
 
 /// Returns the names that a table of `count` agents stands for.
@@ -452,10 +491,12 @@ fn read_config(source: &Source<'_>, mut table: Table<'_, '_>) -> Config {
         store: table.table("store").map(|t| read_store(source, t)).unwrap_or_default(),
         server: table.table("server").map(|t| read_server(source, t)).unwrap_or_default(),
         health: table.table("health").map(read_health).unwrap_or_default(),
-        budget: table.table("budget").map(read_budget).unwrap_or_default(),
+        budget: table.table("budget").map(|t| read_budget(source, t)).unwrap_or_default(),
+        prices: table.table("prices").map(|t| read_prices(source, t)).unwrap_or_default(),
         retention: table.table("retention").map(read_retention).unwrap_or_default(),
         memory: table.table("memory").map(read_memory).unwrap_or_default(),
         orchestrator: table.table("orchestrator").map(read_orchestrator).unwrap_or_default(),
+        telemetry: table.table("telemetry").map(|t| read_telemetry(source, t)).unwrap_or_default(),
         agent_tables: table.table("agents").map(|t| read_agents(source, t)).unwrap_or_default(),
     };
     table.finish();
@@ -536,13 +577,61 @@ fn read_health(mut table: Table<'_, '_>) -> HealthConfig {
     health
 }
 
-fn read_budget(mut table: Table<'_, '_>) -> BudgetConfig {
-    let budget = BudgetConfig {
-        usd: table.amount("usd"),
+/// Reads `usd` and `tokens`.
+pub(crate) fn read_budget(source: &Source<'_>, mut table: Table<'_, '_>) -> Budget {
+    let budget = Budget {
+        usd_micros: read_usd(source, &mut table, "usd", BUDGET_MAX),
         tokens: table.integer("tokens", 0..=i64::MAX).map(|tokens| tokens.value),
     };
     table.finish();
     budget
+}
+
+/// Takes a number of dollars, in millionths.
+fn read_usd(source: &Source<'_>, table: &mut Table<'_, '_>, key: &'static str, most: f64) -> Option<i64> {
+    let span = table.find(key).map(|entry| entry.value.span.clone());
+    let usd = table.amount(key)?;
+    if usd > most {
+        source.refuse(span.unwrap_or_default(), format!("`{key}` is more than {most:.0} dollars"));
+        return None;
+    }
+    Some((usd * MICROS).round() as i64)
+}
+
+fn read_prices(source: &Source<'_>, table: Table<'_, '_>) -> Prices {
+    let mut prices = Prices::new();
+    for Entry { key, key_span, value } in table.rest() {
+        if key.trim().is_empty() || key.len() > MODEL_NAME_MAX {
+            let what = format!("the name of a model has 1 to {MODEL_NAME_MAX} bytes");
+            source.refuse(key_span, what);
+            continue;
+        }
+        if prices.len() >= PRICES_MAX {
+            source.refuse(key_span, format!("more than {PRICES_MAX} models have a price"));
+            break;
+        }
+        let what = format!("a price must be a table, as in `[prices.\"{key}\"]`");
+        let Some(table) = Table::new(source, value, &what) else { continue };
+        prices.extend(read_price(source, table).map(|price| (key, price)));
+    }
+    prices
+}
+
+/// Reads what a million tokens cost. What is not said of a cache costs what is read anew: never less than it may be.
+fn read_price(source: &Source<'_>, mut table: Table<'_, '_>) -> Option<Price> {
+    let is_whole = ["input", "output"].iter().all(|key| table.find(key).is_some());
+    let mut usd = |key| read_usd(source, &mut table, key, PRICE_MAX);
+    let (input, output) = (usd("input"), usd("output"));
+    let (cache_read, cache_write) = (usd("cache_read"), usd("cache_write"));
+    if !is_whole {
+        source.refuse_with(table.span(), "a price needs `input` and `output`", || {
+            Some("write dollars for a million tokens, as in `input = 3.0` and `output = 15.0`".to_string())
+        });
+    }
+    table.finish();
+    let (input, output) = (input?, output?);
+    let of_cache = |price: Option<i64>| price.unwrap_or(input);
+    Some(Price { input, output, cache_read: of_cache(cache_read), cache_write: of_cache(cache_write) })
 }
 
 fn read_retention(mut table: Table<'_, '_>) -> RetentionConfig {
@@ -586,6 +675,12 @@ fn read_orchestrator(mut table: Table<'_, '_>) -> OrchestratorConfig {
     };
     table.finish();
     orchestrator
+}
+
+fn read_telemetry(source: &Source<'_>, mut table: Table<'_, '_>) -> TelemetryConfig {
+    let telemetry = TelemetryConfig { otlp: read_word(source, &mut table, "otlp") };
+    table.finish();
+    telemetry
 }
 
 fn read_agents(source: &Source<'_>, table: Table<'_, '_>) -> BTreeMap<String, AgentConfig> {
@@ -639,6 +734,7 @@ fn read_agent(source: &Source<'_>, mut table: Table<'_, '_>) -> AgentConfig {
         env: table.table("env").map(|env| read_env(source, env)).unwrap_or_default(),
         env_pass: names(source, table.strings("env_pass"), check_variable),
         lease_ms: table.duration_ms("lease", LEASE_LEAST_MS),
+        budget: table.table("budget").map(|budget| read_budget(source, budget)).unwrap_or_default(),
     };
     if driver == Driver::Model && agent.model.is_none() {
         source.refuse_with(table.span(), "an agent with driver `model` needs a `model`", || {

@@ -54,6 +54,10 @@ kinds! {
     TaskReleased = "task.released",
     /// No sign of life of a running task for `stuck_after`: a warning.
     TaskStuck = "task.stuck",
+    /// What an attempt has used of models, told once, when its child has ended.
+    TaskUsed = "task.used",
+    /// What was used has reached a budget.
+    BudgetReached = "budget.reached",
     /// A resource was claimed.
     ClaimTaken = "claim.taken",
     /// A claim was refused because another holds an overlapping resource.

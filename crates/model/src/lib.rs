@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod at;
+pub mod budget;
 pub mod config;
 pub mod diagnostic;
 pub mod document;
@@ -16,6 +17,7 @@ mod ids;
 pub mod memory;
 pub mod name;
 pub mod plan;
+pub mod price;
 pub mod priority;
 pub mod resource;
 pub mod retry;
@@ -23,6 +25,7 @@ pub mod table;
 pub mod task;
 pub mod text;
 pub mod tokens;
+pub mod usage;
 
 pub use agent::AgentState;
 pub use error::{Error, Kind, Result, nearest};

@@ -9,6 +9,8 @@ pub mod order;
 mod queue;
 
 use crate::at::At;
+use crate::budget::Budget;
+use crate::config::read_budget;
 use crate::diagnostic::{Diagnostic, Diagnostics, quote};
 use crate::document::{Entry, Node, NodeKind, Source, Spanned};
 use crate::error::{Error, Result};
@@ -77,6 +79,8 @@ pub struct PlanTask {
     pub outputs: Vec<String>,
     /// Not before this time.
     pub at: Option<At>,
+    /// How much it may use, over all its attempts.
+    pub budget: Budget,
 }
 
 impl Plan {
@@ -217,6 +221,7 @@ fn read_task(source: &Source<'_>, node: Node, base: Option<&str>) -> Option<Draf
         attempts: table.integer("attempts", 1..=ATTEMPTS_MAX).map(|attempts| attempts.value),
         outputs: read_outputs(source, &mut table),
         at: read_at(source, &mut table),
+        budget: read_task_budget(source, &mut table),
         ..PlanTask::default()
     };
     table.finish();
@@ -290,6 +295,33 @@ fn read_at(source: &Source<'_>, table: &mut Table<'_, '_>) -> Option<At> {
         _ => as_string(source, entry.value, "`at` must be a time or a duration in quotes")?,
     };
     At::parse(&text.value).map_err(|error| source.refuse_error(text.span, error)).ok()
+}
+
+/// Takes `budget`. One of nothing would be reached before anything was used.
+fn read_task_budget(source: &Source<'_>, table: &mut Table<'_, '_>) -> Budget {
+    let Some(found) = table.table("budget") else { return Budget::default() };
+    let span = found.span();
+    let budget = read_budget(source, found);
+    check_task_budget(budget).map_or_else(
+        |error| {
+            source.refuse_error(span, error);
+            Budget::default()
+        },
+        |()| budget,
+    )
+}
+
+/// Refuses a task's budget of nothing.
+///
+/// # Errors
+///
+/// `Invalid`.
+pub fn check_task_budget(budget: Budget) -> Result<()> {
+    if budget.usd_micros == Some(0) || budget.tokens == Some(0) {
+        return Err(Error::invalid("a task's budget must be more than 0")
+            .hint("leave it out for a task that may use as much as its run"));
+    }
+    Ok(())
 }
 
 /// Notes a finding if `check` refuses the text.

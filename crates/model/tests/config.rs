@@ -38,6 +38,12 @@ usd = 20.5
 tokens = 5_000_000
 [orchestrator]
 clear_at = 60
+[prices."my-model"]
+input = 0.25
+output = 2
+cache_read = 0.025
+[telemetry]
+otlp = "http://127.0.0.1:4318"
 [retention]
 events = "1d"
 attempts = "2d"
@@ -77,6 +83,7 @@ prompt = "prompts/research.md"
 max_turns = 20
 workspace = "worktree"
 resources = { memory = "2GB", cpu = "50%" }
+budget = { usd = 0.5 }
 "#;
 
 #[test]
@@ -90,7 +97,7 @@ fn an_empty_file_is_the_default_that_is_documented() {
     assert_eq!((health.interval_ms, health.lease_ms, health.stuck_after_ms), (10_000, 60_000, 300_000));
     assert_eq!((health.max_attempts, health.max_respawns, health.retry_after_ms), (3, 3, 1000));
     assert_eq!((health.grace_ms, health.timeout_ms, health.stop_stuck_after_ms), (5000, 3_600_000, None));
-    assert_eq!((found.budget.usd, found.budget.tokens), (None, None));
+    assert!(!found.budget.is_set() && found.prices.is_empty() && !found.limits("anyone").is_set());
     assert_eq!(found.retention.events_ms, 30 * 24 * 3_600_000);
     assert_eq!(found.retention.events_ms, found.retention.logs_ms);
     assert_eq!(found.orchestrator.clear_at, 80);
@@ -116,7 +123,18 @@ fn every_key_is_read() {
         (health.grace_ms, health.timeout_ms, health.stop_stuck_after_ms),
         (1000, 7_200_000, Some(600_000))
     );
-    assert_eq!((found.budget.usd, found.budget.tokens), (Some(20.5), Some(5_000_000)));
+    assert_eq!((found.budget.usd_micros, found.budget.tokens), (Some(20_500_000), Some(5_000_000)));
+    assert_eq!(found.telemetry.otlp.as_deref(), Some("http://127.0.0.1:4318"));
+    let price = found.prices["my-model"];
+    assert_eq!((price.input, price.output), (250_000, 2_000_000));
+    assert_eq!(
+        (price.cache_read, price.cache_write),
+        (25_000, 250_000),
+        "what is not said costs as much as input"
+    );
+    assert_eq!(found.limits("research").agent.usd_micros, Some(500_000));
+    assert_eq!(found.limits("validation-2").run, found.budget);
+    assert!(!found.limits("validation-2").agent.is_set());
     assert_eq!(found.retention.attempts_ms, 2 * 24 * 3_600_000);
     assert_eq!(found.orchestrator.clear_at, 60);
     assert_eq!(found.retention.tasks_ms, 4 * 24 * 3_600_000);
@@ -195,6 +213,12 @@ fn wrong_values_say_where_and_what_was_expected() {
     refuse("[health]\nmax_attempts = 0", "`max_attempts` must be a whole number from 1 to 100, not 0");
     refuse("[budget]\nusd = -1", "`usd` must be a number, at least 0");
     refuse("[orchestrator]\nclear_at = 101", "`clear_at` must be a whole number from 1 to 100");
+    refuse("[budget]\nusd = 1_000_000_001", "`usd` is more than 1000000000 dollars");
+    refuse("[agents.a]\nbudget = { dollars = 1 }", "unknown key `dollars`");
+    refuse("[prices.m]\ninput = 1", "a price needs `input` and `output`");
+    refuse("[prices.m]\ninput = 1\noutput = 1000001", "`output` is more than 1000000 dollars");
+    refuse("[prices]\nm = 3", "a price must be a table, as in `[prices.\"m\"]`");
+    refuse("[prices.\" \"]\ninput = 1\noutput = 1", "the name of a model has 1 to 128 bytes");
     refuse("[budget]\ntokens = 1.5", "`tokens` must be a whole number, at least 0, not a number");
     refuse(
         "[agents.a]\ndriver = 'cluade'",
@@ -236,6 +260,15 @@ fn the_team_is_bounded_at_the_limit() {
         |count: usize| (0..count).map(|n| format!("[agents.a{n}]\ncount = 1000\n")).collect::<String>();
     assert_eq!(config(&tables(AGENTS_MAX / 1000)).agents().len(), AGENTS_MAX);
     refuse(&format!("{}[agents.b]\n", tables(AGENTS_MAX / 1000)), "more than 10000 agents");
+}
+
+#[test]
+fn a_thousand_models_have_a_price_and_no_more() {
+    let prices = |count: usize| -> String {
+        (0..count).map(|n| format!("[prices.m{n}]\ninput = 1\noutput = 1\n")).collect()
+    };
+    assert_eq!(config(&prices(1000)).prices.len(), 1000);
+    refuse(&prices(1001), "more than 1000 models have a price");
 }
 
 #[test]

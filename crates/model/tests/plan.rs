@@ -167,6 +167,9 @@ fn wrong_fields_say_where_and_what_was_expected() {
     refuse_line("priority = 'urgent'", "plan.toml:4:12: unknown priority `urgent`");
     refuse_line("priority = 1", "`priority` must be a string, not an integer");
     refuse_line("timeout = '99ms'", "`timeout` must be at least 100ms");
+    refuse_line("budget = { usd = 0 }", "a task's budget must be more than 0");
+    refuse_line("budget = { tokens = 0 }", "a task's budget must be more than 0");
+    refuse_line("budget = 3", "`budget` must be a table");
     refuse_line("timeout = 30", "`timeout` must be a duration in quotes");
     refuse_line("attempts = 0", "`attempts` must be a whole number from 1 to 100, not 0");
     refuse_line("attempts = 101", "from 1 to 100");

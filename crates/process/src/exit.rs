@@ -4,6 +4,7 @@
 //! success is the caller's to say.
 
 use nix::sys::signal::Signal;
+use quorate_model::usage::{Parked, Used};
 use serde_json::Value;
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -31,6 +32,10 @@ pub struct Exit {
     pub tail: String,
     /// The last result it gave, masked.
     pub result: Option<Value>,
+    /// What it said to have used of each model.
+    pub used: Vec<Used>,
+    /// That it cannot go on, if that was its last word, masked.
+    pub parked: Option<Parked>,
     /// How many processes it had left behind when it exited; they were ended.
     pub leaked: usize,
     /// How many processes could not be ended even by KILL (the kernel holds them).

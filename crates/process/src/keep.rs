@@ -8,6 +8,7 @@ use crate::log::MAX_LOG;
 use crate::mask::Mask;
 use crate::message::{self, Message};
 use crate::tail::{LOG_TAIL, Tail};
+use quorate_model::usage::{MODELS_MAX, Parked, Used};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -16,9 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How much of the log is filled from the beginning; the rest is for the note and the last lines.
 const HEAD: usize = MAX_LOG - LOG_TAIL - 1024;
-/// How many messages wait for a receiver that is slow. Progress replaces progress and a result a result; what comes
-/// when the queue is full is lost to the receiver, but the last result is kept in any case.
+/// How many messages wait for a receiver that is slow. Progress replaces progress, a result a result, and what was used of
+/// a model what was used before; what comes when the queue is full is lost to the receiver, but the last result, the last
+/// word of each model and that of being parked are kept in any case.
 const MAX_WAITING: usize = 64;
+/// How many findings wait with one word of progress; with more, the next word of progress is one of its own.
+const MAX_FINDINGS_WAITING: usize = 64;
 
 /// Which of the two streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,10 @@ pub(crate) struct Keeper {
     waiting: VecDeque<Message>,
     /// The last result.
     pub result: Option<Value>,
+    /// What was used of each model, as it was last said.
+    pub used: Vec<Used>,
+    /// That it cannot go on, as it was last said; a result takes that back.
+    pub parked: Option<Parked>,
     /// Bytes of output that are not in the log.
     pub dropped: u64,
 }
@@ -68,6 +76,8 @@ impl Keeper {
             full: false,
             waiting: VecDeque::new(),
             result: None,
+            used: Vec::new(),
+            parked: None,
             dropped: 0,
         }
     }
@@ -149,6 +159,7 @@ impl Keeper {
     /// they say is in the ledger already.
     fn line(&mut self, stream: Stream, line: &str, dropped: u64) {
         let message = (stream == Stream::Out).then(|| message::parse(line, dropped == 0)).flatten();
+        let message = message.map(|message| self.within_models(message.masked(&self.mask)));
         let is_text = matches!(message, None | Some(Message::Bad(_) | Message::BadResult(_)));
         let text = self.short(line, dropped);
         if is_text {
@@ -183,19 +194,71 @@ impl Keeper {
         self.dropped += (lines.len() - fits) as u64;
     }
 
+    /// Lets no attempt use more models than are kept.
+    fn within_models(&self, message: Message) -> Message {
+        match message {
+            Message::Usage(used)
+                if self.used.len() >= MODELS_MAX && !self.used.iter().any(|u| u.model == used.model) =>
+            {
+                Message::Bad(format!(
+                    "more than {MODELS_MAX} models are used; those of one more are not counted"
+                ))
+            }
+            other => other,
+        }
+    }
+
     fn say(&mut self, message: Message) {
-        let message = message.masked(&self.mask);
-        if let Message::Result(value) = &message {
-            self.result = Some(value.clone());
-        }
-        let replaces = |last: &Message| mem::discriminant(last) == mem::discriminant(&message);
-        let is_bad = matches!(message, Message::Bad(_) | Message::BadResult(_));
-        if !is_bad && self.waiting.back().is_some_and(replaces) {
-            self.waiting.pop_back();
-        }
+        self.note(&message);
+        let message = match self.waiting.iter().position(|earlier| is_replaced(earlier, &message)) {
+            Some(place) => with_findings_of(self.waiting.remove(place), message),
+            None => message,
+        };
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(message);
         }
+    }
+
+    /// Keeps what must not be lost.
+    fn note(&mut self, message: &Message) {
+        match message {
+            Message::Result(value) => {
+                self.result = Some(value.clone());
+                self.parked = None;
+            }
+            Message::Parked(parked) => self.parked = Some(parked.clone()),
+            Message::Usage(used) => match self.used.iter_mut().find(|known| known.model == used.model) {
+                Some(known) => *known = used.clone(),
+                None => self.used.push(used.clone()),
+            },
+            Message::Progress { .. } | Message::Bad(_) | Message::BadResult(_) => {}
+        }
+    }
+}
+
+/// Returns whether nobody need hear of a message that waits, now that there is a later one.
+fn is_replaced(earlier: &Message, later: &Message) -> bool {
+    match (earlier, later) {
+        (Message::Progress { findings, .. }, Message::Progress { findings: more, .. }) => {
+            findings.len() + more.len() <= MAX_FINDINGS_WAITING
+        }
+        (Message::Usage(earlier), Message::Usage(later)) => earlier.model == later.model,
+        (Message::Result(_), Message::Result(_)) | (Message::Parked(_), Message::Parked(_)) => true,
+        _ => false,
+    }
+}
+
+/// Adds the findings of progress that is replaced to those of what replaces it.
+fn with_findings_of(earlier: Option<Message>, later: Message) -> Message {
+    match (earlier, later) {
+        (
+            Some(Message::Progress { findings: mut all, .. }),
+            Message::Progress { percent, message, findings },
+        ) => {
+            all.extend(findings);
+            Message::Progress { percent, message, findings: all }
+        }
+        (_, later) => later,
     }
 }
 
@@ -289,9 +352,11 @@ mod tests {
             .out("hello\n{\"quorate\":\"progress\",\"message\":\"uses hunter22\"}\n")
             .out("{\"quorate\":\"result\",\"value\":[\"hunter22\"]}\n{\"quorate\":\"x\"}\n")
             .finish();
-        let progress = Message::Progress { percent: None, message: Some("uses ***".into()) };
-        let bad = Message::Bad("unknown message `x`; expected `progress` or `result`".into());
-        assert_eq!(kept.messages(), [progress, Message::Result(json!(["***"])), bad]);
+        let progress =
+            Message::Progress { percent: None, message: Some("uses ***".into()), findings: Vec::new() };
+        let bad = "unknown message `x`; expected `progress`, `result`, `usage` or `parked`";
+        let said = [progress, Message::Result(json!(["***"])), Message::Bad(bad.into())];
+        assert_eq!(kept.messages(), said);
         assert_eq!(kept.keeper.result, Some(json!(["***"])));
         assert_eq!(kept.tail(), "hello\n{\"quorate\":\"x\"}");
         assert!(kept.log.contains("***") && !kept.log.contains("hunter"));
@@ -319,11 +384,75 @@ mod tests {
         for n in 0..1000 {
             kept = kept.out(format!("{{\"quorate\":\"progress\",\"percent\":{}}}\n", n % 100));
         }
-        assert_eq!(kept.messages(), [Message::Progress { percent: Some(99), message: None }]);
+        let latest = Message::Progress { percent: Some(99), message: None, findings: Vec::new() };
+        assert_eq!(kept.messages(), [latest]);
         for _ in 0..1000 {
             kept = kept.out("{\"quorate\":1}\n");
         }
         assert_eq!(kept.messages().len(), MAX_WAITING);
+    }
+
+    fn usage(model: &str, output: i64) -> String {
+        format!("{{\"quorate\":\"usage\",\"model\":\"{model}\",\"output_tokens\":{output}}}\n")
+    }
+
+    #[test]
+    fn the_last_usage_of_each_model_counts_however_slow_the_receiver() {
+        let mut kept = Kept::new();
+        for n in 0..1000 {
+            kept = kept.out(usage("a", n)).out(usage("b", 2 * n)).out("{\"quorate\":\"progress\"}\n");
+        }
+        assert_eq!(kept.messages().len(), 3);
+        for _ in 0..1000 {
+            kept = kept.out("{\"quorate\":1}\n");
+        }
+        kept = kept.out(usage("a", 7_000));
+        assert!(
+            !kept.messages().iter().any(|message| matches!(message, Message::Usage(_))),
+            "the queue was full"
+        );
+        let used: Vec<_> = kept.keeper.used.iter().map(|u| (u.model.as_str(), u.tokens.output)).collect();
+        assert_eq!(used, [("a", 7_000), ("b", 1_998)]);
+    }
+
+    #[test]
+    fn sixteen_models_are_counted_and_one_more_is_text() {
+        let mut kept = Kept::new();
+        for n in 0..=MODELS_MAX {
+            kept = kept.out(usage(&format!("m{n}"), 1));
+        }
+        kept = kept.out(usage("m0", 5));
+        assert_eq!((kept.keeper.used.len(), kept.keeper.used[0].tokens.output), (MODELS_MAX, 5));
+        assert!(kept.tail().contains("m16") && !kept.tail().contains("m15"), "{}", kept.tail());
+        assert!(kept.messages().iter().any(|m| matches!(m, Message::Bad(why) if why.contains("16 models"))));
+    }
+
+    #[test]
+    fn a_result_takes_back_that_it_cannot_go_on() {
+        let parked = "{\"quorate\":\"parked\",\"reason\":\"limit of hunter22\"}\n";
+        let kept = Kept::new().out(parked);
+        assert_eq!(kept.keeper.parked.as_ref().map(|parked| parked.reason.as_str()), Some("limit of ***"));
+        let kept = kept.out("{\"quorate\":\"result\",\"value\":1}\n");
+        assert_eq!(kept.keeper.parked, None);
+        assert!(kept.out(parked).keeper.parked.is_some(), "the last word counts");
+    }
+
+    #[test]
+    fn findings_wait_with_later_progress_and_none_is_lost_on_the_way() {
+        let mut kept = Kept::new();
+        for n in 0..100 {
+            kept = kept.out(format!("{{\"quorate\":\"progress\",\"findings\":[\"f{n}\"]}}\n"));
+        }
+        let lists: Vec<Vec<String>> = kept
+            .messages()
+            .into_iter()
+            .filter_map(|message| match message {
+                Message::Progress { findings, .. } => Some(findings),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(lists.iter().map(Vec::len).collect::<Vec<_>>(), [MAX_FINDINGS_WAITING, 36]);
+        assert_eq!(lists.concat(), (0..100).map(|n| format!("f{n}")).collect::<Vec<_>>());
     }
 
     #[test]

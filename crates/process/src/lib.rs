@@ -49,7 +49,7 @@ pub use limits::Limits;
 pub use lines::MAX_LINE;
 pub use log::MAX_LOG;
 pub use mask::Mask;
-pub use message::{MAX_RESULT, Message};
+pub use message::{MAX_FINDINGS, MAX_RESULT, Message};
 pub use procfs::{ProcessId, ancestry, boot_id, host, name, own_process, start_time};
 pub use spawn::Child;
 pub use supervise::supervise;

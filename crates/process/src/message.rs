@@ -4,14 +4,21 @@
 //! ([`Message::Bad`]), never an error: the child goes on. Where lines come from is in [`crate::lines`].
 
 use crate::mask::{Mask, floor};
+use quorate_model::at::rfc3339_ms;
+use quorate_model::usage::{MICROS, MODEL_NAME_MAX, Parked, TOKENS_MAX, Tokens, USD_MAX, Used};
 use serde_json::{Map, Value};
 
 /// The largest result, in bytes of its JSON.
 pub const MAX_RESULT: usize = 1 << 20;
 /// The longest line that is read as a message: a result and what is around it.
 pub(crate) const MAX_MESSAGE_LINE: usize = MAX_RESULT + 4096;
-/// How much of a progress message's text is kept, in bytes.
+/// How much of a text for people is kept, in bytes.
 const MAX_TEXT: usize = 4096;
+/// How many findings one message may carry.
+pub const MAX_FINDINGS: usize = 32;
+
+/// The kinds of messages, for whoever meant another.
+const KINDS: &str = "`progress`, `result`, `usage` or `parked`";
 
 /// What a child said.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,9 +29,16 @@ pub enum Message {
         percent: Option<i64>,
         /// What is being done; 4 KiB at most.
         message: Option<String>,
+        /// What was found out and is of use to others; each 4 KiB at most.
+        findings: Vec<String>,
     },
     /// `{"quorate":"result","value":{…}}`; the last one counts.
     Result(Value),
+    /// `{"quorate":"usage","model":"…","input_tokens":10,…}`: what it has used of a model so far; the last one of a model
+    /// counts.
+    Usage(Used),
+    /// `{"quorate":"parked","reason":"…","until":"…"}`: it cannot go on before then; the last one counts.
+    Parked(Parked),
     /// It meant to be a message and could not be read; why. The line is kept as text.
     Bad(String),
     /// It meant to be a result and could not be read; why. What the child came to is not known.
@@ -34,12 +48,23 @@ pub enum Message {
 impl Message {
     pub(crate) fn masked(self, mask: &Mask) -> Message {
         match self {
-            Message::Progress { percent, message } => {
-                Message::Progress { percent, message: message.map(|text| short(&mask.text(&text))) }
+            Message::Progress { percent, message, findings } => {
+                let shown = |text: String| short(&mask.text(&text));
+                let (message, findings) = (message.map(shown), findings.into_iter().map(shown).collect());
+                Message::Progress { percent, message, findings }
             }
             // What stands in a secret's place may be longer than the secret.
             Message::Result(value) => result(mask.value(value))
                 .unwrap_or_else(|reason| Message::BadResult(format!("masked, {reason}"))),
+            Message::Usage(used) => {
+                let model = mask.text(&used.model);
+                let model = model[..floor(&model, MODEL_NAME_MAX)].to_owned();
+                Message::Usage(Used { model, ..used })
+            }
+            Message::Parked(parked) => {
+                let reason = short(&mask.text(&parked.reason));
+                Message::Parked(Parked { reason, ..parked })
+            }
             Message::Bad(reason) => Message::Bad(mask.text(&reason).into_owned()),
             Message::BadResult(reason) => Message::BadResult(mask.text(&reason).into_owned()),
         }
@@ -79,18 +104,22 @@ fn means_to_be(line: &str) -> bool {
 }
 
 fn read(mut fields: Map<String, Value>) -> Result<Message, String> {
-    match fields.get("quorate") {
-        Some(Value::String(kind)) if kind == "progress" => progress(&fields),
-        Some(Value::String(kind)) if kind == "result" => {
-            result(fields.remove("value").ok_or("a result without `value`")?)
-        }
-        Some(Value::String(kind)) => {
-            // No database keeps a NUL, and no other control character helps whoever reads this.
-            let kind = kind[..floor(kind, 64)].replace(char::is_control, "\u{fffd}");
-            Err(format!("unknown message `{kind}`; expected `progress` or `result`"))
-        }
-        _ => Err("the value of `quorate` is not a string; expected `progress` or `result`".to_owned()),
+    let kind = match fields.get("quorate") {
+        Some(Value::String(kind)) => kind.clone(),
+        _ => return Err(format!("the value of `quorate` is not a string; expected {KINDS}")),
+    };
+    match kind.as_str() {
+        "progress" => progress(&fields),
+        "result" => result(fields.remove("value").ok_or("a result without `value`")?),
+        "usage" => usage(&fields),
+        "parked" => parked(&fields),
+        _ => Err(format!("unknown message `{}`; expected {KINDS}", printable(&kind[..floor(&kind, 64)]))),
     }
+}
+
+/// No database keeps a NUL, and no other control character helps whoever reads this.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 fn progress(fields: &Map<String, Value>) -> Result<Message, String> {
@@ -99,12 +128,85 @@ fn progress(fields: &Map<String, Value>) -> Result<Message, String> {
         Some(Value::Number(n)) => n.as_f64().map(|percent| percent.clamp(0.0, 100.0) as i64),
         Some(_) => return Err("`percent` is not a number".to_owned()),
     };
-    let message = match fields.get("message") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) => Some(text.replace('\0', "\u{fffd}")),
-        Some(_) => return Err("`message` is not a string".to_owned()),
+    Ok(Message::Progress { percent, message: text(fields, "message")?, findings: findings(fields)? })
+}
+
+/// Reads a text without NUL, which no database keeps.
+fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, String> {
+    match fields.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.replace('\0', "\u{fffd}"))),
+        Some(_) => Err(format!("`{key}` is not a string")),
+    }
+}
+
+fn findings(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
+    let list = match fields.get("findings") {
+        None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err("`findings` is not a list of strings".to_owned()),
     };
-    Ok(Message::Progress { percent, message })
+    if list.len() > MAX_FINDINGS {
+        return Err(format!("{} findings at once; at most {MAX_FINDINGS} are kept", list.len()));
+    }
+    let finding = |value: &Value| value.as_str().map(|text| text.replace('\0', "\u{fffd}"));
+    let texts: Option<Vec<String>> = list.iter().map(finding).collect();
+    let mut texts = texts.ok_or("`findings` is not a list of strings")?;
+    texts.retain(|text| !text.trim().is_empty());
+    Ok(texts)
+}
+
+fn usage(fields: &Map<String, Value>) -> Result<Message, String> {
+    let model = text(fields, "model")?.filter(|model| !model.trim().is_empty());
+    let model = printable(model.ok_or("a usage without `model`")?.trim());
+    if model.len() > MODEL_NAME_MAX {
+        return Err(format!("the name of the model has more than {MODEL_NAME_MAX} bytes"));
+    }
+    let count = |key| number(fields, key, TOKENS_MAX);
+    let tokens = Tokens {
+        input: count("input_tokens")?.unwrap_or(0),
+        output: count("output_tokens")?.unwrap_or(0),
+        cache_read: count("cache_read_tokens")?.unwrap_or(0),
+        cache_write: count("cache_write_tokens")?.unwrap_or(0),
+    };
+    let (context_tokens, context_window) = (count("context_tokens")?, count("context_window")?);
+    Ok(Message::Usage(Used { model, tokens, usd_micros: usd(fields)?, context_tokens, context_window }))
+}
+
+/// Reads a whole number from 0 to `most`; a fraction is cut off.
+fn number(fields: &Map<String, Value>, key: &str, most: i64) -> Result<Option<i64>, String> {
+    let number = match fields.get(key) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number,
+        Some(_) => return Err(format!("`{key}` is not a number")),
+    };
+    let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.abs() < 1e18).map(|n| n as i64));
+    match whole {
+        Some(whole) if (0..=most).contains(&whole) => Ok(Some(whole)),
+        _ => Err(format!("`{key}` is not from 0 to {most}")),
+    }
+}
+
+fn usd(fields: &Map<String, Value>) -> Result<Option<i64>, String> {
+    match fields.get("usd") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(n)) => match n.as_f64().filter(|usd| (0.0..=USD_MAX).contains(usd)) {
+            Some(usd) => Ok(Some((usd * MICROS).round() as i64)),
+            None => Err(format!("`usd` is not from 0 to {USD_MAX}")),
+        },
+        Some(_) => Err("`usd` is not a number".to_owned()),
+    }
+}
+
+fn parked(fields: &Map<String, Value>) -> Result<Message, String> {
+    let reason = text(fields, "reason")?.filter(|reason| !reason.trim().is_empty());
+    let until_ms = match text(fields, "until")? {
+        None => None,
+        Some(text) => Some(rfc3339_ms(text.trim()).ok_or("`until` is no RFC 3339 time with its offset")?),
+    };
+    let after_ms = number(fields, "after_ms", i64::MAX)?;
+    let reason = reason.ok_or("parked without a `reason`")?.trim().to_owned();
+    Ok(Message::Parked(Parked { reason, until_ms, after_ms }))
 }
 
 fn result(value: Value) -> Result<Message, String> {
@@ -129,7 +231,8 @@ mod tests {
     }
 
     fn progress(percent: impl Into<Option<i64>>, message: Option<&str>) -> Option<Message> {
-        Some(Message::Progress { percent: percent.into(), message: message.map(str::to_owned) })
+        let message = message.map(str::to_owned);
+        Some(Message::Progress { percent: percent.into(), message, findings: Vec::new() })
     }
 
     fn check_bad(line: &str, part: &str) {
@@ -148,6 +251,80 @@ mod tests {
         check(r#"{"quorate":"progress","percent":-1e99}"#, progress(0, None));
         check(r#"{"quorate":"progress","percent":18446744073709551615}"#, progress(100, None));
         check(r#"{"quorate":"progress","percent":null,"more":1}"#, progress(None, None));
+    }
+
+    fn used(line: &str) -> Used {
+        match parse(line, true) {
+            Some(Message::Usage(used)) => used,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn progress_may_carry_findings() {
+        let found = |findings: &[&str]| {
+            let findings = findings.iter().map(ToString::to_string).collect();
+            Some(Message::Progress { percent: None, message: None, findings })
+        };
+        check(r#"{"quorate":"progress","findings":["a","  ","b\u0000"]}"#, found(&["a", "b\u{fffd}"]));
+        check(r#"{"quorate":"progress","findings":null}"#, found(&[]));
+        check_bad(r#"{"quorate":"progress","findings":"a"}"#, "not a list of strings");
+        check_bad(r#"{"quorate":"progress","findings":["a",1]}"#, "not a list of strings");
+        let many = |count: usize| format!(r#"{{"quorate":"progress","findings":{:?}}}"#, vec!["a"; count]);
+        check(&many(MAX_FINDINGS), found(&["a"; MAX_FINDINGS]));
+        check_bad(&many(MAX_FINDINGS + 1), "33 findings at once");
+    }
+
+    #[test]
+    fn usage_is_read_and_what_is_not_said_is_nothing() {
+        let whole = r#"{"quorate":"usage","model":"m","input_tokens":1,"output_tokens":2,"cache_read_tokens":3,
+            "cache_write_tokens":4,"usd":0.0125,"context_tokens":5,"context_window":6}"#;
+        let tokens = Tokens { input: 1, output: 2, cache_read: 3, cache_write: 4 };
+        let expected = Used {
+            model: "m".into(),
+            tokens,
+            usd_micros: Some(12_500),
+            context_tokens: Some(5),
+            context_window: Some(6),
+        };
+        assert_eq!(used(&whole.replace('\n', "")), expected);
+        let little = used(r#"{"quorate":"usage","model":" m ","output_tokens":2.9,"usd":null}"#);
+        let tokens = Tokens { output: 2, ..Tokens::default() };
+        assert_eq!(little, Used { model: "m".into(), tokens, ..Used::default() });
+    }
+
+    #[test]
+    fn usage_within_its_limits_is_read_and_no_other() {
+        let with = |field: &str| format!(r#"{{"quorate":"usage","model":"m",{field}}}"#);
+        assert_eq!(used(&with(r#""input_tokens":1000000000000"#)).tokens.input, TOKENS_MAX);
+        check_bad(&with(r#""input_tokens":1000000000001"#), "not from 0 to 1000000000000");
+        check_bad(&with(r#""input_tokens":-1"#), "`input_tokens` is not from 0");
+        check_bad(&with(r#""input_tokens":1e300"#), "`input_tokens` is not from 0");
+        check_bad(&with(r#""output_tokens":"7""#), "`output_tokens` is not a number");
+        assert_eq!(used(&with(r#""usd":1000000"#)).usd_micros, Some(1_000_000_000_000));
+        check_bad(&with(r#""usd":1000000.01"#), "`usd` is not from 0 to 1000000");
+        check_bad(&with(r#""usd":-0.01"#), "`usd` is not from 0");
+        check_bad(r#"{"quorate":"usage","input_tokens":1}"#, "a usage without `model`");
+        check_bad(r#"{"quorate":"usage","model":"  "}"#, "a usage without `model`");
+        let named = |length: usize| format!(r#"{{"quorate":"usage","model":"{}"}}"#, "m".repeat(length));
+        assert_eq!(used(&named(MODEL_NAME_MAX)).model.len(), MODEL_NAME_MAX);
+        check_bad(&named(MODEL_NAME_MAX + 1), "more than 128 bytes");
+    }
+
+    #[test]
+    fn a_parked_agent_says_why_and_perhaps_until_when() {
+        let said = |until_ms, after_ms| {
+            Some(Message::Parked(Parked { reason: "rate limit".into(), until_ms, after_ms }))
+        };
+        check(r#"{"quorate":"parked","reason":" rate limit "}"#, said(None, None));
+        check(
+            r#"{"quorate":"parked","reason":"rate limit","until":"2026-01-01T00:00:01Z"}"#,
+            said(Some(1_767_225_601_000), None),
+        );
+        check(r#"{"quorate":"parked","reason":"rate limit","after_ms":5000}"#, said(None, Some(5_000)));
+        check_bad(r#"{"quorate":"parked"}"#, "parked without a `reason`");
+        check_bad(r#"{"quorate":"parked","reason":"x","until":"tomorrow"}"#, "no RFC 3339 time");
+        check_bad(r#"{"quorate":"parked","reason":"x","after_ms":-1}"#, "`after_ms` is not from 0");
     }
 
     #[test]
@@ -204,7 +381,8 @@ mod tests {
     fn a_progress_text_is_masked_before_it_is_cut() {
         let mask = Mask::from_env([("KEY", "hunter22")]);
         let text = format!("{}hunter22", "x".repeat(MAX_TEXT - 4));
-        let message = Message::Progress { percent: None, message: Some(text) }.masked(&mask);
+        let said = Message::Progress { percent: None, message: Some(text), findings: Vec::new() };
+        let message = said.masked(&mask);
         let expected = format!("{}***", "x".repeat(MAX_TEXT - 4));
         assert_eq!(Some(message), progress(None, Some(&expected)));
     }

@@ -115,14 +115,20 @@ async fn drain(pump: Option<JoinHandle<Pumped>>, cut: oneshot::Sender<()>) -> Op
 
 fn report(child: &Child, pumped: Option<Pumped>, kind: ExitKind, leaked: usize, survivors: usize) -> Exit {
     let control = &child.control;
-    let (result, dropped_bytes, log_bytes, log_error) = match pumped {
-        Some(p) => (p.keeper.result, p.keeper.dropped, p.log_bytes, p.log_error),
-        None => (None, 0, 0, Some("the log could not be written in time".to_owned())),
+    let late = || Some("the log could not be written in time".to_owned());
+    let (keeper, log_bytes, log_error) = match pumped {
+        Some(p) => (Some(p.keeper), p.log_bytes, p.log_error),
+        None => (None, 0, late()),
     };
+    let dropped_bytes = keeper.as_ref().map_or(0, |keeper| keeper.dropped);
+    let (result, used, parked) =
+        keeper.map_or_else(Default::default, |keeper| (keeper.result, keeper.used, keeper.parked));
     Exit {
         kind,
         tail: control.tail(),
         result,
+        used,
+        parked,
         leaked,
         survivors,
         duration_ms: child.started.elapsed().as_millis() as u64,

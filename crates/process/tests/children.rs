@@ -165,7 +165,10 @@ async fn secrets_are_masked_wherever_output_is_kept() {
     let mut running = Running::start(command).await;
     let progress = running.messages.recv().await;
     let exit = running.exit().await;
-    assert_eq!(progress, Some(Message::Progress { percent: None, message: Some("***".into()) }));
+    assert_eq!(
+        progress,
+        Some(Message::Progress { percent: None, message: Some("***".into()), findings: vec![] })
+    );
     assert_eq!(exit.result, Some(json!({"k": "***"})));
     assert_eq!(exit.tail, "a *** b ***");
     let log = folder.log();
@@ -179,7 +182,10 @@ async fn messages_come_while_the_child_runs_and_bad_ones_do_not_end_it() {
                     echo '{"quorate":"nonsense"}'; echo '{"quorate":"result","value":[1]}'; exit 0"#;
     nix::unistd::mkfifo(&folder.0.join("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mut running = Running::start(folder.command(script)).await;
-    assert_eq!(running.messages.recv().await, Some(Message::Progress { percent: Some(40), message: None }));
+    assert_eq!(
+        running.messages.recv().await,
+        Some(Message::Progress { percent: Some(40), message: None, findings: vec![] })
+    );
     fs::write(folder.0.join("go"), "on\n").unwrap();
     assert!(matches!(running.messages.recv().await, Some(Message::Bad(_))));
     assert_eq!(running.messages.recv().await, Some(Message::Result(json!([1]))));

@@ -1,36 +1,37 @@
 //! The life of one attempt, from the taken task to the word in the ledger.
 //!
-//! Here lives the pipeline: describe the child, start it, pass on what it says, read its end, report. The lease is
+//! Here lives the pipeline: describe the child, start it, pass on what it says (`relay`), read its end, report. The lease is
 //! kept by the renewer meanwhile; if it is lost, the child is stopped. Where another has the task, nothing is reported: the
 //! ledger would refuse it. Where only the ledger was away, it is told why as soon as it is back.
 
 use crate::orphans::stored_start;
+use crate::relay::{Relay, Relayed, note};
 use crate::renewer::{Hold, Lost};
 use crate::session::Session;
 use crate::stop::Level;
 use crate::workspace::{Merged, Workspace};
 use quorate_drivers::{Assignment, Report, report};
 use quorate_model::config::{Workspace as Where, millis};
+use quorate_model::usage::Parked;
 use quorate_model::{Error, Result};
-use quorate_process::{Child, Control, Exit, Message, supervise};
+use quorate_process::{Child, Control, Exit, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
-use quorate_service::task::{Done, DoneAnswer, Fail, Outcome, Progress, Release, Started, Taken};
+use quorate_service::task::{
+    Aside, Done, DoneAnswer, Fail, Outcome, Release, Rest, SetAside, Started, Taken,
+};
 use quorate_service::view::Claims;
 use quorate_service::{run, wire};
-use quorate_store::Store;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// Messages of a child that wait to be passed on.
 const MESSAGES_MAX: usize = 64;
-/// Progress is written no oftener than this; the latest counts.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// Progress that the ledger does not take within so long is dropped.
-const PROGRESS_WAIT: Duration = Duration::from_secs(2);
 /// Signs of life are looked at this often, for agents with `stop_stuck_after`.
 const STUCK_LOOK: Duration = Duration::from_secs(1);
 
+/// Claims that the ledger does not show within so long are left out.
+const CLAIMS_WAIT: Duration = Duration::from_secs(2);
 /// Claims of others that an agent is told of, at most.
 const CLAIMS_MAX: usize = 100;
 
@@ -67,12 +68,25 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
         Ok(child) => child,
         Err(error) => return not_started(session, &taken, &error, own_process).await,
     };
-    let (exit, unread) = attend(session, &taken, &assignment, &hold, child).await;
-    let mut flaw = unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::passing);
+    let (exit, relayed) = attend(session, &taken, &assignment, &hold, child).await;
+    tell_used(session, &taken, &exit).await;
+    let mut flaw = relayed.unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::passing);
     if let Some(workspace) = workspace {
         flaw = bring_home(session, &taken, &hold, &exit, workspace, flaw).await;
     }
-    settle(session, &taken, &hold, &exit, flaw, own_process).await;
+    let ended = Ended { exit, flaw, reached: relayed.reached, own: own_process };
+    settle(session, &taken, &hold, &ended).await;
+}
+
+/// How an attempt's child ended, and what is known besides.
+struct Ended {
+    exit: Exit,
+    /// Why what is said to be done is not.
+    flaw: Option<Flaw>,
+    /// The budget that was reached while it worked.
+    reached: Option<String>,
+    /// Whether it was the agent's own process.
+    own: bool,
 }
 
 fn assignment(session: &Session, taken: &Taken) -> Assignment {
@@ -158,7 +172,7 @@ pub(crate) async fn beside<T: Send + 'static>(
 /// Adds what others hold to the task document: an agent that knows it need not run into it. What cannot be asked now is
 /// left out; the claims hold all the same.
 async fn tell_claims(session: &Session, taken: &Taken, assignment: &mut Assignment) {
-    let asked = tokio::time::timeout(PROGRESS_WAIT, session.shared.store.read(Claims { agent: None })).await;
+    let asked = tokio::time::timeout(CLAIMS_WAIT, session.shared.store.read(Claims { agent: None })).await;
     let others: Vec<wire::Claim> = asked
         .unwrap_or_else(|_| Ok(Vec::new()))
         .unwrap_or_default()
@@ -172,14 +186,14 @@ async fn tell_claims(session: &Session, taken: &Taken, assignment: &mut Assignme
     assignment.document = document.to_string();
 }
 
-/// Keeps the child company until it ends; answers also with why its result could not be read, if that happened.
+/// Keeps the child company until it ends; answers also with what it said on its way.
 async fn attend(
     session: &mut Session,
     taken: &Taken,
     assignment: &Assignment,
     hold: &Hold,
     child: Child,
-) -> (Exit, Option<String>) {
+) -> (Exit, Relayed) {
     let (control, child_id) = (child.control(), child.id());
     hold.attach(control.clone());
     let (sender, messages) = mpsc::channel(MESSAGES_MAX);
@@ -199,7 +213,8 @@ async fn attend(
         let (store, stop) = (store.clone(), stop.clone());
         async move { stop.in_time(store.write(started)).await }
     });
-    let ended = async { tokio::join!(supervise(child, sender), pass_on(&store, taken, messages)) };
+    let relay = Relay::new(session, control.clone());
+    let ended = async { tokio::join!(supervise(child, sender), relay.run(taken, messages)) };
     let watch = async {
         tokio::join!(stop_when_stuck(&control, stop_stuck), async {
             stop.reached(Level::Now).await;
@@ -207,48 +222,26 @@ async fn attend(
             std::future::pending::<()>().await;
         },);
     };
-    let (exit, unread) = tokio::select! {
+    let (exit, relayed) = tokio::select! {
         both = ended => both,
         () = watch => unreachable!("the watch goes on until the child has ended"),
     };
     // A word that could not be written costs the place of the log in the ledger, nothing else.
     let _ = noted.await;
     // A result that came through makes up for a line that did not.
-    let unread = unread.filter(|_| exit.result.is_none());
-    (exit, unread.map(|why| format!("said to be done, but its result could not be read: {why}")))
+    let unread = relayed.unread.filter(|_| exit.result.is_none());
+    let unread = unread.map(|why| format!("said to be done, but its result could not be read: {why}"));
+    (exit, Relayed { unread, ..relayed })
 }
 
-/// Writes the latest progress, at most a few times a second, until the child has ended; answers with why its result
-/// could not be read, if that happened.
-async fn pass_on(store: &Store, taken: &Taken, mut messages: mpsc::Receiver<Message>) -> Option<String> {
-    let (mut due, mut unread) = (Instant::now(), None);
-    while let Some(first) = next_progress(&mut messages, &mut unread).await {
-        let mut latest = first;
-        while let Ok(Some(progress)) =
-            tokio::time::timeout_at(due.into(), next_progress(&mut messages, &mut unread)).await
-        {
-            latest = progress;
-        }
-        let (percent, message) = latest;
-        let progress = Progress { id: taken.task.id, term: taken.task.term, percent, message };
-        // Refused or unwritten progress is not worth a word: the renewer notices what it means.
-        let _ = tokio::time::timeout(PROGRESS_WAIT, store.write(progress)).await;
-        due = Instant::now() + PROGRESS_EVERY;
+/// Says in the end what all of it has used. Without a word of it from the child nothing is written.
+async fn tell_used(session: &Session, taken: &Taken, exit: &Exit) {
+    if exit.used.is_empty() {
+        return;
     }
-    unread
-}
-
-/// Waits for the next word of progress. Good results are read at the end; one that could not be read is noted here.
-async fn next_progress(
-    messages: &mut mpsc::Receiver<Message>,
-    unread: &mut Option<String>,
-) -> Option<(Option<i64>, Option<String>)> {
-    loop {
-        match messages.recv().await? {
-            Message::Progress { percent, message } => return Some((percent, message)),
-            Message::BadResult(why) => *unread = Some(why),
-            Message::Result(_) | Message::Bad(_) => {}
-        }
+    let note = note(&session.shared.config, session.limits, taken, exit.used.clone(), true);
+    if let Err(error) = session.insist(&note).await {
+        session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
     }
 }
 
@@ -283,33 +276,31 @@ fn missing_outputs(taken: &Taken, assignment: &Assignment) -> Option<String> {
 }
 
 /// Says in the ledger what the attempt came to.
-async fn settle(
-    session: &mut Session,
-    taken: &Taken,
-    hold: &Hold,
-    exit: &Exit,
-    flaw: Option<Flaw>,
-    own: bool,
-) {
+async fn settle(session: &mut Session, taken: &Taken, hold: &Hold, ended: &Ended) {
+    let Ended { exit, flaw, reached, own } = ended;
     let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
     let fail = |reason: String, outcome| fail(session, taken, reason, outcome, tail.clone());
     let answer = match (report(exit), flaw) {
         // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
         (Report::Done { .. }, Some(flaw)) if flaw.is_final => {
-            fail_for_good(session, taken, flaw.why, tail.clone()).await
+            fail_for_good(session, taken, flaw.why.clone(), tail.clone()).await
         }
-        (Report::Done { .. }, Some(flaw)) => fail(flaw.why, Outcome::Failed).await,
+        (Report::Done { .. }, Some(flaw)) => fail(flaw.why.clone(), Outcome::Failed).await,
+        (Report::Parked(parked), _) => return rest(session, taken, parked, (tail, *own)).await,
         (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::TakenAway) => gone(session, taken).await,
         (Report::Stopped { reason }, _) if reason != NODE_STOPS && hold.lost().is_some() => {
             return lost(session, taken, &reason, tail.clone()).await;
         }
         (Report::Stopped { reason }, _) if reason == NODE_STOPS => release(session, taken, &reason).await,
+        (Report::Stopped { reason }, _) if reached.as_ref() == Some(&reason) => {
+            set_aside(session, taken, Aside::Budget(reason), tail.clone()).await.map(drop)
+        }
         (Report::Stopped { reason } | Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,
         (Report::TimedOut { reason }, _) => fail(reason, Outcome::TimedOut).await,
         (Report::Died { reason }, _) => {
             let answer = fail(reason.clone(), Outcome::Failed).await;
-            if own {
+            if *own {
                 crash(session, taken, reason, false).await;
             }
             answer
@@ -320,6 +311,26 @@ async fn settle(
             let _ = gone(session, taken).await;
         }
         session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
+    }
+}
+
+async fn set_aside(session: &Session, taken: &Taken, why: Aside, tail: Option<String>) -> Result<Rest> {
+    let set_aside = SetAside { id: taken.task.id, term: taken.task.term, why, tail };
+    session.insist(&set_aside).await
+}
+
+/// Parks the task. Where it was the agent itself that cannot go on, it takes nothing else before then either: it would
+/// only go through all that is ready.
+async fn rest(session: &mut Session, taken: &Taken, parked: Parked, (tail, own): (Option<String>, bool)) {
+    match set_aside(session, taken, Aside::Agent(parked), tail).await {
+        Ok(Rest::Parked(Some(ms))) if own => session.rest(millis(ms)).await,
+        Ok(Rest::Parked(_)) => {}
+        Ok(Rest::TooOften(state)) => {
+            if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
+                let _ = session.write(run::Settle { id }).await;
+            }
+        }
+        Err(error) => session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named())),
     }
 }
 

@@ -20,6 +20,7 @@ mod memory;
 mod node;
 mod orphans;
 mod planner;
+mod relay;
 mod renewer;
 mod session;
 mod stop;

@@ -6,6 +6,7 @@ use crate::attempt;
 use crate::node::Shared;
 use crate::stop::{Level, Stop};
 use crate::team::Member;
+use quorate_model::config::Limits;
 use quorate_model::{Kind, Result};
 use quorate_service::agent::{Begin, End};
 use quorate_service::task::{Take, Taken};
@@ -29,15 +30,17 @@ pub(crate) struct Session {
     pub(crate) stop: Stop,
     /// By which the network knows this session, if the node is asked over the network.
     pub(crate) token: Option<Token>,
+    /// The budgets that it works under.
+    pub(crate) limits: Limits,
     /// The ledger may have given it a task that it has not heard of.
     resumes: bool,
 }
 
 impl Session {
     pub(crate) async fn begin(shared: Arc<Shared>, member: Member, stop: Stop) -> Result<Session> {
-        let name = member.name.clone();
+        let (name, limits) = (member.name.clone(), shared.config.limits(&member.name));
         let token = shared.door.as_ref().map(|_| Token::fresh()).transpose()?;
-        let mut session = Session { shared, member, name, stop, token, resumes: false };
+        let mut session = Session { shared, member, name, stop, token, limits, resumes: false };
         session.register().await?;
         Ok(session)
     }
@@ -112,6 +115,7 @@ impl Session {
             lease_ms: self.shared.config.health.lease_ms,
             node: Some(self.shared.node.clone()),
             resume: self.resumes,
+            limits: self.limits,
         };
         let taken = self.write(take).await;
         self.resumes = taken.is_err();

@@ -277,6 +277,103 @@ async fn two_nodes_share_the_work_and_nothing_is_done_twice(world: World) {
     stop(two).await;
 }
 
+/// Returns the output line by which a child says what it has used.
+fn usage(model: &str, output: i64) -> String {
+    format!(r#"echo '{{"quorate":"usage","model":"{model}","output_tokens":{output}}}'"#)
+}
+
+async fn what_a_child_uses_is_kept_with_its_price_though_it_ends_at_once(world: World) {
+    let config = format!("{FAST}[prices.\"known\"]\ninput = 1\noutput = 10\n");
+    let node = world.node(&config).await;
+    let says = format!("{}; {}; {}", usage("known", 1), usage("strange", 5), usage("known", 100_000));
+    let (id, tasks) = world.start(vec![command("a", &says)]).await.expect("started");
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    let story = world.task(tasks[0]).await;
+    let used: Vec<_> = story.usage.iter().map(|e| (e.used.tokens.output, e.used.usd_micros)).collect();
+    assert_eq!(used, [(100_000, Some(1_000_000)), (5, None)]);
+    stop(node).await;
+}
+
+async fn a_budget_that_is_reached_stops_the_child_and_puts_the_run_aside(world: World) {
+    let config = format!("{FAST}[budget]\ntokens = 1_000\n");
+    let node = world.node(&config).await;
+    let says = format!("echo $$ > pid; {}; {}; exec sleep 600", usage("m", 999), usage("m", 1_000));
+    let next = command("b", "sleep 600");
+    let (_, tasks) = world.start(vec![command("a", &says)]).await.expect("started");
+    let story = world.task_in(tasks[0], TaskState::Parked).await;
+    assert_eq!(story.task.reason.as_deref(), Some("budget: run 1 has used 1,000 of 1,000 tokens"));
+    let attempt = &story.attempts[0];
+    assert_eq!((attempt.outcome.as_deref(), story.task.failures), (Some("parked"), 0));
+    let pid: i32 = world.read("pid").trim().parse().expect("a number");
+    assert!(quorate_process::start_time(pid).is_none(), "its child is gone");
+    let add = quorate_service::task::Add { run: story.task.run_id, tasks: vec![next], by: None };
+    let added = world.store.write(add).await.expect("added")[0];
+    assert_eq!(
+        world.task_in(added, TaskState::Parked).await.task.attempt,
+        0,
+        "nothing more begins in this run"
+    );
+    stop(node).await;
+}
+
+const LIMITED: &str = r#"
+[agents.worker]
+driver = "command"
+command = ["sh", "-c", "echo $QUORATE_TASK_ID-$QUORATE_ATTEMPT >> began; [ $QUORATE_ATTEMPT -gt 1 ] || echo '{\"quorate\":\"parked\",\"reason\":\"rate limit\",\"after_ms\":1500}'"]
+"#;
+
+async fn an_agent_that_cannot_go_on_takes_nothing_else_before_it_can(world: World) {
+    let node = world.node(&format!("{FAST}{LIMITED}")).await;
+    let words = |key: &str| NewTask { work: Some(Work::Prompt("x".into())), ..NewTask::new(key) };
+    let (_, tasks) = world.start(vec![words("a"), words("b")]).await.expect("started");
+    let parked = world.task_in(tasks[0], TaskState::Parked).await;
+    assert_eq!(parked.task.reason.as_deref(), Some("rate limit"));
+    let rests_until = parked.task.due_at.expect("it states a time");
+    let story = world.task_in(tasks[0], TaskState::Completed).await;
+    let again = &story.attempts[1];
+    assert!(again.started_at >= rests_until, "{} before {rests_until}", again.started_at);
+    let other = world.until(|| async { world.task(tasks[1]).await.attempts.into_iter().next() }).await;
+    assert!(other.started_at >= rests_until, "it went on to the next task while it was limited");
+    stop(node).await;
+}
+
+async fn whatever_a_child_prints_is_a_sign_of_life(world: World) {
+    let node = world.node(&format!("{FAST}stop_stuck_after = \"500ms\"\n")).await;
+    let talks = "for n in 1 2 3 4 5 6 7 8 9 10; do echo '{\"type\":\"assistant\"}'; sleep 0.2; done";
+    let silent = NewTask { max_attempts: 1, ..command("silent", "exec sleep 600") };
+    let (id, tasks) = world.start(vec![command("talks", talks), silent]).await.expect("started");
+    let story = world.run_over(id).await;
+    assert_eq!((story.tasks[0].state, story.tasks[1].state), (TaskState::Completed, TaskState::Failed));
+    let reason = world.task(tasks[1]).await.task.reason.unwrap_or_default();
+    assert!(reason.starts_with("stuck: no sign of life"), "{reason}");
+    stop(node).await;
+}
+
+/// A node with agents of which each start would cost money: while there is nothing for them, none is started, whatever
+/// else happens in the ledger.
+async fn idle_agents_cost_nothing(world: World) {
+    let config = format!(
+        "{FAST}[agents.model]\ndriver = \"command\"\ncount = 3\ncapabilities = [\"thinking\"]\ncommand = [\"sh\", \"-c\", \"echo x >> calls; {}\"]\n",
+        usage("m", 1).replace('"', "\\\"")
+    );
+    let node = world.node(&config).await;
+    for n in 0..20 {
+        let task = NewTask { capability: Some("other".into()), ..NewTask::new(format!("for a person {n}")) };
+        let (_, ids) = world.start(vec![task]).await.expect("started");
+        world.store.write(Cancel { id: ids[0], reason: "a test".into() }).await.expect("cancelled");
+    }
+    // What is cancelled last is ended by the health check: the loops went round meanwhile.
+    world.run_over(RunId(20)).await;
+    assert_eq!(world.read("calls"), "", "an idle agent was started");
+    let spent = world.store.read(quorate_service::view::Status).await.expect("readable").spent;
+    assert!(!spent.is_any(), "{spent:?}");
+    let task = NewTask { capability: Some("thinking".into()), ..NewTask::new("for a model") };
+    let (id, _) = world.start(vec![task]).await.expect("started");
+    world.run_over(id).await;
+    assert_eq!(world.read("calls").lines().count(), 1, "one task is one call");
+    stop(node).await;
+}
+
 fn run<F: Future<Output = ()>>(on_postgres: bool, test: impl FnOnce(World) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -306,4 +403,9 @@ stamp!(
     a_lease_is_kept_while_the_child_works_longer_than_it,
     an_agent_that_always_dies_is_left_failed,
     two_nodes_share_the_work_and_nothing_is_done_twice,
+    what_a_child_uses_is_kept_with_its_price_though_it_ends_at_once,
+    a_budget_that_is_reached_stops_the_child_and_puts_the_run_aside,
+    an_agent_that_cannot_go_on_takes_nothing_else_before_it_can,
+    whatever_a_child_prints_is_a_sign_of_life,
+    idle_agents_cost_nothing,
 );

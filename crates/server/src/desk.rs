@@ -227,11 +227,12 @@ impl Desk {
         Ok(self.store.write(check).await?.next_in_ms)
     }
 
-    /// Takes a task, or what its agent has already; without one, waits as long as `watch` does.
+    /// Takes a task, or what its agent has already, within the team's budgets; without one, waits as long as `watch` does.
     ///
     /// # Errors
     /// Those of the ledger; `Interrupted`. `None` is no error.
     pub async fn take(&self, take: Take, mut watch: Option<Watch>) -> Result<Option<Taken>> {
+        let take = Take { limits: self.config.limits(&take.agent), ..take };
         let mut seen_at = Instant::now();
         loop {
             if seen_at.elapsed() >= SEEN_EVERY {

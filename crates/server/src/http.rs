@@ -8,7 +8,7 @@ mod checkpoint;
 mod claim;
 mod event;
 mod log;
-mod memory;
+pub(crate) mod memory;
 mod message;
 mod run;
 mod status;

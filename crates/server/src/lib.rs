@@ -25,7 +25,7 @@ mod tail;
 pub use caller::Caller;
 pub use desk::{CLAIM_MS, Desk, Pause, Watch, abilities, claimable, own_abilities, resource, resources};
 pub use listen::{Server, ServerOptions};
-pub use mcp::Mcp;
+pub use mcp::{Mcp, Namer};
 pub use tail::{Follower, Tail};
 
 /// Returns the OpenAPI document of the HTTP door.

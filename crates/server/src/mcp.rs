@@ -5,6 +5,7 @@
 //! format (specifications 2025-11-25 and 2026-07-28) is the library's business, `rmcp`.
 
 mod claim;
+mod memory;
 mod message;
 mod status;
 mod task;
@@ -23,6 +24,7 @@ use rmcp::service::{RequestContext, RoleServer};
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ServerHandler, ServiceExt};
+use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tool::{Entry, Turn};
@@ -36,10 +38,10 @@ const NAME_MAX: usize = 40;
 
 /// What a model is told of the tools as a whole.
 const INSTRUCTIONS: &str = "Quorate coordinates a team of agents through one ledger. To work: call `next_task`; do what it says; \
-call `progress` now and then (it renews your lease on the task and lets others see how far you are); end with `finish`, with a \
-`result` or with an `error`. Give back the `id` and `term` of the task each time: if a call says that the term is over, stop, the \
-task has moved on. Before you change a file that your task has not claimed, `claim` it. After a break or a cleared context, \
-`next_task` gives you the task that you already have.";
+call `progress` now and then (it renews your lease on the task and lets others see how far you are, and what you found); end with \
+`finish`, with a `result` or with an `error`. Give back the `id` and `term` of the task each time: if a call says that the term is over, stop, the \
+task has moved on. Before you change a file that your task has not claimed, `claim` it. `recall` what the team knows before \
+you find it out again. After a break or a cleared context, `next_task` gives you the task that you already have, and `context` the rest.";
 
 /// The tools, in the order in which an agent meets them.
 static TOOLS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
@@ -52,23 +54,29 @@ static TOOLS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         Entry::of::<claim::Release>(),
         Entry::of::<message::Send>(),
         Entry::of::<message::Inbox>(),
+        Entry::of::<memory::Remember>(),
+        Entry::of::<memory::Recall>(),
+        Entry::of::<memory::Context>(),
         Entry::of::<status::Status>(),
     ]
 });
 
 /// The tools of one ledger.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Mcp {
     desk: Desk,
     /// Who calls, if the transport does not say it with each request.
     caller: Option<Caller>,
-    name: Option<String>,
+    namer: Option<Namer>,
 }
 
+/// Finds the name of a caller who does not say it, at each call: it may be known only later.
+pub type Namer = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<String>> + Send>> + Send + Sync>;
+
 impl Mcp {
-    /// Makes the tools for one caller: the agent of this name, or a person whose program is called so.
-    pub fn new(desk: Desk, caller: Caller, name: Option<String>) -> Mcp {
-        Mcp { desk, caller: Some(caller), name }
+    /// Makes the tools for one caller: an agent, or a person, whose name is found so or is that of his program.
+    pub fn new(desk: Desk, caller: Caller, namer: Option<Namer>) -> Mcp {
+        Mcp { desk, caller: Some(caller), namer }
     }
 
     /// Serves one client on standard input and output, until it closes them.
@@ -86,15 +94,19 @@ impl Mcp {
         ServiceExt::serve(self, rmcp::transport::io::stdio()).await.map_err(|e| e.to_string())
     }
 
-    fn turn(&self, context: &RequestContext<RoleServer>) -> Result<Turn, ErrorData> {
+    async fn turn(&self, context: &RequestContext<RoleServer>) -> Result<Turn, ErrorData> {
         let shown = context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Caller>());
         let program = || context.client_info().and_then(|client| name_of_program(&client.name));
+        let found = match &self.namer {
+            Some(namer) => namer().await,
+            None => None,
+        };
         let caller = shown.or(self.caller.as_ref());
         let caller = caller.ok_or_else(|| ErrorData::internal_error("nobody knows who calls", None))?;
         Ok(Turn {
             desk: self.desk.clone(),
             caller: caller.clone(),
-            name: self.name.clone().or_else(program),
+            name: found.or_else(program),
             cancelled: context.ct.clone(),
         })
     }
@@ -137,7 +149,7 @@ impl ServerHandler for Mcp {
         let Some(entry) = find(&request.name) else {
             return Err(ErrorData::invalid_params(format!("there is no tool `{}`", request.name), None));
         };
-        let turn = self.turn(&context)?;
+        let turn = self.turn(&context).await?;
         let calling = entry.call(&turn, request.arguments.unwrap_or_default());
         let answer = patiently(&context, calling).await;
         Ok(match answer {
@@ -185,7 +197,7 @@ pub(crate) fn routes(desk: Desk) -> Router {
         .with_json_response(true)
         .with_max_request_body_bytes(crate::http::BODY_MAX)
         .disable_allowed_hosts();
-    let mcp = Mcp { desk, caller: None, name: None };
+    let mcp = Mcp { desk, caller: None, namer: None };
     let service =
         StreamableHttpService::new(move || Ok(mcp.clone()), Arc::new(NeverSessionManager::default()), config);
     Router::new().route_service(PATH, service)

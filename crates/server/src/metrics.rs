@@ -57,11 +57,24 @@ fn shown(overview: &Overview) -> String {
     for state in ["running", "completed", "failed", "cancelled"] {
         gauge(&mut text, "quorate_runs", state, runs(state));
     }
+    counter(&mut text, "quorate_used_tokens_total", "Tokens that agents have used, but those from a cache.");
+    let _ = writeln!(text, "quorate_used_tokens_total {}", overview.spent.tokens);
+    counter(
+        &mut text,
+        "quorate_used_usd_total",
+        "Dollars that agents have used, as far as prices are known.",
+    );
+    let _ =
+        writeln!(text, "quorate_used_usd_total {}", quorate_service::wire::usd(overview.spent.usd_micros));
     text
 }
 
 fn family(text: &mut String, name: &str, help: &str) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+}
+
+fn counter(text: &mut String, name: &str, help: &str) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
 }
 
 fn gauge(text: &mut String, name: &str, state: &str, value: i64) {

@@ -93,7 +93,20 @@ async fn the_tools_are_those_that_are_promised(ledger: TestLedger) -> Result<()>
             .collect();
         assert_eq!(
             names,
-            ["next_task", "progress", "finish", "add_tasks", "claim", "release", "send", "inbox", "status"]
+            [
+                "next_task",
+                "progress",
+                "finish",
+                "add_tasks",
+                "claim",
+                "release",
+                "send",
+                "inbox",
+                "remember",
+                "recall",
+                "context",
+                "status"
+            ]
         );
     }
     let hello = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "t", "version": "1" } });
@@ -186,6 +199,34 @@ async fn claims_and_messages_are_whose_they_are(ledger: TestLedger) -> Result<()
         claims.iter().any(|claim| claim.agent == "test-client"),
         "a program's name stands for its person"
     );
+    Ok(())
+}
+
+async fn what_one_found_out_another_is_told(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let client = Client::new(&door, "2026-07-28");
+    let kept = client
+        .call("remember", json!({ "agent": "ada", "text": "The port is 7331.", "tags": ["network"] }))
+        .await;
+    assert!(kept.starts_with("kept as memory "), "{kept}");
+    let found = client.call("recall", json!({ "query": "port" })).await;
+    assert!(found.contains("finding by ada") && found.ends_with("The port is 7331."), "{found}");
+    ledger.add(command("look")).await?;
+    client.call("next_task", json!({ "agent": "ada" })).await;
+    let progress = json!({ "id": 1, "term": 1, "findings": ["The moon is round."] });
+    client.call("progress", progress.clone()).await;
+    assert!(client.call("recall", json!({ "query": "moon" })).await.contains("The moon is round."));
+    client.call("finish", json!({ "id": 1, "term": 1, "result": "nothing but sand" })).await;
+    let found = client.call("recall", json!({ "query": "sand" })).await;
+    assert!(found.starts_with("task:1 finding by ada"), "{found}");
+    assert!(
+        client.fails("progress", progress).await.starts_with("stale"),
+        "who has no task tells nothing with it"
+    );
+    let context = client.call("context", json!({ "agent": "ada", "budget": 500 })).await;
+    assert!(context.contains("nothing but sand"), "{context}");
+    let none = client.call("recall", json!({ "query": "elephants" })).await;
+    assert_eq!(none, "the team knows nothing of that");
     Ok(())
 }
 
@@ -319,6 +360,7 @@ on_every_backend!(
     a_task_goes_through_its_life_in_both_specifications,
     who_waits_for_a_task_has_it_when_it_comes,
     claims_and_messages_are_whose_they_are,
+    what_one_found_out_another_is_told,
     an_agent_with_a_token_is_itself_alone,
     whom_a_node_gives_its_tasks_cannot_pull_more,
     what_is_wrong_is_named_and_changes_nothing,

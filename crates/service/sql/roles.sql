@@ -24,7 +24,7 @@ $$;
 
 grant insert, update, delete on
     runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, tokens, sessions, meta,
-    memories, memory_cursor, checkpoints
+    memories, memory_cursor, checkpoints, usage, budgets
     to quorate_node;
 grant insert, delete on events to quorate_node;
 
@@ -46,5 +46,8 @@ grant insert on events to quorate_agent;
 -- It adds to the memory, and forgets nothing; of what it saved itself, the oldest goes.
 grant insert, update on memories, memory_cursor to quorate_agent;
 grant insert, update, delete on checkpoints to quorate_agent;
+-- What it has used, but neither how much it may use nor from where that is counted.
+grant insert, update on usage to quorate_agent;
+grant insert (subject, usd_micros, tokens), update (usd_micros, tokens) on budgets to quorate_agent;
 grant usage on sequence log_order to quorate_agent;
 commit;

@@ -379,12 +379,7 @@ impl Write for Tell {
         let agent = lock(tx, &self.name).await?;
         match self.word {
             Word::Pause => tx.later("update agents set paused = 1 where name = $1", args![&self.name]),
-            Word::Resume => tx.later(
-                "update agents set paused = 0, respawns = 0, last_crash = null, reason = null,
-                        state = case when state <> 'failed' then state when lease_until is null then 'idle' else 'ready' end
-                  where name = $1",
-                args![&self.name],
-            ),
+            Word::Resume => resume(tx, &agent),
             Word::Kill => kill(tx, &self.name).await?,
             Word::Remove => remove(tx, &agent).await?,
         }
@@ -397,6 +392,26 @@ impl Write for Tell {
         tx.record(Event::new(kind, format!("{} {done}", self.name)).agent(&self.name));
         Ok(agent)
     }
+}
+
+fn resume(tx: &mut Tx, agent: &Agent) {
+    crate::usage::grant_agent(tx, &agent.name, agent.reason.as_deref());
+    tx.later(
+        "update agents set paused = 0, respawns = 0, last_crash = null, reason = null,
+                state = case when state <> 'failed' then state when lease_until is null then 'idle' else 'ready' end
+          where name = $1",
+        args![&agent.name],
+    );
+}
+
+/// Pauses an agent for a reason of ours, unless it is paused already.
+pub(crate) async fn pause_for(tx: &mut Tx, name: &str, reason: &str) -> Result<()> {
+    let sql = "update agents set paused = 1, reason = $2 where name = $1 and paused = 0";
+    if tx.run(sql, args![name, reason]).await? > 0 {
+        let event = Event::new(EventKind::AgentPaused, format!("{name} was paused: {reason}"));
+        tx.record(event.agent(name));
+    }
+    Ok(())
 }
 
 /// Takes the agent's task away: the term rises, and whoever supervises it stops the child.

@@ -22,6 +22,8 @@ pub struct Vitals {
     pub is_forgetful: bool,
     /// The server and our rights there (PostgreSQL).
     pub server: Option<Server>,
+    /// Models that were used and for which no price is known.
+    pub unpriced: Vec<String>,
 }
 
 /// A server and what we may do there.
@@ -67,13 +69,14 @@ impl Read for Ask {
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vitals> {
         let events = tx.one("select count(*) as n from events", &[], |row| row.int("n")).await?.unwrap_or(0);
+        let unpriced = crate::usage::unpriced(tx).await?;
         match tx.dialect() {
             Dialect::Lite => {
                 let pages = tx.one("pragma page_count", &[], |row| row.int("page_count")).await?.unwrap_or(0);
                 let size = tx.one("pragma page_size", &[], |row| row.int("page_size")).await?.unwrap_or(0);
-                Ok(Vitals { size_bytes: pages * size, events, ..Vitals::default() })
+                Ok(Vitals { size_bytes: pages * size, events, unpriced, ..Vitals::default() })
             }
-            Dialect::Pg => Ok(Vitals { events, ..postgres(tx).await? }),
+            Dialect::Pg => Ok(Vitals { events, unpriced, ..postgres(tx).await? }),
         }
     }
 }
@@ -106,6 +109,7 @@ async fn postgres(tx: &mut Tx) -> Result<Vitals> {
         is_forgetful: forgets > 0,
         events: 0,
         server,
+        unpriced: Vec::new(),
     })
 }
 

@@ -24,6 +24,7 @@ pub mod task;
 pub mod time;
 pub mod token;
 pub mod top;
+pub mod usage;
 pub mod view;
 pub mod why;
 pub mod wire;

@@ -3,7 +3,7 @@
 //! Here lives one step of a round, [`Prune`], which does a bounded part. When rounds begin, and that only one node does
 //! them, lives in `runtime`; what is kept how long, and why, in `docs/design/`. Nothing here touches what has not ended.
 
-use quorate_model::{Event, EventKind, Result, TaskId};
+use quorate_model::{Event, EventKind, Result, RunId, TaskId};
 use quorate_store::{Dialect, Read, Sql, Tx, Write, args};
 
 /// Events, and messages, that one step removes at most.
@@ -85,7 +85,7 @@ impl Write for Prune {
             pruned.tasks = self.tasks(tx, last).await?;
         }
         if part.count < TASKS_MAX {
-            pruned.runs = tx.run(RUNS, args![self.tasks_ms, TASKS_MAX]).await?;
+            pruned.runs = runs(tx, self.tasks_ms).await?;
         }
         pruned.messages = tx.run(MESSAGES, args![EVENTS_MAX, self.tasks_ms]).await?;
         pruned.nodes =
@@ -100,6 +100,15 @@ impl Write for Prune {
         tell(tx, &pruned, up_to);
         Ok(pruned)
     }
+}
+
+/// Removes runs of which nothing is left, and what they have used.
+async fn runs(tx: &mut Tx, tasks_ms: i64) -> Result<u64> {
+    let gone = tx.all(RUNS, args![tasks_ms, TASKS_MAX], |row| Ok(RunId(row.int("id")?))).await?;
+    for run in &gone {
+        crate::usage::forget_run(tx, *run);
+    }
+    Ok(gone.len() as u64)
 }
 
 /// The tasks that a step looks at.
@@ -129,7 +138,7 @@ impl Prune {
         let args = args![gone.as_slice(), self.tasks_ms];
         let needed = tx.all(STILL_NEEDED, args, |row| row.int("id")).await?;
         gone.retain(|id| needed.binary_search(id).is_err());
-        for sql in [NEEDS_GO, NEEDED_GO, ATTEMPTS_GO, TASKS_GO] {
+        for sql in [NEEDS_GO, NEEDED_GO, ATTEMPTS_GO, USAGE_GO, BUDGETS_GO, TASKS_GO] {
             tx.run(sql, args![gone.as_slice()]).await?;
         }
         Ok(gone.len() as u64)
@@ -232,6 +241,15 @@ const ATTEMPTS_GO: Sql = Sql::Each {
     lite: "delete from attempts where task_id in (select value from json_each($1))",
     pg: "delete from attempts where task_id = any($1::bigint[])",
 };
+const USAGE_GO: Sql = Sql::Each {
+    lite: "delete from usage where task_id in (select value from json_each($1))",
+    pg: "delete from usage where task_id = any($1::bigint[])",
+};
+// What was used by an agent is counted for as long as there is the agent; what a run has used goes with the run.
+const BUDGETS_GO: Sql = Sql::Each {
+    lite: "delete from budgets where subject in (select 'task ' || value from json_each($1))",
+    pg: "delete from budgets where subject = any(array(select 'task ' || id from unnest($1::bigint[]) as n (id)))",
+};
 const TASKS_GO: Sql = Sql::Each {
     lite: "delete from tasks where id in (select value from json_each($1))",
     pg: "delete from tasks where id = any($1::bigint[])",
@@ -240,7 +258,7 @@ const TASKS_GO: Sql = Sql::Each {
 /// A run goes when nothing of it is left.
 const RUNS: &str = "delete from runs where id in
     (select id from runs r where finished_at < now_ms() - $1 and not exists (select 1 from tasks t where t.run_id = r.id)
-      order by id limit $2)";
+      order by id limit $2) returning id";
 
 const MESSAGES: &str = "delete from messages where id in
     (select id from (select id, created_at from messages order by id limit $1) oldest where created_at < now_ms() - $2)";

@@ -266,6 +266,8 @@ impl Write for Resume {
         }
         let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id], Task::from_row).await?;
         task::reopen_all(tx, &ended, "its run was resumed").await?;
+        let waiting = crate::usage::grant_run(tx, run.id).await?;
+        waiting.iter().for_each(|task| task::unpark(tx, task, "its run was resumed"));
         if !run.is_over() {
             return Ok(run);
         }

@@ -31,6 +31,11 @@ pub static SCHEMA: Schema = Schema {
             pg: include_str!("../migrations/postgres/0003.sql"),
         },
         Migration {
+            name: "usage and budgets",
+            lite: include_str!("../migrations/sqlite/0004.sql"),
+            pg: include_str!("../migrations/postgres/0004.sql"),
+        },
+        Migration {
             name: "sessions",
             lite: include_str!("../migrations/sqlite/0006.sql"),
             pg: include_str!("../migrations/postgres/0006.sql"),

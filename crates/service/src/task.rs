@@ -1,24 +1,26 @@
 //! What can be done with a task: add, take, report, finish, and a person's wishes.
 //!
 //! Here live the task as it is stored and the pieces that several operations share. Each operation is a request
-//! value in a file of its own family: `add`, `take`, `finish`, `lease`, `person`. The rules of what may follow
+//! value in a file of its own family: `add`, `take`, `finish`, `lease`, `park`, `person`. The rules of what may follow
 //! what live in `model::task`; the statements here repeat them as guards.
 
 mod add;
 mod finish;
 mod lease;
+mod park;
 mod person;
 mod take;
 
 pub use add::{Add, NewTask, Work};
 pub use finish::{Done, DoneAnswer, Fail, Outcome, RESULT_MAX, SettleCheck};
 pub use lease::{Held, Progress, Renew, Renewed, Started};
+pub use park::{Aside, Rest, SetAside};
 pub use person::{Cancel, Park, Reassign, Release, Retry, Unpark};
 pub use take::{Has, Kinds, NeedResult, PastAttempt, Take, TakeCheck, Taken};
 
 pub(crate) use add::add_tasks;
 pub(crate) use finish::{Failed, end_for, fail_attempt};
-pub(crate) use person::{cancel_all, reopen_all, unpark};
+pub(crate) use person::{cancel_all, reopen_all, set_aside, unpark};
 pub(crate) use take::need_results;
 
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};

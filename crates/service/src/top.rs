@@ -4,7 +4,10 @@
 //! that somebody should look at; each list is cut at a length and says so. [`Tally`] counts all tasks, which takes the
 //! longer the more there are: whoever asks again and again leaves pauses that fit. Neither changes anything.
 
+use crate::session::Sessions;
+use crate::usage;
 use crate::view::{AgentView, team};
+use quorate_model::usage::MICROS;
 use quorate_model::{Result, RunId, TaskId, TaskState};
 use quorate_store::{Read, Row, Tx, args};
 use std::collections::BTreeMap;
@@ -163,18 +166,36 @@ impl Read for Look {
             tx.one(sql, &[], |row| Ok((RunId(row.int("id")?), row.text("goal")?, row.int("n")?))).await?;
         let runs = run.as_ref().map_or(0, |(_, _, count)| *count);
         let run = run.map(|(id, goal, _)| (id, goal));
-        Ok(Looked {
-            now: tx.now().await?,
-            agents,
-            running,
-            parked,
-            blocked,
-            failed,
-            run,
-            runs,
-            usage: BTreeMap::new(),
-        })
+        let usage = used(tx, &agents.rows).await?;
+        Ok(Looked { now: tx.now().await?, agents, running, parked, blocked, failed, run, runs, usage })
     }
+}
+
+/// What is known of what each has used: by its attempts, and by its session where no node supervises it.
+async fn used(tx: &mut Tx, team: &[AgentView]) -> Result<BTreeMap<String, Use>> {
+    let contexts = usage::contexts(tx).await?;
+    let sessions = Sessions::default().fetch(tx).await?;
+    let mut known = BTreeMap::new();
+    for view in team {
+        let name = &view.agent.name;
+        let session = sessions.iter().find(|session| session.agent == *name);
+        let attempt = contexts.get(name).filter(|_| view.task.is_some());
+        let part = attempt.and_then(|(tokens, window)| percent(*tokens, (*window)?));
+        let micros = session.and_then(|session| session.usd_micros);
+        let micros = micros.or(Some(view.spent.usd_micros)).filter(|micros| *micros > 0);
+        let one = Use {
+            context_percent: session.and_then(|session| session.used_percent).or(part),
+            usd: micros.map(|micros| micros as f64 / MICROS),
+        };
+        if one != Use::default() {
+            known.insert(name.clone(), one);
+        }
+    }
+    Ok(known)
+}
+
+fn percent(tokens: i64, window: i64) -> Option<i64> {
+    (window > 0).then(|| (tokens.saturating_mul(100) / window).clamp(0, 100))
 }
 
 async fn listed(tx: &mut Tx, sql: &'static str, most: i64) -> Result<Listed<Line>> {

@@ -6,8 +6,9 @@ use crate::agent::Agent;
 use crate::claim::Claim;
 use crate::run::{Run, run_columns};
 use crate::task::{NeedResult, Task, columns, need_results, unknown};
-use crate::{agent, claim, run};
+use crate::{agent, claim, run, usage};
 use quorate_model::agent::{AgentFacts, AgentState};
+use quorate_model::budget::Spent;
 use quorate_model::{Result, RunId, TaskId, Term};
 use quorate_store::{Read, Row, Tx, args};
 use std::collections::{HashMap, HashSet};
@@ -24,6 +25,10 @@ pub struct AgentView {
     pub state: AgentState,
     /// The task it has.
     pub task: Option<TaskId>,
+    /// What it has used, ever.
+    pub spent: Spent,
+    /// How full the context of its attempt is: tokens, and how many fit.
+    pub context: Option<(i64, Option<i64>)>,
 }
 
 /// Lists the team, by name; removed members are left out.
@@ -37,7 +42,12 @@ impl Read for Agents {
     type Answer = Vec<AgentView>;
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<AgentView>> {
-        team(tx, self.name.as_deref(), i64::MAX).await
+        let mut team = team(tx, self.name.as_deref(), i64::MAX).await?;
+        let contexts = usage::contexts(tx).await?;
+        for view in team.iter_mut().filter(|view| view.task.is_some()) {
+            view.context = contexts.get(&view.agent.name).copied();
+        }
+        Ok(team)
     }
 }
 
@@ -49,10 +59,16 @@ pub(crate) async fn team(tx: &mut Tx, name: Option<&str>, most: i64) -> Result<V
     let sql = concat!(
         "select ",
         agent::columns!(),
-        ", now_ms() as now from agents where removed = 0 and (cast($1 as text) is null or name = $1)
-            order by name limit $2"
+        ", now_ms() as now,
+            coalesce((select b.usd_micros from budgets b where b.subject = 'agent ' || agents.name), 0) as usd_micros,
+            coalesce((select b.tokens from budgets b where b.subject = 'agent ' || agents.name), 0) as tokens
+            from agents where removed = 0 and (cast($1 as text) is null or name = $1) order by name limit $2"
     );
-    let agents = tx.all(sql, args![name, most], |row| Ok((Agent::from_row(row)?, row.int("now")?))).await?;
+    let read = |row: &Row<'_>| {
+        let spent = Spent { usd_micros: row.int("usd_micros")?, tokens: row.int("tokens")? };
+        Ok((Agent::from_row(row)?, row.int("now")?, spent))
+    };
+    let agents = tx.all(sql, args![name, most], read).await?;
     // The states are those of an index that is as short as what is under way.
     let sql = "select owner, min(case when state = 'running' then id end) as task_id,
                       max(case when state = 'running' then stuck else 0 end) as stuck,
@@ -66,10 +82,10 @@ pub(crate) async fn team(tx: &mut Tx, name: Option<&str>, most: i64) -> Result<V
     let waits = tx.all(sql, args![name], |row| row.text("agent")).await?;
     let (works, waits): (HashMap<String, Work>, HashSet<String>) =
         (works.into_iter().collect(), waits.into_iter().collect());
-    let view = |(agent, now): (Agent, i64)| {
+    let view = |(agent, now, spent): (Agent, i64, Spent)| {
         let work = works.get(&agent.name).copied().unwrap_or_default();
         let waits = waits.contains(&agent.name);
-        agent_view(agent, now, work, waits)
+        agent_view(agent, now, work, waits, spent)
     };
     Ok(agents.into_iter().map(view).collect())
 }
@@ -93,7 +109,7 @@ fn work(row: &Row<'_>) -> Result<(String, Work)> {
     Ok((row.text("owner")?, work))
 }
 
-fn agent_view(agent: Agent, now: i64, work: Work, waits: bool) -> AgentView {
+fn agent_view(agent: Agent, now: i64, work: Work, waits: bool, spent: Spent) -> AgentView {
     let session_alive = agent.lease_until.is_some_and(|until| until >= now);
     let pulls = matches!(agent.driver.as_str(), "external" | "human");
     let seen = pulls && agent.heartbeat_at.is_some_and(|at| at > now - EXTERNAL_ALIVE_MS);
@@ -109,7 +125,7 @@ fn agent_view(agent: Agent, now: i64, work: Work, waits: bool) -> AgentView {
         parked: work.is_parked,
         blocked: agent.state == "blocked" || waits,
     };
-    AgentView { state: quorate_model::agent::state(facts), agent, task: work.task }
+    AgentView { state: quorate_model::agent::state(facts), agent, task: work.task, spent, context: None }
 }
 
 /// Lists tasks, by id.
@@ -207,6 +223,10 @@ pub struct TaskStory {
     pub claims: Vec<Claim>,
     /// The team, for the question who could take it.
     pub team: Vec<AgentView>,
+    /// What its attempts have used, by model.
+    pub usage: Vec<usage::Entry>,
+    /// The same against its budget.
+    pub counted: usage::Counted,
 }
 
 /// Tells everything about one task.
@@ -242,7 +262,10 @@ impl Read for Story {
         );
         let claims = tx.all(sql, args![self.id], Claim::from_row).await?;
         let team = Agents::default().fetch(tx).await?;
-        Ok(TaskStory { task, now: tx.now().await?, attempts, needs, dependents, claims, team })
+        let usage = usage::entries_of_task(tx, self.id).await?;
+        let counted = usage::counted_of_task(tx, self.id).await?;
+        let now = tx.now().await?;
+        Ok(TaskStory { task, now, attempts, needs, dependents, claims, team, usage, counted })
     }
 }
 
@@ -282,6 +305,10 @@ pub struct RunStory {
     pub attempts: Vec<Attempt>,
     /// Who needs whom: task, need.
     pub needs: Vec<(TaskId, TaskId)>,
+    /// What its attempts have used, by model.
+    pub usage: Vec<usage::Entry>,
+    /// The same against a budget.
+    pub counted: usage::Counted,
 }
 
 /// Tells everything about one run.
@@ -310,7 +337,9 @@ impl Read for RunShow {
         let needs = tx
             .all(sql, args![self.id], |row| Ok((TaskId(row.int("task_id")?), TaskId(row.int("needs_id")?))))
             .await?;
-        Ok(RunStory { run, now: tx.now().await?, tasks, attempts, needs })
+        let usage = usage::entries_of_run(tx, self.id).await?;
+        let counted = usage::counted_of_run(tx, self.id).await?;
+        Ok(RunStory { run, now: tx.now().await?, tasks, attempts, needs, usage, counted })
     }
 }
 
@@ -359,6 +388,41 @@ impl Read for Pulse {
     }
 }
 
+/// Asks whether nothing of a run goes on here by itself, because agents that could go on have reached their budgets.
+#[derive(Debug, Clone)]
+pub struct Stalled {
+    /// The run.
+    pub id: RunId,
+    /// The node whose agents work at it; agents that pull their work may, too.
+    pub node: String,
+}
+
+impl Read for Stalled {
+    type Answer = bool;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<bool> {
+        Ok(tx.one(STALLED, args![self.id, &self.node], |row| row.flag("stalled")).await?.unwrap_or(false))
+    }
+}
+
+const STALLED: &str =
+    "select case when exists (select 1 from agents where node = $2 and paused = 1 and reason like 'budget: %')
+             and not exists (
+                 select 1 from tasks t where t.run_id = $1
+                    and (t.state in ('running', 'verifying') or (t.state = 'parked' and t.due_at is not null)
+                         or (t.state = 'waiting' and t.unmet = 0)
+                         or (t.state = 'ready' and exists (
+                             select 1 from agents a
+                              where (a.node = $2 or a.driver in ('external', 'human'))
+                                and a.paused = 0 and a.removed = 0 and a.state <> 'failed'
+                                and (a.takes = 'any' or (a.takes = 'run') = (t.run is not null))
+                                and (t.agent = a.name
+                                     or (t.agent is null
+                                         and (t.capability is null or a.capabilities like '%\"*\"%'
+                                              or a.capabilities like '%\"' || t.capability || '\"%'
+                                              or (a.driver = 'external' and a.capabilities = '[]'))))))))
+            then 1 else 0 end as stalled";
+
 /// A run with the count of its tasks by state.
 #[derive(Debug, Clone)]
 pub struct RunView {
@@ -366,6 +430,8 @@ pub struct RunView {
     pub run: Run,
     /// How many tasks in which state.
     pub counts: Vec<(String, i64)>,
+    /// What it has used.
+    pub spent: Spent,
 }
 
 /// Lists runs, by id.
@@ -394,10 +460,15 @@ impl Read for Runs {
         for (id, state, n) in counts {
             by_run.entry(id).or_default().push((state, n));
         }
-        Ok(runs
-            .into_iter()
-            .map(|run| RunView { counts: by_run.remove(&run.id).unwrap_or_default(), run })
-            .collect())
+        let used = usage::counted(tx, usage::Whole::Runs).await?;
+        let spent =
+            |run: &Run| used.get(&run.id.to_string()).map_or_else(Spent::default, |of_run| of_run.ever);
+        let mut view = |run: Run| RunView {
+            counts: by_run.remove(&run.id).unwrap_or_default(),
+            spent: spent(&run),
+            run,
+        };
+        Ok(runs.into_iter().map(&mut view).collect())
     }
 }
 
@@ -410,6 +481,10 @@ pub struct Overview {
     pub counts: Vec<(String, i64)>,
     /// All runs.
     pub runs: Vec<RunView>,
+    /// What all agents have used.
+    pub spent: Spent,
+    /// Models that were used and for which no price is known.
+    pub unpriced: Vec<String>,
     /// The ledger's time.
     pub now: i64,
 }
@@ -426,7 +501,10 @@ impl Read for Status {
         let sql = "select state, count(*) as n from tasks group by state order by state";
         let counts = tx.all(sql, &[], |row| Ok((row.text("state")?, row.int("n")?))).await?;
         let runs = Runs::default().fetch(tx).await?;
-        Ok(Overview { agents, counts, runs, now: tx.now().await? })
+        let used = usage::counted(tx, usage::Whole::Agents).await?;
+        let spent = Spent::sum(used.values().map(|of_agent| of_agent.ever));
+        let unpriced = usage::unpriced(tx).await?;
+        Ok(Overview { agents, counts, runs, spent, unpriced, now: tx.now().await? })
     }
 }
 

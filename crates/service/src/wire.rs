@@ -5,8 +5,10 @@
 
 use crate::time::rfc3339;
 use crate::view::TaskStory;
-use crate::{checkpoint, claim, event, memory, message, run, task, view, why};
+use crate::{checkpoint, claim, event, memory, message, run, task, usage, view, why};
+use quorate_model::budget::{Budget, Spent};
 use quorate_model::memory::{Query, excerpt};
+use quorate_model::usage::{MICROS, Used};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -29,6 +31,11 @@ pub fn value(shape: impl Serialize) -> Value {
 /// Returns each of a list in its shape.
 pub fn shapes<'a, Shape: From<&'a T>, T>(list: &'a [T]) -> Vec<Shape> {
     list.iter().map(Shape::from).collect()
+}
+
+/// Returns millionths of a dollar as dollars.
+pub fn usd(micros: i64) -> f64 {
+    micros as f64 / MICROS
 }
 
 /// Returns the stored rank of a priority as its word.
@@ -127,6 +134,97 @@ impl From<&task::Task> for Task {
     }
 }
 
+/// What was used of a model.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Usage {
+    /// The model
+    pub model: String,
+    /// The number of the attempt; null for several
+    pub attempt: Option<i64>,
+    /// Tokens that were read anew
+    pub input_tokens: i64,
+    /// Tokens that the model wrote
+    pub output_tokens: i64,
+    /// Tokens that were read from the provider's cache; they do not count against a budget
+    pub cache_read_tokens: i64,
+    /// Tokens that were written to the provider's cache
+    pub cache_write_tokens: i64,
+    /// Dollars; null where no price is known
+    pub usd: Option<f64>,
+}
+
+impl From<&Used> for Usage {
+    fn from(used: &Used) -> Usage {
+        Usage {
+            model: used.model.clone(),
+            attempt: None,
+            input_tokens: used.tokens.input,
+            output_tokens: used.tokens.output,
+            cache_read_tokens: used.tokens.cache_read,
+            cache_write_tokens: used.tokens.cache_write,
+            usd: used.usd_micros.map(usd),
+        }
+    }
+}
+
+impl From<&usage::Entry> for Usage {
+    fn from(entry: &usage::Entry) -> Usage {
+        Usage { attempt: Some(entry.attempt), ..Usage::from(&entry.used) }
+    }
+}
+
+impl Usage {
+    /// Adds up entries by model.
+    pub fn by_model(entries: &[usage::Entry]) -> Vec<Usage> {
+        let sums = usage::Sum::by(entries, |entry| entry.used.model.clone());
+        let of_model = |(model, sum): (String, usage::Sum)| {
+            Usage::from(&Used { model, tokens: sum.tokens, usd_micros: sum.usd_micros, ..Used::default() })
+        };
+        sums.into_iter().map(of_model).collect()
+    }
+}
+
+/// What was used in all, as it counts against a budget.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct Cost {
+    /// Dollars, as far as prices are known
+    pub usd: f64,
+    /// Tokens but those from a cache
+    pub tokens: i64,
+}
+
+impl From<Spent> for Cost {
+    fn from(spent: Spent) -> Cost {
+        Cost { usd: usd(spent.usd_micros), tokens: spent.tokens }
+    }
+}
+
+/// How much may be used.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct Limit {
+    /// Dollars
+    pub usd: Option<f64>,
+    /// Tokens but those from a cache
+    pub tokens: Option<i64>,
+}
+
+impl Limit {
+    /// Returns the shape of a budget, if there is one.
+    pub fn of(budget: Budget) -> Option<Limit> {
+        let limit = Limit { usd: budget.usd_micros.map(usd), tokens: budget.tokens };
+        budget.is_set().then_some(limit)
+    }
+}
+
+/// How full an agent's context is.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct Context {
+    /// Tokens in it
+    pub tokens: i64,
+    /// How many fit, if that is known
+    pub window: Option<i64>,
+}
+
 /// A task as its new owner gets it: also what to do, the results it needs, and how earlier attempts ended.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Taken {
@@ -216,6 +314,12 @@ pub struct Story {
     pub dependents: Vec<i64>,
     /// What it holds now
     pub holds: Vec<Claim>,
+    /// What its attempts have used, by attempt and model
+    pub usage: Vec<Usage>,
+    /// What it has used in all
+    pub cost: Cost,
+    /// How much it may use
+    pub budget: Option<Limit>,
 }
 
 impl From<&TaskStory> for Story {
@@ -232,6 +336,9 @@ impl From<&TaskStory> for Story {
             needs: story.needs.iter().map(|(need, state)| Need::new(need, state)).collect(),
             dependents: story.dependents.iter().map(|id| id.0).collect(),
             holds: shapes(&story.claims),
+            usage: shapes(&story.usage),
+            cost: story.counted.ever.into(),
+            budget: Limit::of(story.counted.budget),
         }
     }
 }
@@ -352,6 +459,29 @@ pub struct RunStory {
     pub attempts: Vec<Attempt>,
     /// Which task needs which
     pub needs: Vec<Edge>,
+    /// What its tasks have used, by model
+    pub usage: Vec<Usage>,
+    /// What it has used in all
+    pub cost: Cost,
+    /// What its tasks have used, by task
+    pub costs: Vec<TaskCost>,
+}
+
+/// What a task has used.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct TaskCost {
+    /// The task
+    pub task_id: i64,
+    /// What it has used
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+impl TaskCost {
+    fn all(entries: &[usage::Entry]) -> Vec<TaskCost> {
+        let sums = usage::Sum::by(entries, |entry| entry.task.0);
+        sums.into_iter().map(|(task_id, sum)| TaskCost { task_id, cost: sum.spent().into() }).collect()
+    }
 }
 
 impl From<&view::RunStory> for RunStory {
@@ -362,6 +492,9 @@ impl From<&view::RunStory> for RunStory {
             tasks: shapes(&story.tasks),
             attempts: shapes(&story.attempts),
             needs: needs.map(|(task, need)| Edge { task_id: task.0, needs_id: need.0 }).collect(),
+            usage: Usage::by_model(&story.usage),
+            cost: story.counted.ever.into(),
+            costs: TaskCost::all(&story.usage),
         }
     }
 }
@@ -383,11 +516,14 @@ pub struct RunView {
     pub run: Run,
     /// How many of its tasks are in which state
     pub counts: BTreeMap<String, i64>,
+    /// What it has used
+    pub cost: Cost,
 }
 
 impl From<&view::RunView> for RunView {
     fn from(view: &view::RunView) -> RunView {
-        RunView { run: (&view.run).into(), counts: view.counts.iter().cloned().collect() }
+        let counts = view.counts.iter().cloned().collect();
+        RunView { run: (&view.run).into(), counts, cost: view.spent.into() }
     }
 }
 
@@ -652,6 +788,10 @@ pub struct Agent {
     pub heartbeat_at: Option<String>,
     /// How often it was started again since a task of its last completed
     pub respawns: i64,
+    /// What it has used, ever
+    pub cost: Cost,
+    /// How full the context of its attempt is, if it says so
+    pub context: Option<Context>,
 }
 
 impl From<&view::AgentView> for Agent {
@@ -670,6 +810,8 @@ impl From<&view::AgentView> for Agent {
             pid: agent.pid,
             heartbeat_at: time(agent.heartbeat_at),
             respawns: agent.respawns,
+            cost: view.spent.into(),
+            context: view.context.map(|(tokens, window)| Context { tokens, window }),
         }
     }
 }
@@ -695,6 +837,10 @@ pub struct Status {
     pub tasks: BTreeMap<String, i64>,
     /// All runs
     pub runs: Vec<RunView>,
+    /// What all agents have used
+    pub cost: Cost,
+    /// Models that were used and for which no price is known
+    pub unpriced: Vec<String>,
 }
 
 impl From<&view::Overview> for Status {
@@ -703,6 +849,8 @@ impl From<&view::Overview> for Status {
             agents: shapes(&overview.agents),
             tasks: overview.counts.iter().cloned().collect(),
             runs: shapes(&overview.runs),
+            cost: overview.spent.into(),
+            unpriced: overview.unpriced.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! term, a lease and an attempt. Leases are not renewed, so it is for functions that end well within one.
 
 use crate::verbs::LEASE_MS;
+use quorate_model::config::Limits;
 use quorate_model::{Result, RunId};
 use quorate_service::agent::Seen;
 use quorate_service::run::{Run, Settle};
@@ -77,5 +78,6 @@ fn next_of(agent: &str, run: RunId) -> Take {
         lease_ms: LEASE_MS,
         node: None,
         resume: false,
+        limits: Limits::default(),
     }
 }

@@ -3,6 +3,7 @@
 //! Here live methods of [`TestLedger`] that fill in a request's usual values. What they ask for lives in `service`.
 
 use crate::ledger::TestLedger;
+use quorate_model::config::Limits;
 use quorate_model::resource::Mode;
 use quorate_model::{Result, RunId, TaskId, TaskState};
 use quorate_service::claim::{self, Claim, Grant};
@@ -33,6 +34,7 @@ pub fn next_of(agent: &str) -> Take {
         lease_ms: LEASE_MS,
         node: None,
         resume: false,
+        limits: Limits::default(),
     }
 }
 

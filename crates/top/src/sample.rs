@@ -1,6 +1,7 @@
 //! Teams and tasks made up for the tests of this room.
 
 use crate::state::{News, State};
+use quorate_model::budget::Spent;
 use quorate_model::{AgentState, Seq, TaskId, TaskState, Term};
 use quorate_service::agent::Agent;
 use quorate_service::event::Logged;
@@ -29,7 +30,7 @@ pub(crate) fn agent(name: &str, state: AgentState, task: Option<i64>) -> AgentVi
         heartbeat_at: Some(NOW - 3_000),
         respawns: 0,
     };
-    AgentView { agent, state, task: task.map(TaskId) }
+    AgentView { agent, state, task: task.map(TaskId), spent: Spent::default(), context: None }
 }
 
 pub(crate) fn line(id: i64, key: &str, state: TaskState) -> Line {

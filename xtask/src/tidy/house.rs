@@ -5,7 +5,7 @@ use super::{File, Finding};
 use std::collections::BTreeSet;
 
 /// The arrows: each room and the rooms it may depend on. Cargo forbids circles; this forbids the rest.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("quorate-model", &[]),
     ("quorate-store", &["quorate-model"]),
     ("quorate-service", &["quorate-model", "quorate-store"]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ),
     ("quorate-server", &["quorate-model", "quorate-store", "quorate-service"]),
     ("quorate-top", &["quorate-model", "quorate-store", "quorate-service", "quorate-server"]),
+    ("quorate-telemetry", &["quorate-model", "quorate-store", "quorate-service"]),
     ("quorate-testkit", &ROOMS),
     (
         "quorate-bench",
@@ -38,7 +39,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
 ];
 
 /// Every room with a library of the product.
-const ROOMS: [&str; 8] = [
+const ROOMS: [&str; 9] = [
     "quorate-model",
     "quorate-store",
     "quorate-service",
@@ -47,6 +48,7 @@ const ROOMS: [&str; 8] = [
     "quorate-runtime",
     "quorate-server",
     "quorate-top",
+    "quorate-telemetry",
 ];
 
 /// What every room may use for its tests besides its arrows.

@@ -9,6 +9,7 @@ use crate::ours::Ours;
 use crate::samples::Samples;
 use crate::table::{Figure, Limit};
 use quorate_model::Result;
+use quorate_model::config::Limits;
 use quorate_service::SCHEMA;
 use quorate_service::task::{Add, Done, Kinds, NewTask, Take, Work};
 use quorate_store::{Options, Store};
@@ -151,5 +152,6 @@ fn next() -> Take {
         lease_ms: 60_000,
         node: Some("1".to_owned()),
         resume: false,
+        limits: Limits::default(),
     }
 }

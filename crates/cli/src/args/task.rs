@@ -98,6 +98,12 @@ pub(crate) struct TaskAdd {
     /// How often it is tried at most
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=quorate_model::plan::ATTEMPTS_MAX))]
     pub(crate) attempts: Option<i64>,
+    /// Dollars that it may use, over all its attempts
+    #[arg(long, value_name = "USD", value_parser = value::usd)]
+    pub(crate) budget_usd: Option<i64>,
+    /// Tokens that it may use, over all its attempts
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub(crate) budget_tokens: Option<i64>,
     /// Not before this time, or not before so long from now
     #[arg(long, value_name = "TIME|D", value_parser = value::due)]
     pub(crate) at: Option<At>,

@@ -39,6 +39,11 @@ pub(crate) fn wait(text: &str) -> Result<i64, String> {
     one_text(duration::parse(text))
 }
 
+/// A number of dollars above nothing, in millionths.
+pub(crate) fn usd(text: &str) -> Result<i64, String> {
+    one_text(quorate_model::budget::parse_usd(text))
+}
+
 /// The name of an agent.
 pub(crate) fn agent(text: &str) -> Result<String, String> {
     one_text(name::check_name("agent", text).map(|()| text.to_owned()))

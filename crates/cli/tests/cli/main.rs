@@ -4,6 +4,7 @@
 //! Here live the tests of the door: words in, exit code and output out. What the operations do is tested in
 //! `service`; a test here is about what one sees of it.
 
+mod budgets;
 mod claims;
 mod claude;
 mod claude_init;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// Characters of each answer.
 const EXCERPT: usize = 1_000;
 
-fn kind_of(text: &str) -> Result<MemoryKind> {
+pub(crate) fn kind_of(text: &str) -> Result<MemoryKind> {
     field("kind", text.parse::<MemoryKind>())
 }
 
@@ -169,7 +169,7 @@ impl Ask for ContextShow {
     }
 }
 
-fn budget_of(tokens: Option<i64>) -> Result<usize> {
+pub(crate) fn budget_of(tokens: Option<i64>) -> Result<usize> {
     let Some(tokens) = tokens else { return Ok(BUDGET_DEFAULT) };
     let enough = usize::try_from(tokens).ok().filter(|tokens| *tokens >= BUDGET_LEAST);
     enough.ok_or_else(|| Error::invalid(format!("`budget` is {tokens}, less than {BUDGET_LEAST} tokens")))

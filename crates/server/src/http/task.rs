@@ -6,8 +6,10 @@ use crate::caller::Caller;
 use crate::desk::{Desk, Watch, abilities, claimable, own_abilities};
 use axum::http::Method;
 use quorate_model::at::At;
+use quorate_model::budget::{Budget, micros};
+use quorate_model::config::Limits;
 use quorate_model::name::check_key;
-use quorate_model::plan::ATTEMPTS_MAX;
+use quorate_model::plan::{ATTEMPTS_MAX, check_task_budget};
 use quorate_model::priority::Priority;
 use quorate_model::{Error, Result, RunId, TaskId, TaskState, Term};
 use quorate_service::task as service;
@@ -109,6 +111,30 @@ pub(crate) struct TaskAdd {
     pub(crate) attempts: Option<i64>,
     /// Not before this time, or not before so long from now
     pub(crate) at: Option<String>,
+    /// How much it may use, over all its attempts
+    pub(crate) budget: Option<TaskBudget>,
+}
+
+/// How much a task may use
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TaskBudget {
+    /// Dollars
+    usd: Option<f64>,
+    /// Tokens but those from a cache
+    tokens: Option<i64>,
+}
+
+impl TaskBudget {
+    fn read(self) -> Result<Budget> {
+        if self.tokens.is_some_and(|tokens| tokens < 0) {
+            return Err(Error::invalid("`budget.tokens` is below 0"));
+        }
+        let usd_micros = self.usd.map(|usd| field("budget.usd", micros(usd))).transpose()?;
+        let budget = Budget { usd_micros, tokens: self.tokens };
+        check_task_budget(budget)?;
+        Ok(budget)
+    }
 }
 
 impl Ask for TaskAdd {
@@ -151,6 +177,7 @@ impl TaskAdd {
             timeout: None,
             attempts: None,
             at: None,
+            budget: None,
         }
     }
 
@@ -194,6 +221,7 @@ impl TaskAdd {
             due_at,
             due_in_ms,
             needs,
+            budget: self.budget.map(TaskBudget::read).transpose()?.unwrap_or_default(),
             ..NewTask::new(title_of(&self.title)?)
         })
     }
@@ -243,6 +271,7 @@ impl Ask for TaskNext {
             lease_ms,
             node: None,
             resume: true,
+            limits: Limits::default(),
         };
         let watch = wait.map(|wait| Watch::new(desk.store(), Some(wait)));
         Ok(desk.pull(&known, take, watch).await?.as_ref().map(wire::Taken::from))

@@ -2,9 +2,12 @@
 
 use super::tool::{Tool, Turn, WAIT_MAX_MS};
 use crate::desk::{abilities, own_abilities};
-use crate::http::{self, field, lease_of, name_of, wait_of, words_of};
+use crate::http::{self, field, lease_of, name_of, texts_of, wait_of, words_of};
+use quorate_model::config::Limits;
 use quorate_model::diagnostic::quote;
+use quorate_model::memory::MemoryKind;
 use quorate_model::{Error, Result, RunId, TaskId, TaskState, Term, nearest};
+use quorate_service::memory::Remember;
 use quorate_service::message::Inbox;
 use quorate_service::task as service;
 use quorate_service::task::{DoneAnswer, Kinds, NewTask, Outcome};
@@ -21,6 +24,8 @@ const PAST_MAX: usize = 3;
 const PAST_CHARS: usize = 120;
 /// Of a list of names (claims, outputs) and of a check, so many characters are shown.
 const LIST_CHARS: usize = 160;
+/// Findings of one report at most.
+const FINDINGS_MAX: usize = 16;
 /// Tasks that one call adds at most.
 const TASKS_MAX: usize = 100;
 
@@ -71,6 +76,8 @@ answers at once.";
             lease_ms,
             node: None,
             resume: true,
+            // The desk knows the budgets.
+            limits: Limits::default(),
         };
         let taken = turn.desk.pull(&known, take, wait_ms.map(|wait| turn.watch(wait))).await?;
         Ok(match taken {
@@ -156,6 +163,9 @@ pub(super) struct Progress {
     percent: Option<i64>,
     /// What you are doing, in one line
     message: Option<String>,
+    /// What you found out, for the whole team at once
+    #[serde(default)]
+    findings: Vec<String>,
 }
 
 impl Tool for Progress {
@@ -170,7 +180,22 @@ before something that takes long.";
             percent: self.percent,
             message: self.message,
         };
+        let findings = texts_of("findings", self.findings)?;
+        if findings.len() > FINDINGS_MAX {
+            return Err(Error::invalid(format!(
+                "`findings` holds {}, more than {FINDINGS_MAX}",
+                findings.len()
+            )));
+        }
         let task = asked.report(&turn.desk, &turn.caller).await?;
+        // After the report: it refuses who does not hold the task.
+        for text in findings {
+            let agent = task.agent.clone().unwrap_or_default();
+            let kind = MemoryKind::Finding;
+            let about = Some(TaskId(task.id));
+            let found = Remember { agent, kind, text, tags: Vec::new(), task: about, ttl_ms: None };
+            turn.desk.store().write(found).await?;
+        }
         let until = task.lease_until.unwrap_or_default();
         let unread = unread(turn, task.agent).await;
         Ok(format!("noted; the task is yours until {until}{unread}"))

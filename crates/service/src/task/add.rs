@@ -5,6 +5,7 @@
 
 use super::unknown;
 use quorate_model::at::At;
+use quorate_model::budget::Budget;
 use quorate_model::config::Config;
 use quorate_model::plan::PlanTask;
 use quorate_model::plan::order::cycles;
@@ -55,12 +56,14 @@ pub struct NewTask {
     pub needs: Vec<TaskId>,
     /// Tasks it needs of those added with it, by place in the list.
     pub needs_new: Vec<usize>,
+    /// How much it may use, over all its attempts.
+    pub budget: Budget,
 }
 
 impl NewTask {
     /// Returns whether nothing in the ledger must be looked at before it is added.
     fn is_plain(&self) -> bool {
-        self.needs.is_empty() && self.needs_new.is_empty() && self.agent.is_none()
+        self.needs.is_empty() && self.needs_new.is_empty() && self.agent.is_none() && !self.budget.is_set()
     }
 
     fn command(&self) -> Option<&str> {
@@ -99,6 +102,7 @@ impl NewTask {
             due_at,
             due_in_ms,
             needs_new: task.needs.clone(),
+            budget: task.budget,
             ..NewTask::new(task.title.clone())
         }
     }
@@ -121,6 +125,7 @@ impl NewTask {
             due_in_ms: None,
             needs: Vec::new(),
             needs_new: Vec::new(),
+            budget: Budget::default(),
         }
     }
 }
@@ -193,6 +198,7 @@ pub(crate) async fn add_tasks(
         Dialect::Pg => insert_all(tx, &rows, &links),
     }
     for row in &rows {
+        crate::usage::give_budget(tx, row.id, row.task.budget);
         tx.record(row.added(by));
     }
     Ok(ids)

@@ -295,19 +295,22 @@ impl Write for Park {
             );
             if self.term.is_some() { release_of_task(tx, &task).await? } else { take_from(tx, &task).await? }
         }
-        tx.later(
-            "update tasks set state = 'parked', term = term + 1, lease_until = null, holds = 0, stuck = 0, reason = $2,
-                    parked_for = $2, due_at = $3 where id = $1",
-            args![task.id, &self.reason, self.until],
-        );
-        tx.record(
-            task.event(EventKind::TaskParked, format!("task {} parked: {}", task.named(), self.reason)),
-        );
+        set_aside(tx, &task, &self.reason, self.until);
         Ok(task)
     }
 }
 
-/// Lets a parked task go on.
+/// Makes a task parked whose attempt, if it had one, is ended.
+pub(crate) fn set_aside(tx: &mut Tx, task: &Task, reason: &str, until: Option<i64>) {
+    tx.later(
+        "update tasks set state = 'parked', term = term + 1, lease_until = null, holds = 0, stuck = 0, reason = $2,
+                parked_for = $2, due_at = $3 where id = $1",
+        args![task.id, reason, until],
+    );
+    tx.record(task.event(EventKind::TaskParked, format!("task {} parked: {reason}", task.named())));
+}
+
+/// Lets a parked task go on. Where a budget was reached, the same is granted again, and all that waits for it goes on.
 #[derive(Debug, Clone)]
 pub struct Unpark {
     /// The task.
@@ -325,7 +328,9 @@ impl Write for Unpark {
                 format!("task {} is {}, not parked", task.named(), task.state),
             ));
         }
-        unpark(tx, &task, "a person asked for it");
+        for task in crate::usage::grant(tx, task.clone()).await? {
+            unpark(tx, &task, "a person asked for it");
+        }
         Ok(task)
     }
 }

@@ -9,6 +9,8 @@
 use super::add::json_list;
 use super::{Task, columns};
 use crate::claim::{Ground, PATIENCE_MS, Place, Refused, Wish};
+use crate::usage;
+use quorate_model::config::Limits;
 use quorate_model::resource::Mode;
 use quorate_model::{Error, EventKind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Dialect, Read, Row, Sql, Tx, Write, args};
@@ -19,6 +21,9 @@ const PAGE: i64 = 256;
 const HELD_LISTS_MAX: usize = 64;
 /// Tasks on which one take writes why it passed them over.
 const NOTES_MAX: usize = 16;
+
+/// Budgets that are found reached by one take; whoever meets more looks again.
+const BUDGETS_MAX: usize = 32;
 
 mod at_once;
 mod heads;
@@ -66,6 +71,8 @@ pub struct Take {
     pub node: Option<String>,
     /// Whether a task that the agent holds already is given back to it instead.
     pub resume: bool,
+    /// The budgets that it works under. Without any, nothing is asked for them.
+    pub limits: Limits,
 }
 
 /// A task that was taken: what its owner needs to know.
@@ -114,17 +121,20 @@ impl Write for Take {
         {
             return Ok(Some(taken(tx, task).await?));
         }
+        if usage::agent_is_over(tx, &self.agent, self.limits.agent).await? {
+            return Ok(None);
+        }
         let low = match self.at_once(tx).await? {
             AtOnce::Taken(taken) => return Ok(Some(*taken)),
             AtOnce::Nothing => return Ok(None),
             AtOnce::NotPlain(low) => low,
         };
-        let Some(first) = self.first(tx, low).await? else { return Ok(None) };
-        if first.0.claims.is_empty() {
+        let Some(first) = self.first_within_budget(tx, low).await? else { return Ok(None) };
+        if first.task.claims.is_empty() {
             return Ok(Some(self.begin(tx, first).await?));
         }
         let mut ground = Ground::look(tx).await?;
-        match ground.refusal(&self.wish(&first.0))? {
+        match ground.refusal(&self.wish(&first.task))? {
             None => Ok(Some(self.begin_with_claims(tx, first, &ground).await?)),
             Some(refused) => self.next_free(tx, &mut ground, first, refused).await,
         }
@@ -133,6 +143,9 @@ impl Write for Take {
     const MERGES: bool = true;
 
     async fn apply_all(list: &[Take], tx: &mut Tx) -> Result<Vec<Option<Option<Taken>>>> {
+        if list.iter().all(|take| take.limits.is_set()) {
+            return Ok(list.iter().map(|_| None).collect());
+        }
         if let Some(answers) = at_once::take_all(list, tx).await? {
             return Ok(answers);
         }
@@ -182,16 +195,30 @@ macro_rules! first_pg {
         )
     };
 }
+/// Whether it has a budget of its own that may be reached: at the first attempt nothing is used.
+macro_rules! budgeted {
+    () => {
+        "case when attempt > 0 and exists (select 1 from budgets b
+                                             where b.subject = 'task ' || id and (b.max_usd_micros is not null or b.max_tokens is not null))
+              then 1 else 0 end as budgeted"
+    };
+}
+use budgeted;
+
 /// What is read of a pick.
 macro_rules! picked_pg {
     () => {
-        concat!(columns!(), ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor")
+        concat!(
+            columns!(),
+            ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor, ",
+            budgeted!()
+        )
     };
 }
 macro_rules! pick_lite {
     ($and:literal) => {
         concat!(
-            "select ", columns!(), ", claims_since, now_ms() as now, 0 as term_floor from tasks
+            "select ", columns!(), ", claims_since, now_ms() as now, 0 as term_floor, ", budgeted!(), " from tasks
               where state = 'ready'
                 and (agent is null or agent = $1)
                 and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
@@ -231,14 +258,23 @@ const STILL_READY: Sql = Sql::Each {
             and greatest(term, (select term_floor from log_era)) = $2 for update skip locked",
 };
 
-/// A task that may be taken, since when it has been passed over for its claims, and the ledger's time.
-type Pick = (Task, Option<i64>, i64);
+/// A task that may be taken.
+struct Pick {
+    task: Task,
+    /// Since when it has been passed over for its claims.
+    claims_since: Option<i64>,
+    /// The ledger's time.
+    now: i64,
+    /// Whether it has a budget of its own that may be reached.
+    budgeted: bool,
+}
 
 /// Reads a pick. After a failover of PostgreSQL its next term is above all that the lost primary may have given.
 fn picked(row: &Row<'_>) -> Result<Pick> {
     let mut task = Task::from_row(row)?;
     task.term = task.term.max(Term(row.int("term_floor")?));
-    Ok((task, row.opt_int("claims_since")?, row.int("now")?))
+    let (claims_since, now) = (row.opt_int("claims_since")?, row.int("now")?);
+    Ok(Pick { task, claims_since, now, budgeted: row.flag("budgeted")? })
 }
 
 /// What a plain case begins with: entries met until now, and what tells a term and a place in the log.
@@ -351,7 +387,7 @@ impl Take {
     }
 
     async fn at_once(&self, tx: &mut Tx) -> Result<AtOnce> {
-        if tx.dialect() == Dialect::Lite {
+        if tx.dialect() == Dialect::Lite || self.limits.is_set() {
             return Ok(AtOnce::NotPlain(START));
         }
         let (heads, search) = Heads::begin_in(tx, self.kind());
@@ -378,6 +414,17 @@ impl Take {
             None if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() => Ok(AtOnce::Nothing),
             None => Ok(AtOnce::NotPlain(START)),
         }
+    }
+
+    /// Picks the first in order of which no budget is reached; what stands before it is put aside.
+    async fn first_within_budget(&self, tx: &mut Tx, low: Low) -> Result<Option<Pick>> {
+        for _ in 0..BUDGETS_MAX {
+            let Some(pick) = self.first(tx, low).await? else { return Ok(None) };
+            if !usage::park_if_over(tx, &pick.task, self.limits.run, pick.budgeted).await? {
+                return Ok(Some(pick));
+            }
+        }
+        Ok(None)
     }
 
     /// Picks the first in order. One that another transaction holds at this moment is passed over, but not forgotten:
@@ -410,16 +457,18 @@ impl Take {
         why: Refused,
     ) -> Result<Option<Taken>> {
         let mut passed = Passed::default();
-        let mut last = (first.0.priority, first.0.id);
+        let mut last = (first.task.priority, first.task.id);
         passed.add(tx, ground, &first, &self.agent, &why)?;
         loop {
             let page = self.after(tx, last, &passed.lists).await?;
-            let Some((end, _, _)) = page.last() else { return Ok(None) };
-            last = (end.priority, end.id);
+            let Some(end) = page.last() else { return Ok(None) };
+            last = (end.task.priority, end.task.id);
             for pick in page {
-                match ground.refusal(&self.wish(&pick.0))? {
+                match ground.refusal(&self.wish(&pick.task))? {
                     Some(refused) => passed.add(tx, ground, &pick, &self.agent, &refused)?,
-                    None if is_still_ready(tx, &pick.0).await? => {
+                    None if is_still_ready(tx, &pick.task).await?
+                        && !usage::park_if_over(tx, &pick.task, self.limits.run, pick.budgeted).await? =>
+                    {
                         return Ok(Some(self.begin_with_claims(tx, pick, ground).await?));
                     }
                     None => {}
@@ -459,7 +508,7 @@ impl Take {
     }
 
     async fn begin_with_claims(&self, tx: &mut Tx, pick: Pick, ground: &Ground) -> Result<Taken> {
-        ground.take(tx, &self.wish(&pick.0)).await?;
+        ground.take(tx, &self.wish(&pick.task)).await?;
         self.begin(tx, pick).await
     }
 
@@ -490,7 +539,7 @@ impl Take {
     }
 
     /// The task as it is once it is taken.
-    fn marked(&self, (task, _, now): &Pick) -> Task {
+    fn marked(&self, Pick { task, now, .. }: &Pick) -> Task {
         Task {
             term: Term(task.term.0 + 1),
             attempt: task.attempt + 1,
@@ -610,7 +659,7 @@ impl Passed {
         agent: &str,
         why: &Refused,
     ) -> Result<()> {
-        let (task, since, now) = pick;
+        let Pick { task, claims_since: since, now, .. } = pick;
         if self.lists.len() < HELD_LISTS_MAX {
             self.lists.extend(json_list(&task.claims));
         }

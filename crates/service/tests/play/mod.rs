@@ -4,6 +4,7 @@
 
 pub mod look;
 
+use quorate_model::config::Limits;
 use quorate_model::{Error, Result, RunId, TaskId, Term};
 use quorate_service::claim::{self, Grant, Releaser};
 use quorate_service::health::Check;
@@ -177,6 +178,7 @@ async fn take(store: &Store, team: &[Member], op: Op) -> Result<String> {
         lease_ms,
         node: node.map(|id| id.to_string()),
         resume,
+        limits: Limits::default(),
         ..next_of(agent)
     };
     let taken = store.write(take).await?.map(|taken| taken.task);

@@ -116,6 +116,8 @@ impl Take {
     fn can_the_same(&self, other: &Take) -> bool {
         !self.resume
             && !other.resume
+            && !self.limits.is_set()
+            && !other.limits.is_set()
             && self.capabilities == other.capabilities
             && self.kinds == other.kinds
             && self.run == other.run

@@ -4,7 +4,7 @@
 //! that it may have. What needs more than that (claims, a search beyond the first, a task that is held already) is
 //! left to the taker by itself.
 
-use super::{Kinds, Pick, Take, picked};
+use super::{Kinds, Pick, Take, budgeted, picked};
 use crate::task::{Task, columns};
 use quorate_model::Result;
 use quorate_store::{Row, Tx, args};
@@ -47,7 +47,9 @@ pub(super) enum Choice {
 const WINDOW: &str = concat!(
     "select ",
     columns!(),
-    ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor, avoid_agent, avoid_until from tasks
+    ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor, avoid_agent, avoid_until, ",
+    budgeted!(),
+    " from tasks
       where state = 'ready'
         and (agent is null or agent = any($2))
         and (agent is not null or capability is null or $3::text[] is null or capability = any($3))
@@ -64,7 +66,7 @@ impl Window {
         let barred = tx.all(BARRED, args![names.as_slice()], |row| row.text("name")).await?;
         let barred: BTreeSet<String> = barred.into_iter().collect();
         let takers: Vec<&Take> =
-            list.iter().filter(|take| !take.resume && !barred.contains(&take.agent)).collect();
+            list.iter().filter(|take| take.may_be_merged() && !barred.contains(&take.agent)).collect();
         let union = Union::of(&takers);
         let args = args![takers.len() as i64, union.agents, union.capabilities, union.kinds, union.runs];
         Ok(Window { candidates: tx.all(WINDOW, args, Candidate::from_row).await?, barred })
@@ -81,7 +83,7 @@ impl Window {
     }
 
     fn choose_for(&self, take: &Take, is_free: &mut [bool]) -> Choice {
-        if take.resume {
+        if !take.may_be_merged() {
             return Choice::Alone;
         }
         if self.barred.contains(&take.agent) {
@@ -89,11 +91,11 @@ impl Window {
         }
         let fits = |(place, one): &(usize, &Candidate)| is_free[*place] && take.fits(one);
         match self.candidates.iter().enumerate().find(fits) {
-            Some((place, one)) if one.pick.0.claims.is_empty() => {
+            Some((place, one)) if one.pick.task.claims.is_empty() && !one.pick.budgeted => {
                 is_free[place] = false;
                 Choice::Task(place)
             }
-            // Claims, or a task further on.
+            // Claims, a budget, or a task further on.
             Some(_) | None => Choice::Alone,
         }
     }
@@ -121,9 +123,14 @@ impl Union {
 }
 
 impl Take {
+    /// What it holds already, and what was used, is asked for by itself.
+    fn may_be_merged(&self) -> bool {
+        !self.resume && !self.limits.is_set()
+    }
+
     /// The conditions of the statement that picks for one taker.
     fn fits(&self, candidate: &Candidate) -> bool {
-        let Candidate { pick: (task, _, now), avoid_agent, avoid_until } = candidate;
+        let Candidate { pick: Pick { task, now, .. }, avoid_agent, avoid_until } = candidate;
         let is_named = task.agent.as_ref() == Some(&self.agent);
         let can = match (&task.capability, &self.capabilities) {
             (Some(needed), Some(have)) => have.contains(needed),

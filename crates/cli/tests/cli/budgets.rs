@@ -1,0 +1,84 @@
+//! What is used, what it costs, and budgets, as a person meets them.
+
+use crate::door::{Door, on_both, texts, word};
+use serde_json::json;
+
+on_both!(
+    a_run_at_its_budget_ends_with_exit_code_6_and_says_what_lets_it_go_on,
+    a_run_ends_when_all_its_agents_have_reached_their_budgets,
+    a_task_is_added_with_a_budget,
+    without_usage_nothing_is_said_of_it,
+);
+
+const AGENT: &str = "[agents.worker]\ndriver = \"command\"\ncommand = [\"sh\", \"agent.sh\"]\n";
+const PLAN: &str =
+    "goal = 'think'\n[[task]]\nkey = 'a'\nprompt = 'first'\n[[task]]\nkey = 'b'\nprompt = 'second'\n";
+
+/// An agent that has used so many tokens of a model at a dollar for a thousand, and then goes on or not.
+fn uses(door: &Door, tokens: i64, then: &str, config: &str) {
+    let usage = format!("{{\"quorate\":\"usage\",\"model\":\"m\",\"output_tokens\":{tokens}}}");
+    door.write("agent.sh", format!("echo '{usage}'\n{then}\n"));
+    door.write("quorate.toml", format!("{config}\n[prices.m]\ninput = 1\noutput = 1000\n{AGENT}"));
+    door.write("plan.toml", PLAN);
+}
+
+fn a_run_at_its_budget_ends_with_exit_code_6_and_says_what_lets_it_go_on(door: Door) {
+    uses(&door, 1_500, "exec sleep 600", "[budget]\nusd = 1.0");
+    let output = door.run(&["run", "plan.toml"]);
+    let (report, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(6), "{report}");
+    assert!(report.contains("## Used: $1.50, 1,500 tokens"), "{report}");
+    assert!(report.contains("budget: run 1 has used $1.50 of $1.00"), "{report}");
+    assert!(report.contains("`quorate runs resume 1` grants the same again"), "{report}");
+    let run = door.json(&["runs", "show", "1"]);
+    assert_eq!(run["cost"], json!({ "usd": 1.5, "tokens": 1_500 }));
+    assert_eq!((&run["usage"][0]["model"], &run["usage"][0]["usd"]), (&json!("m"), &json!(1.5)));
+    assert_eq!(run["costs"][0]["task_id"], 1);
+    let states: Vec<&str> = (0..2).map(|n| word(&run["tasks"][n]["state"])).collect();
+    assert_eq!(states, ["parked", "parked"]);
+    assert!(door.ok(&["runs", "show", "1"]).contains("$1.50, 1,500 tokens of $1.00"));
+    assert!(word(&door.json(&["task", "show", "2"])["why"]).contains("quorate task unpark 2"));
+    door.events("budget.reached", 1);
+    door.json(&["task", "unpark", "2"]);
+    let tasks = door.json(&["task", "list"]);
+    assert_eq!((word(&tasks[0]["state"]), word(&tasks[1]["state"])), ("ready", "ready"));
+}
+
+fn a_run_ends_when_all_its_agents_have_reached_their_budgets(door: Door) {
+    uses(&door, 10, "true", "");
+    let config = std::fs::read_to_string(door.path().join("quorate.toml")).expect("written above");
+    door.write("quorate.toml", format!("{config}budget = {{ tokens = 10 }}\n"));
+    let output = door.run(&["run", "plan.toml"]);
+    let (report, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(6), "{report}");
+    let worker = door.json(&["agent", "show", "worker"]);
+    assert_eq!((word(&worker["state"]), worker["paused"].as_bool()), ("paused", Some(true)), "{worker}");
+    assert_eq!(word(&worker["reason"]), "budget: agent worker has used 10 of 10 tokens");
+    assert_eq!(worker["cost"], json!({ "usd": 0.01, "tokens": 10 }));
+    let refused = door.fails(6, &["task", "next", "--agent", "worker"]);
+    assert!(refused.to_string().contains("quorate agent resume worker"), "{refused}");
+    door.ok(&["agent", "resume", "worker"]);
+    door.json(&["task", "next", "--agent", "worker"]);
+}
+
+fn a_task_is_added_with_a_budget(door: Door) {
+    door.ok(&["task", "add", "think", "--prompt", "x", "--budget-usd", "0.5", "--budget-tokens", "1000"]);
+    assert_eq!(door.json(&["task", "show", "1"])["budget"], json!({ "usd": 0.5, "tokens": 1_000 }));
+    assert!(door.ok(&["task", "show", "1"]).contains("nothing of $0.50 and 1,000 tokens"));
+    for wrong in ["0", "-1", "much", "1000000001"] {
+        door.fails(2, &["task", "add", "think", &format!("--budget-usd={wrong}")]);
+    }
+    door.fails(2, &["task", "add", "think", "--budget-tokens", "0"]);
+    door.write("plan.toml", "[[task]]\nprompt = 'x'\nbudget = { usd = 2, tokens = 7 }\n");
+    door.ok(&["run", "plan.toml", "--detach"]);
+    assert_eq!(door.json(&["task", "show", "2"])["budget"], json!({ "usd": 2.0, "tokens": 7 }));
+}
+
+fn without_usage_nothing_is_said_of_it(door: Door) {
+    door.write("plan.toml", "[[task]]\nrun = 'true'\n");
+    let report = door.ok(&["run", "plan.toml"]);
+    let told =
+        [report, door.ok(&["runs", "show", "1"]), door.ok(&["task", "show", "1"]), door.ok(&["status"])];
+    assert!(told.iter().all(|text| !text.to_lowercase().contains("used")), "{told:?}");
+    assert_eq!(door.json(&["status"])["cost"], json!({ "usd": 0.0, "tokens": 0 }));
+}
