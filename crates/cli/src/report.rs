@@ -106,15 +106,20 @@ fn heading(text: &mut String, story: &RunStory) {
 
 /// What the agent wrote that put the results of a planned run together.
 fn answer(story: &RunStory) -> Option<String> {
-    let is_planned = story.tasks.iter().any(crate::goal::is_planning);
-    let written = story.tasks.iter().rev().find(|task| {
-        let key = task.key.as_deref().unwrap_or_default();
-        task.state == TaskState::Completed && key.split('-').next() == Some(REPORT_KEY)
-    });
-    match serde_json::from_str(written.filter(|_| is_planned)?.result.as_deref()?) {
+    match serde_json::from_str(written(story)?.result.as_deref()?) {
         Ok(Value::String(text)) => Some(text),
         _ => None,
     }
+}
+
+/// The task that put the results of a planned run together.
+fn written(story: &RunStory) -> Option<&Task> {
+    let is_planned = story.tasks.iter().any(crate::goal::is_planning);
+    let is_report = |task: &&Task| {
+        let key = task.key.as_deref().unwrap_or_default();
+        task.state == TaskState::Completed && key.split('-').next() == Some(REPORT_KEY)
+    };
+    story.tasks.iter().rev().find(is_report).filter(|_| is_planned)
 }
 
 /// Tells what was used of models, if anything was.
@@ -204,9 +209,13 @@ fn results(text: &mut String, story: &RunStory) {
         }
         text.push('\n');
     }
+    // What was planned is seen by the tasks, and the report stands at the top.
+    let is_shown =
+        |task: &&Task| crate::goal::is_planning(task) || written(story).is_some_and(|w| w.id == task.id);
     let with_result: Vec<(&Task, String)> = story
         .tasks
         .iter()
+        .filter(|task| !is_shown(task))
         .filter(|task| !skipped.iter().any(|(other, _)| other.id == task.id))
         .filter_map(|task| Some((task, result(task)?)))
         .collect();

@@ -57,6 +57,7 @@ impl Screen {
     pub(crate) fn show(&mut self, event: &Logged) {
         let Some(task) = event.task else { return };
         match event.kind.as_str() {
+            "task.added" => self.added(task, event),
             "task.taken" => self.taken(task, event),
             "task.progress" => self.progress(task, event),
             "task.verifying" => self.verifying(task),
@@ -90,6 +91,21 @@ impl Screen {
             View::Nothing => View::Nothing,
             _ => View::Lines,
         };
+    }
+
+    /// Shows a task that was not there when the run began: a planner's.
+    fn added(&mut self, task: TaskId, event: &Logged) {
+        if self.names.contains_key(&task) {
+            return;
+        }
+        let name = cut(&print::one_line(added_name(&event.message)), NAME_WIDTH);
+        self.width = self.width.max(name.chars().count());
+        self.names.insert(task, name);
+        if let View::Bars { total, .. } = &self.view {
+            total.inc_length(1);
+        }
+        let title = after_colon(&event.message);
+        self.say(&painted(&format!("  planned    {}  {title}", self.padded(task)), "note", &self.view));
     }
 
     fn taken(&mut self, task: TaskId, event: &Logged) {
@@ -220,6 +236,13 @@ fn after_colon(message: &str) -> String {
     print::one_line(message.split_once(": ").map_or(message, |(_, rest)| rest))
 }
 
+/// The key of a task that was added, or its title: `task 3 (key) added: title`.
+fn added_name(message: &str) -> &str {
+    let (head, title) = message.split_once(": ").unwrap_or((message, message));
+    let key = head.split_once(" (").and_then(|(_, rest)| rest.split_once(')')).map(|(key, _)| key);
+    key.unwrap_or(title)
+}
+
 fn short_name(task: &Task) -> String {
     let name = task.key.clone().unwrap_or_else(|| task.title.clone());
     cut(&print::one_line(&name), NAME_WIDTH)
@@ -229,5 +252,17 @@ fn cut(text: &str, width: usize) -> String {
     match text.chars().count() > width {
         true => text.chars().take(width - 1).chain(['…']).collect(),
         false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_comes_later_is_called_by_its_key_or_its_title() {
+        assert_eq!(added_name("task 3 (count) added: Count (all) guides"), "count");
+        assert_eq!(added_name("task 3 added: Count (all) guides: now"), "Count (all) guides: now");
+        assert_eq!(added_name("something"), "something");
     }
 }

@@ -64,6 +64,7 @@ documents! {
     real_agents: "docs/guides/real-agents.md",
     external_agents: "docs/guides/external-agents.md",
     claims: "docs/guides/claims.md",
+    goals: "docs/guides/goals.md",
     memory: "docs/guides/memory.md",
     claude_code: "docs/guides/claude-code.md",
     budgets: "docs/guides/budgets.md",

@@ -101,6 +101,9 @@ fn budget(text: &str) -> Result<usize, String> {
 
 /// Saves states to go on from after /clear, a crash or a reboot, and shows them
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  quorate checkpoint save --agent lead \"the parser is done\"
+  quorate checkpoint list --agent lead")]
 pub(crate) enum Checkpoint {
     Save(CheckpointSave),
     Show(CheckpointShow),

@@ -38,7 +38,7 @@ const HAND: &str = "case $task in\n\
 fn a_goal_is_planned_done_and_reported(door: Door) {
     let wrong = answers(r#"{"tasks":[{"key":"a","prompt":"x","capability":"wrok"}]}"#);
     let right = answers(
-        r#"{"tasks":[{"key":"a","title":"One","prompt":"x","capability":"work"},{"key":"b","title":"Two","prompt":"y","needs":["a"]}]}"#,
+        r#"{"tasks":[{"key":"a","title":"One","prompt":"x","capability":"work"},{"key":"b","title":"Two","prompt":"y","needs":["a"],"capability":"work"}]}"#,
     );
     team(&door, &format!("if [ \"$QUORATE_ATTEMPT\" = 1 ]; then\n{wrong}else\n{right}fi\n"), HAND);
     let out = door.ok(&["run", "find the answer"]);
