@@ -21,7 +21,10 @@ pub(crate) fn schema_of<T: JsonSchema>() -> Schema {
 
 /// The document while it is made.
 pub(crate) struct Document {
-    schemas: SchemaGenerator,
+    /// What is taken: what has a default can be left out.
+    taken: SchemaGenerator,
+    /// What is answered: only what is always written can be relied on.
+    answered: SchemaGenerator,
     paths: Map<String, Value>,
 }
 
@@ -30,12 +33,16 @@ impl Document {
     pub(crate) fn new() -> Document {
         let settings = SchemaSettings::draft2020_12()
             .with(|settings| settings.definitions_path = "/components/schemas".into());
-        Document { schemas: settings.into_generator(), paths: Map::new() }
+        Document {
+            taken: settings.clone().for_deserialize().into_generator(),
+            answered: settings.for_serialize().into_generator(),
+            paths: Map::new(),
+        }
     }
 
     /// Adds an operation.
     pub(crate) fn add<A: Ask>(&mut self) {
-        let answer = self.schemas.subschema_for::<A::Answer>();
+        let answer = self.answered.subschema_for::<A::Answer>();
         let content = json!({ "application/json": { "schema": answer } });
         self.operation::<A>(&A::METHOD, A::PATH, A::NAME, A::ABOUT, content);
     }
@@ -47,7 +54,7 @@ impl Document {
         name: &str,
         about: &str,
     ) {
-        let page = self.schemas.subschema_for::<Page>();
+        let page = self.answered.subschema_for::<Page>();
         let content = json!({
             "text/event-stream": { "schema": { "type": "string" } },
             "application/json": { "schema": page },
@@ -63,7 +70,7 @@ impl Document {
         about: &str,
         content: Value,
     ) {
-        let inputs = Inputs::json_schema(&mut self.schemas).to_value();
+        let inputs = Inputs::json_schema(&mut self.taken).to_value();
         let fields = inputs.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         let required: Vec<&str> = inputs
             .get("required")
@@ -83,7 +90,7 @@ impl Document {
                 body.insert(field, schema);
             }
         }
-        let problem = self.schemas.subschema_for::<Problem>();
+        let problem = self.answered.subschema_for::<Problem>();
         let mut operation = json!({
             "operationId": name,
             "summary": about,
@@ -106,6 +113,11 @@ impl Document {
 
     /// Returns the whole document.
     pub(crate) fn finish(mut self) -> Value {
+        let mut schemas = self.taken.take_definitions(true);
+        for (name, schema) in self.answered.take_definitions(true) {
+            let taken = schemas.insert(name, schema.clone());
+            debug_assert!(taken.is_none_or(|taken| taken == schema), "taken and answered differ: {schema}");
+        }
         json!({
             "openapi": "3.1.0",
             "info": { "title": "Quorate", "version": env!("CARGO_PKG_VERSION"),
@@ -113,7 +125,7 @@ impl Document {
             "security": [{ "token": [] }, {}],
             "paths": self.paths,
             "components": {
-                "schemas": self.schemas.take_definitions(true),
+                "schemas": schemas,
                 "securitySchemes": { "token": { "type": "http", "scheme": "bearer",
                     "description": "An agent's own token (QUORATE_TOKEN), or the person's; not needed on loopback" } },
             },

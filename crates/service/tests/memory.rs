@@ -9,10 +9,10 @@ use quorate_service::memory::{
     TAG_MAX, TAGS_MAX, TEXT_MAX,
 };
 use quorate_service::message::{MessageKind, Send};
-use quorate_service::task::{Done, Retry};
+use quorate_service::task::{Done, NewTask, Retry, SettleCheck, TakeCheck};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{command, failure, texts};
+use quorate_testkit::verbs::{LEASE_MS, command, failure, texts};
 
 fn told(text: &str) -> Remember {
     Remember {
@@ -243,6 +243,25 @@ async fn a_completed_task_leaves_its_result_as_a_finding(ledger: TestLedger) -> 
     Ok(())
 }
 
+/// What a planner says is tasks, which are in the ledger: as a finding it would only be in the way.
+async fn a_plan_is_no_finding(ledger: TestLedger) -> Result<()> {
+    assert_eq!(checked(&ledger, "@plan", "\"weigh the needles\"").await?, (0, 0));
+    assert_eq!(checked(&ledger, "true", "\"they are weighed\"").await?, (1, 0));
+    Ok(())
+}
+
+/// Completes a task whose check passes; answers with what the memory learned of it.
+async fn checked(ledger: &TestLedger, check: &str, result: &str) -> Result<(usize, usize)> {
+    let task = NewTask { verify: Some(check.into()), ..command("weigh") };
+    let id = ledger.add(task).await?;
+    complete(ledger, result).await?;
+    let take = TakeCheck { task: Some(id), run: None, node: "1".into(), lease_ms: LEASE_MS };
+    let term = ledger.store.write(take).await?.expect("a check is due").term;
+    let settle = SettleCheck { id, term, failure: None, tail: None, retry_after_ms: 1 };
+    ledger.store.write(settle).await?;
+    learn(ledger).await
+}
+
 async fn a_long_result_is_kept_from_its_beginning(ledger: TestLedger) -> Result<()> {
     ledger.add(command("long")).await?;
     complete(&ledger, &format!("\"needle {}\"", "ß".repeat(TEXT_MAX))).await?;
@@ -449,6 +468,7 @@ on_every_backend!(
     sources_are_bounded_and_the_last_stay,
     what_is_told_has_limits,
     a_completed_task_leaves_its_result_as_a_finding,
+    a_plan_is_no_finding,
     a_long_result_is_kept_from_its_beginning,
     a_failed_attempt_leaves_its_cause_and_one_that_comes_again_is_a_pattern,
     a_persons_wish_to_try_again_is_no_failure,

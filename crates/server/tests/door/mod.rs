@@ -79,7 +79,14 @@ impl Door {
 
     pub async fn send(&self, request: &str, body: Option<Value>) -> Answer {
         let body = body.map(|body| body.to_string()).unwrap_or_default();
-        self.raw(request, &[("Host", "localhost"), ("Content-Type", "application/json")], &body).await
+        let answer =
+            self.raw(request, &[("Host", "localhost"), ("Content-Type", "application/json")], &body).await;
+        if answer.status == 200
+            && let Some(schema) = described(request)
+        {
+            has_all(&schema, &answer.json(), request);
+        }
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -88,6 +95,43 @@ impl Door {
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(&format!("POST /api/v1{path}"), Some(body)).await
+    }
+}
+
+/// Returns the schema of what a request answers with as JSON, if the document has it.
+fn described(request: &str) -> Option<Value> {
+    let (method, path) = request.split_once(' ')?;
+    let parts = |path: &str| path.split('?').next().unwrap_or("").split('/').map(str::to_owned).collect();
+    let asked: Vec<String> = parts(path);
+    let document = quorate_server::openapi();
+    let is_asked = |template: &str| {
+        let template: Vec<String> = parts(template);
+        template.len() == asked.len()
+            && template.iter().zip(&asked).all(|(t, a)| t == a || t.starts_with('{'))
+    };
+    let (_, operations) = document["paths"].as_object()?.iter().find(|(template, _)| is_asked(template))?;
+    operations[method.to_lowercase()]["responses"]["200"]["content"]["application/json"]
+        .get("schema")
+        .cloned()
+}
+
+/// Panics unless an answer has every field that its schema says is always there.
+fn has_all(schema: &Value, value: &Value, place: &str) {
+    static DOCUMENT: std::sync::LazyLock<Value> = std::sync::LazyLock::new(quorate_server::openapi);
+    if let Some(name) = schema["$ref"].as_str() {
+        let schema = DOCUMENT.pointer(name.trim_start_matches('#')).expect("what is referred to is there");
+        return has_all(schema, value, place);
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        assert!(value.get(name).is_some(), "{place}: {name} is required: {value}");
+    }
+    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
+        if let Some(value) = value.get(name) {
+            has_all(schema, value, &format!("{place} {name}"));
+        }
+    }
+    for value in value.as_array().into_iter().flatten() {
+        has_all(&schema["items"], value, place);
     }
 }
 

@@ -66,8 +66,9 @@ const LAST: &str = "select seq from events order by seq desc limit 1";
 const END: &str = "select max(seq) as seq, count(*) as n
     from (select seq from events where seq > $1 and seq < log_head() order by seq limit $2) as next";
 
+// A plan is tasks, which are in the ledger: what a planner answers is no finding.
 const FACTS: &str = "select e.seq, e.at, e.kind, e.agent, e.task_id, e.run_id, e.message, e.data, t.title,
-           case when e.kind = 'task.completed' and t.state = 'completed' then substr(t.result, 1, cast($3 as integer)) end as result
+           case when e.kind = 'task.completed' and t.state = 'completed' and coalesce(t.verify, '') not like '@plan%' then substr(t.result, 1, cast($3 as integer)) end as result
       from events e left join tasks t on t.id = e.task_id
      where e.seq > $1 and e.seq <= $2
        and e.kind in ('task.completed', 'task.retried', 'task.failed', 'task.parked', 'message.sent', 'log.line',
