@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use quorate_model::config::Config;
 use quorate_model::plan::Plan;
 use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId, Term};
+use quorate_server::{Desk, Server, ServerOptions};
 use quorate_service::SCHEMA;
 use quorate_service::event::{After, Filter, Logged, PAGE_MAX};
 use quorate_service::run::{Settle, Start};
@@ -21,6 +22,7 @@ use quorate_store::{Options, Store, Url};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The demo gives up after so long; it takes about a quarter of it.
@@ -43,8 +45,12 @@ pub(crate) async fn demo(args: &args::Demo, json: bool) -> Result<u8> {
     let run = start(&store).await?;
     let mut stage = Stage::open(store, folder, run, json)?;
     stage.introduce();
+    let server = stage.open_doors().await;
     let played = tokio::time::timeout(PATIENCE, stage.play()).await;
     stage.end_agents();
+    if let Some(server) = server {
+        server.end().await;
+    }
     played.map_err(|_| Error::failed(format!("the demo did not end within {} s", PATIENCE.as_secs())))??;
     stage.conclude().await
 }
@@ -126,7 +132,28 @@ impl Stage {
 
     fn introduce(&self) {
         self.say("Four agents, each a process of its own, share one ledger and eight small tasks.");
-        self.say("The agents are fakes without a model; ledger, leases, processes and signals are real.\n");
+        self.say("The agents are fakes without a model; ledger, leases, processes and signals are real.");
+    }
+
+    /// Opens the doors while the demo lasts, as a node does. It goes on without them.
+    async fn open_doors(&self) -> Option<Server> {
+        let options = ServerOptions {
+            listen: Config::default().server.listen,
+            is_set: false,
+            socket: Some(self.folder.join(".quorate/socket")),
+            token: None,
+        };
+        let desk = Desk::new(self.store.clone(), Arc::new(Config::default()), self.folder.clone());
+        match Server::begin(desk, options).await {
+            Ok(server) => {
+                self.say(&format!("Meanwhile it is served at {}/api/v1/status.\n", server.url()));
+                Some(server)
+            }
+            Err(error) => {
+                self.say(&format!("It is not served meanwhile: {error}\n"));
+                None
+            }
+        }
     }
 
     fn say(&self, text: &str) {

@@ -44,6 +44,16 @@ fn a_node_answers_at_its_socket(door: Door) {
 }
 
 #[test]
+fn the_demo_is_served_while_it_lasts() {
+    let door = Door::lite();
+    let demo = door.start(&["demo", "--keep", "."]);
+    let (status, _) = door.eventually("the demo answers", |door| ask(door, "GET /api/v1/tasks/1", ""));
+    assert_eq!(status, 200);
+    assert!(demo.end().status.success());
+    assert_eq!(ask(&door, "GET /api/v1/tasks/1", ""), None);
+}
+
+#[test]
 fn a_port_that_was_asked_for_and_is_taken_is_an_error() {
     let door = Door::lite();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
