@@ -6,6 +6,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// The address in commits of agents; the name is the agent's.
+pub const COMMIT_EMAIL: &str = "quorate";
+
 /// One attempt at one task, as its child sees it.
 #[derive(Debug, Clone)]
 pub struct Assignment {
@@ -27,6 +30,8 @@ pub struct Assignment {
     pub timeout: Duration,
     /// The folder it works in.
     pub dir: PathBuf,
+    /// Whether the folder is a worktree of the task's own: what is committed in it is then the agent's.
+    pub is_own_worktree: bool,
     /// The ledger's address, for `quorate` called by the child.
     pub store: String,
     /// The file that keeps its output.
@@ -61,6 +66,14 @@ impl Assignment {
         if let Some((url, token)) = &self.door {
             env.push(("QUORATE_URL".to_owned(), url.clone()));
             env.push(("QUORATE_TOKEN".to_owned(), token.clone()));
+        }
+        if self.is_own_worktree {
+            // Without a name git refuses to commit, and on a server nobody may have given it one.
+            let who = [("NAME", self.agent.as_str()), ("EMAIL", COMMIT_EMAIL)];
+            let each = who.into_iter().flat_map(|(what, value)| {
+                ["AUTHOR", "COMMITTER"].map(|role| (format!("GIT_{role}_{what}"), value.to_owned()))
+            });
+            env.extend(each);
         }
         if let Some(path) = self.path() {
             env.push(("PATH".to_owned(), path));

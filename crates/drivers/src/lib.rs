@@ -18,7 +18,7 @@ mod settings;
 mod usage;
 mod worker;
 
-pub use assignment::Assignment;
+pub use assignment::{Assignment, COMMIT_EMAIL};
 pub use ending::Ending;
 pub use ready::Missing;
 pub use report::{Report, report, report_check};

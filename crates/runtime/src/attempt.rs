@@ -55,6 +55,7 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
     let mut assignment = assignment(session, &taken);
     if let Some(workspace) = &workspace {
         assignment.dir = workspace.dir().to_owned();
+        assignment.is_own_worktree = true;
     }
     if session.member.worker.is_driven(&assignment) {
         tell_claims(session, &taken, &mut assignment).await;
@@ -102,6 +103,7 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
         document: wire::value(wire::Taken::from(taken)).to_string(),
         timeout: millis(timeout),
         dir: shared.folder.clone(),
+        is_own_worktree: false,
         store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ""),
         state: shared.state.clone(),

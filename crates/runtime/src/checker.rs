@@ -115,6 +115,7 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
     let mut assignment = assignment(shared, task);
     if let Some(workspace) = workspace(shared, task).await {
         assignment.dir = workspace.dir().to_owned();
+        assignment.is_own_worktree = true;
     }
     let child = match worker.check(verify, &assignment).spawn().await {
         Ok(child) => child,
@@ -171,6 +172,7 @@ fn assignment(shared: &Shared, task: &Task) -> Assignment {
         document: String::new(),
         timeout: millis(timeout),
         dir: shared.folder.clone(),
+        is_own_worktree: false,
         store: shared.agents_url.full(),
         log: shared.log_file(task.id, task.attempt, ".verify"),
         state: shared.state.clone(),

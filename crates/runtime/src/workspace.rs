@@ -12,6 +12,7 @@
 //! The merge is made on the task's branch, where a conflict hurts nobody: it is given back to an agent as the reason to
 //! try again. The branch of the project only ever moves forward to a commit that is there already.
 
+use quorate_drivers::COMMIT_EMAIL;
 use quorate_model::{Error, Kind, Result, TaskId};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -256,7 +257,7 @@ fn make_folder(root: &Path) -> Result<()> {
 
 /// Runs git as whoever made the change, without hooks: they are a person's, for a person's commits.
 fn commit(folder: &Path, agent: &str, words: &[&str]) -> Result<String> {
-    let who = [format!("user.name={agent}"), "user.email=quorate".to_owned()];
+    let who = [format!("user.name={agent}"), format!("user.email={COMMIT_EMAIL}")];
     let mut all = vec!["-c", &who[0], "-c", &who[1], "-c", "commit.gpgSign=false"];
     all.extend(words);
     git(folder, &all)
@@ -354,7 +355,8 @@ mod tests {
         assert_eq!(project.read("shared.txt"), "one\nTWO\nthree\n", "the project is as it was");
         let again = project.open(2);
         assert_eq!(std::fs::read_to_string(again.dir().join("shared.txt")).unwrap(), "one\nzwei\nthree\n");
-        git(again.dir(), &["merge", "main"]).unwrap_err();
+        let refused = commit(again.dir(), "bob", &["merge", "main"]).unwrap_err();
+        assert!(refused.message.contains("Merge conflict in shared.txt"), "{refused}");
         write(&again, "shared.txt", "one\nTWO zwei\nthree\n");
         again.keep("resolved", "bob").unwrap();
         assert_eq!(again.merge("bob").unwrap(), Merged::Done);

@@ -115,7 +115,6 @@ fn work_in_worktrees_is_merged_and_a_conflict_is_an_agent_s_to_resolve(door: Doo
     agent(
         &door,
         r#"told=$(cat); own=$QUORATE_TASK_ID; both=$(git rev-parse --git-common-dir)
-           export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a
            case $told in
                *"it conflicts with main"*) git merge main > merge.log; printf 'both\n' > shared.txt; rm merge.log
                    git add shared.txt; git commit --quiet --no-edit;;
@@ -137,6 +136,11 @@ fn work_in_worktrees_is_merged_and_a_conflict_is_an_agent_s_to_resolve(door: Doo
     let report = door.ok(&["run", "plan.toml"]);
     assert!(report.contains("2 completed"), "{report}");
     assert_eq!(git(&["show", "main:shared.txt"]), "both\n");
+    let names = git(&["log", "--merges", "--format=%an", "-1"]);
+    assert!(
+        names.starts_with("coder-"),
+        "an agent's commits bear its name, though git knows nobody here: {names}"
+    );
     assert_eq!(git(&["branch", "--list", "quorate/*"]), "", "what is merged is cleared away");
     assert_eq!(git(&["status", "--porcelain"]), "");
 }
