@@ -21,13 +21,16 @@ const PACKAGES: [&str; 4] = [
 ];
 /// What each brings.
 const PROGRAMS: [&str; 4] = ["node", "claude", "codex", "gemini"];
-/// Names the folder to the suite.
+/// Names the folder to the suite, and one that is there already to us.
 const FOLDER: &str = "QUORATE_TEST_AGENTS";
 /// Is written once everything is there.
 const MARK: &str = "installed";
 
 /// Finds or installs them; `Err` within says why that cannot be done here.
 pub fn install() -> Outcome<Result<PathBuf, String>> {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        return Ok(Ok(folder.into()));
+    }
     let cache = cache_folder().ok_or("no folder for a cache: set HOME or XDG_CACHE_HOME")?;
     let folder = cache.with_file_name("agents");
     let mark = folder.join(MARK);
@@ -83,7 +86,8 @@ pub fn step(report: &mut Report, locked: bool) {
         Err(why) => return report.attempt(NAME, || Err(why)),
     };
     let mut command = Command::new("cargo");
-    command.args(["test", "-p", "quorate", "--test", "agents"]).args(locked.then_some("--locked"));
+    // With the whole workspace, as the other tests are built: else all is built again with fewer features.
+    command.args(["test", "--workspace", "--test", "agents"]).args(locked.then_some("--locked"));
     command.current_dir(root()).env(FOLDER, folder).env_remove("QUORATE_STORE");
     report.command(NAME, Runner::Libtest, &mut command);
 }
