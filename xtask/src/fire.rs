@@ -66,7 +66,7 @@ fn build(is_release: bool) -> Outcome {
     }
 }
 
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 

@@ -12,6 +12,7 @@ mod cluster;
 mod deny;
 mod fire;
 mod fuzz;
+mod judge;
 mod licence;
 mod pg;
 mod plugin;
@@ -40,6 +41,7 @@ usage: cargo xtask COMMAND
   deny                      cargo-deny (installs it first, which takes minutes)
   plugin                    asks the real Claude Code whether the plugin is valid (npm brings it into a cache)
                             ends with exit code 2, `not run`, where npm cannot
+  judge                     asks promtool about the metrics and schemathesis (pip brings it into a cache) about the HTTP API
   pg [--fast] [--dir DIR] [--background]
                             a PostgreSQL of your own for benchmarks; prints its URL and runs until Ctrl-C
                             --fast: without fsync; --background: returns, runs until `pg stop`
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
             }
             done => done.map(drop),
         },
+        ["judge"] => judge::command(),
         ["fuzz", rest @ ..] => fuzz::command(rest),
         ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -25,6 +25,8 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How many looks pass before the ledger is asked whether the attempt has ended.
 const LOOKS_PER_QUESTION: u32 = 5;
+/// A place in the log before any event.
+const BEFORE_ALL: Seq = Seq(-1);
 /// Built-in shell agents that a node may have.
 const SHELL_AGENTS_MAX: usize = 1_000;
 
@@ -184,10 +186,19 @@ async fn follow_agent(place: &Place, name: &str) -> Result<u8> {
         let store = place.open_for(format!("agent {}", quorate_model::diagnostic::quote(name))).await?;
         place.desk(&store).agent(name).await?;
     }
+    let is_new = place.is_missing();
     let Some(store) = appearing(place).await? else { return Ok(Kind::Interrupted.exit_code()) };
     let mut watch = watch(&store, None)?;
-    let mut attempts = Attempts { agent: name, seen: store.read(Latest).await?, last: None };
-    let mut next = Vec::from_iter(store.read(LatestAttempt { agent: name.to_owned() }).await?);
+    // In a ledger that came after us, all is news: what was quick is over already.
+    let (seen, latest) = match is_new {
+        true => (BEFORE_ALL, None),
+        false => {
+            let seen = store.read(Latest).await?;
+            (seen, store.read(LatestAttempt { agent: name.to_owned() }).await?)
+        }
+    };
+    let mut attempts = Attempts { agent: name, seen, last: None };
+    let mut next = Vec::from_iter(latest);
     let mut is_away = false;
     loop {
         for (id, number) in next {

@@ -12,6 +12,7 @@ mod ask;
 mod caller;
 mod clock;
 mod desk;
+mod grammar;
 mod guard;
 mod http;
 mod listen;

@@ -4,6 +4,7 @@
 //! that is not a route, and no route is left out: both come from the same list.
 
 use crate::ask::{Ask, path_fields};
+use crate::grammar::narrow;
 use crate::http::BASE;
 use crate::problem::{MEDIA_TYPE, Problem};
 use axum::http::Method;
@@ -82,7 +83,11 @@ impl Document {
         let in_path: Vec<&str> = path_fields(path).collect();
         let mut parameters = Vec::new();
         let mut body = Map::new();
-        for (field, schema) in fields {
+        for (field, mut schema) in fields {
+            // What only narrows a list may be anything: then nothing is found.
+            if method != Method::GET {
+                narrow(&field, &mut schema);
+            }
             let is_in_path = in_path.contains(&field.as_str());
             if is_in_path || method == Method::GET {
                 parameters.push(parameter(&field, schema, is_in_path, required.contains(&field.as_str())));

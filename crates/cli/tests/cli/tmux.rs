@@ -1,6 +1,7 @@
 //! A team in tmux: a real tmux on a socket of the test's own. The screen is read here only, and nowhere else.
 
 use crate::door::{Door, lines, texts, word};
+use nix::sys::signal::Signal;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -380,20 +381,28 @@ fn an_agent_is_followed_from_one_attempt_to_the_next() {
     assert!(word(&door.fails(5, &["logs", "nobody"])["message"]).contains("nobody"));
     let (_, err) = texts(&door.run(&["logs", "nobody", "--follow"]));
     assert!(err.contains("nobody"), "{err}");
-    let file = std::fs::File::create(door.path().join("seen")).expect("a file");
+    let file = |name: &str| std::fs::File::create(door.path().join(name)).expect("a file");
     let mut command = door.command(["logs", "shell-1", "--follow"]);
-    let mut follower = command.stdout(file).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let mut follower = command.stdout(file("seen")).stderr(file("told")).spawn().expect("the binary starts");
+    door.eventually("it waits", |door| {
+        let told = std::fs::read_to_string(door.path().join("told")).expect("it is read");
+        told.contains("waiting for one").then_some(())
+    });
+    // It is late: all is over before it looks again.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(follower.id()).expect("a process id"));
+    let signal = |signal| nix::sys::signal::kill(pid, signal).expect("it lives");
+    signal(Signal::SIGSTOP);
     for n in 1..=5 {
         door.ok(&["task", "add", "talk", "--run", &format!("echo work {n}")]);
     }
     let mut node = door.start(&["up", "--agents", "1"]);
     door.events("task.completed", 5);
+    signal(Signal::SIGCONT);
     door.eventually("all output, in order", |door| {
         let seen = std::fs::read_to_string(door.path().join("seen")).expect("it is read");
         (seen == "work 1\nwork 2\nwork 3\nwork 4\nwork 5\n").then_some(())
     });
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(follower.id()).expect("a process id"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("it lives");
+    signal(Signal::SIGINT);
     assert_eq!(follower.wait().expect("it ends").code(), Some(130));
     node.interrupt();
     assert_eq!(lines(&door.ok(&["events", "--kind", "task.taken", "--json"])).len(), 5);
