@@ -87,7 +87,7 @@ pub fn step(report: &mut Report, locked: bool) {
     };
     let mut command = Command::new("cargo");
     // With the whole workspace, as the other tests are built: else all is built again with fewer features.
-    command.args(["test", "--workspace", "--test", "agents"]).args(locked.then_some("--locked"));
+    command.args(["test", "--workspace", "--test", "real_agents"]).args(locked.then_some("--locked"));
     command.current_dir(root()).env(FOLDER, folder).env_remove("QUORATE_STORE");
     report.command(NAME, Runner::Libtest, &mut command);
 }
