@@ -6,7 +6,9 @@
 use super::talk::Offer;
 use crate::say::head;
 use crate::settings::Tool;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -99,8 +101,12 @@ async fn start(
         }
     };
     let (mut out, mut err) = (Kept::default(), Kept::default());
-    let outputs = async { tokio::join!(out.read(child.stdout.take()), err.read(child.stderr.take()), feed) };
-    let in_time = tokio::time::timeout(timeout, outputs).await.is_ok();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let work = async {
+        tokio::join!(out.read(stdout), err.read(stderr), feed);
+        ended(group).await;
+    };
+    let in_time = tokio::time::timeout(timeout, work).await.is_ok();
     if let Some(group) = group {
         // Nothing of it is to run on; all of it may have ended.
         let _ = killpg(group, Signal::SIGKILL);
@@ -115,6 +121,16 @@ async fn start(
         Some(code) => (format!("{told}\n[exit code {code}]"), true),
         None => (format!("{told}\n[ended by a signal]"), true),
     }
+}
+
+/// Waits until a child has ended, and leaves it to be reaped: until then its group is nobody else's, and can be killed.
+async fn ended(child: Option<Pid>) {
+    let Some(child) = child else { return };
+    let wait = move || {
+        while waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+    };
+    // A child that outlives its time is killed, which ends this thread, too.
+    let _ = tokio::task::spawn_blocking(wait).await;
 }
 
 /// What is kept of an output: its beginning and its end.
@@ -188,6 +204,15 @@ mod tests {
         let words = tool(&["sh", "-c", "echo begun; sleep 600 & wait"]);
         let (text, is_error) = run(&words, &json!({}), Path::new("/"), Duration::from_millis(300)).await;
         assert_eq!((text.as_str(), is_error), ("begun\n[stopped after 0 s]", true));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_closes_its_outputs_before_it_ends_is_not_killed_for_that() {
+        let words = "echo done; exec >&- 2>&-; sleep 0.3; exit 3";
+        assert_eq!(told(&["sh", "-c", words], json!({})).await, ("done\n[exit code 3]".into(), true));
+        let hangs = tool(&["sh", "-c", "echo begun; exec >&- 2>&-; sleep 600"]);
+        let (text, _) = run(&hangs, &json!({}), Path::new("/"), Duration::from_millis(300)).await;
+        assert_eq!(text, "begun\n[stopped after 0 s]");
     }
 
     #[tokio::test]
