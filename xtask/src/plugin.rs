@@ -1,6 +1,6 @@
 //! `cargo xtask plugin`: whether the real Claude Code accepts the plugin.
 //!
-//! Here lives asking the program that the suite of real agents uses, too ([`agents`](crate::agents)). Nobody's own settings are read.
+//! Here lives asking the program that the suite of real agents uses, too ([`crate::agents`]). Nobody's own settings are read.
 //! Where npm cannot install it, that is said.
 
 use crate::{Outcome, agents, root, say};

@@ -1,7 +1,7 @@
 //! Tokens: by which the network knows an agent.
 //!
 //! Here live making one, giving it to an agent and finding whose it is. Only digests are stored: who reads the ledger or a
-//! copy of it cannot speak for anyone. A session's token ends with its session (see [`agent::Begin`](crate::agent::Begin));
+//! copy of it cannot speak for anyone. A session's token ends with its session (see [`crate::agent::Begin`]);
 //! one that a person asked for lasts until it is revoked. What a token lets its agent do is the doors' business.
 
 use crate::agent;

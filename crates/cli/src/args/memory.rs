@@ -28,7 +28,7 @@ pub(crate) struct Remember {
     /// The task it is about
     #[arg(long, value_name = "ID")]
     pub(crate) task: Option<TaskId>,
-    /// For how long it holds, such as 7d; else as long as [memory] in quorate.toml says
+    /// For how long it holds, such as 7d; else as long as the table `memory` of quorate.toml says
     #[arg(long, value_name = "TIME", value_parser = value::time_span)]
     pub(crate) ttl: Option<i64>,
     /// The words
