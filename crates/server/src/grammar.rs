@@ -4,6 +4,7 @@
 //! this only tells others what they read. What depends on more than the field itself is not said here.
 
 use quorate_model::name::NAME_MAX;
+use quorate_model::plan::ATTEMPTS_MAX;
 use serde_json::{Value, json};
 
 /// Adds to the schema of a field what its readers refuse.
@@ -27,7 +28,7 @@ fn rules(field: &str) -> Option<(&'static str, Value)> {
         "agent" | "name" | "from" | "to" | "capability" | "capabilities" => {
             ("string", json!({ "pattern": format!("^[A-Za-z0-9][A-Za-z0-9._-]{{0,{}}}$", NAME_MAX - 1) }))
         }
-        "title" | "text" | "error" | "reason" | "action" | "query" | "resources" | "goal" => {
+        "title" | "text" | "error" | "reason" | "action" | "resources" | "goal" => {
             ("string", json!({ "pattern": r"\S" }))
         }
         "ttl" | "wait" | "lease" | "timeout" => {
@@ -36,8 +37,7 @@ fn rules(field: &str) -> Option<(&'static str, Value)> {
         }
         "priority" => ("string", json!({ "pattern": "^(high|medium|low)$" })),
         "percent" => ("integer", json!({ "minimum": 0, "maximum": 100 })),
-        "attempts" => ("integer", json!({ "minimum": 1, "maximum": 100 })),
-        "budget" => ("integer", json!({ "minimum": 50 })),
+        "attempts" => ("integer", json!({ "minimum": 1, "maximum": ATTEMPTS_MAX })),
         _ => return None,
     })
 }
@@ -70,9 +70,9 @@ mod tests {
         let narrowed =
             json!({ "type": "array", "items": { "type": "string", "pattern": r"\S" }, "minItems": 1 });
         assert_eq!(resources, narrowed);
-        let task_budget = json!({ "$ref": "#/components/schemas/TaskBudget" });
-        let mut same = task_budget.clone();
-        narrow("budget", &mut same);
-        assert_eq!(same, task_budget);
+        let elsewhere = json!({ "$ref": "#/components/schemas/Attempts" });
+        let mut same = elsewhere.clone();
+        narrow("attempts", &mut same);
+        assert_eq!(same, elsewhere);
     }
 }

@@ -5,11 +5,11 @@
 
 mod agent;
 mod checkpoint;
-mod claim;
+pub(crate) mod claim;
 mod event;
 mod log;
 pub(crate) mod memory;
-mod message;
+pub(crate) mod message;
 mod run;
 mod status;
 pub(crate) mod task;

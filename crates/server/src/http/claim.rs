@@ -38,20 +38,20 @@ impl Ask for ClaimList {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClaimTake {
     /// Paths, globs, or names such as port:8080
-    resources: Vec<String>,
+    pub(crate) resources: Vec<String>,
     /// Who claims; an agent's own token says it by itself
-    agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// The task they are for …
-    task_id: Option<i64>,
+    pub(crate) task_id: Option<i64>,
     /// … and the term under which it was taken
-    term: Option<i64>,
+    pub(crate) term: Option<i64>,
     /// How long they are held; 15m if not said
-    ttl: Option<String>,
+    pub(crate) ttl: Option<String>,
     /// Whether others may share them
     #[serde(default)]
-    shared: bool,
+    pub(crate) shared: bool,
     /// How long to wait for them
-    wait: Option<String>,
+    pub(crate) wait: Option<String>,
 }
 
 impl Ask for ClaimTake {
@@ -62,6 +62,19 @@ impl Ask for ClaimTake {
     type Answer = Vec<wire::Claim>;
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Vec<wire::Claim>> {
+        self.take(desk, by, i64::MAX, |wait| Watch::new(desk.store(), Some(wait))).await
+    }
+}
+
+impl ClaimTake {
+    /// Claims them; who waits does so by a watch of his door, and no longer than that allows.
+    pub(crate) async fn take(
+        self,
+        desk: &Desk,
+        by: &Caller,
+        wait_max_ms: i64,
+        watch: impl FnOnce(i64) -> Watch,
+    ) -> Result<Vec<wire::Claim>> {
         let resources = wanted(desk, &self.resources)?;
         let task = match (self.task_id, self.term) {
             (Some(id), Some(term)) => Some((TaskId(id), Term(term))),
@@ -70,12 +83,12 @@ impl Ask for ClaimTake {
         };
         let ttl_ms = self.ttl.map_or(Ok(CLAIM_MS), |text| lease_of("ttl", &text))?;
         let wait_ms = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
+        let wait_ms = wait_ms.map(|ms| ms.min(wait_max_ms));
         let agent = by.acts_as(self.agent)?;
         desk.seen(&agent).await?;
         let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };
         let take = Take { agent, resources, mode, ttl_ms, task, wait_ms, place: None };
-        let watch = wait_ms.map(|wait| Watch::new(desk.store(), Some(wait)));
-        Ok(shapes(&desk.claim(take, watch).await?))
+        Ok(shapes(&desk.claim(take, wait_ms.map(watch)).await?))
     }
 }
 
@@ -91,13 +104,13 @@ fn wanted(desk: &Desk, names: &[String]) -> Result<Vec<String>> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClaimRelease {
     /// What is released
-    resources: Vec<String>,
+    pub(crate) resources: Vec<String>,
     /// Who held it; an agent's own token says it by itself
-    agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// The term under which it was claimed
-    term: Option<i64>,
+    pub(crate) term: Option<i64>,
     /// Whoever holds it: a person takes it away, and says why
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 impl Ask for ClaimRelease {

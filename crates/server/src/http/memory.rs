@@ -25,27 +25,27 @@ pub(crate) fn kind_of(text: &str) -> Result<MemoryKind> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemoryRemember {
     /// Who tells it; an agent's own token says it by itself
-    agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// finding, episode, decision or pattern; finding if not said
-    kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// The text
-    text: String,
+    pub(crate) text: String,
     /// Words to find it by
     #[serde(default)]
-    tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     /// The task it is about
-    task_id: Option<i64>,
+    pub(crate) task_id: Option<i64>,
     /// For how long it holds, such as 7d; else as long as the team's configuration says
-    ttl: Option<String>,
+    pub(crate) ttl: Option<String>,
 }
 
 /// What became of something that was told
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Remembered {
     /// The memory that holds it
-    id: i64,
+    pub(crate) id: i64,
     /// How often it was said by now
-    count: i64,
+    pub(crate) count: i64,
 }
 
 impl Ask for MemoryRemember {

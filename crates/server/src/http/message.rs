@@ -16,17 +16,17 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub(crate) struct MessageSend {
     /// Who sends it; an agent's own token says it by itself
-    from: Option<String>,
+    pub(crate) from: Option<String>,
     /// Whom it is for
-    to: String,
+    pub(crate) to: String,
     /// note, help, handoff or reply; note if not said
-    kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// The text
-    text: String,
+    pub(crate) text: String,
     /// The task it is about
-    task_id: Option<i64>,
+    pub(crate) task_id: Option<i64>,
     /// The message it answers
-    reply_to: Option<i64>,
+    pub(crate) reply_to: Option<i64>,
 }
 
 impl Ask for MessageSend {

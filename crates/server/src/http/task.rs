@@ -232,16 +232,16 @@ impl TaskAdd {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskNext {
     /// Who takes it; a name first seen joins the team. An agent's own token says it by itself
-    agent: Option<String>,
+    pub(crate) agent: Option<String>,
     /// What it can do; else what the agent is known to be able to do
     #[serde(default)]
-    capability: Vec<String>,
+    pub(crate) capability: Vec<String>,
     /// Only tasks of this run
-    run_id: Option<i64>,
+    pub(crate) run_id: Option<i64>,
     /// How long it has the task without a sign of life; 15m if not said
-    lease: Option<String>,
+    pub(crate) lease: Option<String>,
     /// How long to wait for one
-    wait: Option<String>,
+    pub(crate) wait: Option<String>,
 }
 
 impl Ask for TaskNext {
@@ -253,6 +253,18 @@ impl Ask for TaskNext {
     type Answer = Option<wire::Taken>;
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Option<wire::Taken>> {
+        self.take(desk, by, |wait| Watch::new(desk.store(), Some(wait))).await
+    }
+}
+
+impl TaskNext {
+    /// Takes it; who waits does so by a watch of his door.
+    pub(crate) async fn take(
+        self,
+        desk: &Desk,
+        by: &Caller,
+        watch: impl FnOnce(i64) -> Watch,
+    ) -> Result<Option<wire::Taken>> {
         let lease_ms = self.lease.map_or(Ok(LEASE_MS), |text| lease_of("lease", &text))?;
         let wait = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
         for name in self.capability.iter().filter(|name| *name != "*") {
@@ -271,10 +283,10 @@ impl Ask for TaskNext {
             lease_ms,
             node: None,
             resume: true,
+            // The desk knows the budgets.
             limits: Limits::default(),
         };
-        let watch = wait.map(|wait| Watch::new(desk.store(), Some(wait)));
-        Ok(desk.pull(&known, take, watch).await?.as_ref().map(wire::Taken::from))
+        Ok(desk.pull(&known, take, wait.map(watch)).await?.as_ref().map(wire::Taken::from))
     }
 }
 
@@ -332,11 +344,11 @@ pub(crate) async fn own(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskDone {
     /// The task's id
-    id: i64,
+    pub(crate) id: i64,
     /// The term under which it was taken
-    term: i64,
+    pub(crate) term: i64,
     /// What it came to: any JSON
-    result: Option<Value>,
+    pub(crate) result: Option<Value>,
 }
 
 /// What became of a task
@@ -357,14 +369,21 @@ impl Ask for TaskDone {
     type Answer = Ended;
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Ended> {
+        let id = self.id;
+        Ok(Ended { id, state: self.report(desk, by).await?.as_str() })
+    }
+}
+
+impl TaskDone {
+    /// Says it; answers with the task's state now.
+    pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<TaskState> {
         own(desk, by, self.id, self.term).await?;
         let result = self.result.map(|result| result.to_string());
         let done = service::Done { id: TaskId(self.id), term: Term(self.term), result, tail: None };
-        let state = match desk.done(done).await? {
+        Ok(match desk.done(done).await? {
             DoneAnswer::Verifying => TaskState::Verifying,
             DoneAnswer::Completed { .. } => TaskState::Completed,
-        };
-        Ok(Ended { id: self.id, state: state.as_str() })
+        })
     }
 }
 
@@ -373,14 +392,14 @@ impl Ask for TaskDone {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TaskFail {
     /// The task's id
-    id: i64,
+    pub(crate) id: i64,
     /// The term under which it was taken
-    term: i64,
+    pub(crate) term: i64,
     /// Why; the next owner is shown it
-    error: String,
+    pub(crate) error: String,
     /// Trying again is of no use
     #[serde(default)]
-    r#final: bool,
+    pub(crate) r#final: bool,
 }
 
 impl Ask for TaskFail {
@@ -392,6 +411,14 @@ impl Ask for TaskFail {
     type Answer = Ended;
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Ended> {
+        let id = self.id;
+        Ok(Ended { id, state: self.report(desk, by).await?.as_str() })
+    }
+}
+
+impl TaskFail {
+    /// Says it; answers with the task's state now.
+    pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<TaskState> {
         let error = words_of("error", self.error)?;
         own(desk, by, self.id, self.term).await?;
         let fail = service::Fail {
@@ -403,7 +430,7 @@ impl Ask for TaskFail {
             tail: None,
             retry_after_ms: desk.config().health.retry_after_ms,
         };
-        Ok(Ended { id: self.id, state: desk.fail(fail).await?.as_str() })
+        desk.fail(fail).await
     }
 }
 

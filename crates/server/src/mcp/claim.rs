@@ -1,12 +1,9 @@
 //! Claims: leases on named resources.
 
 use super::tool::{Tool, Turn, WAIT_MAX_MS};
-use crate::desk::{CLAIM_MS, claimable};
-use crate::http::{field, lease_of, wait_of};
-use quorate_model::resource::Mode;
-use quorate_model::{Error, Result, TaskId, Term};
-use quorate_service::claim::{self as service, Releaser};
-use quorate_service::wire;
+use crate::ask::Ask;
+use crate::http::claim::{ClaimRelease, ClaimTake};
+use quorate_model::Result;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -37,34 +34,22 @@ impl Tool for Claim {
 another holds one, the answer says who and until when. Claims of a task come with the task.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let resources = wanted(turn, &self.resources)?;
-        let task = match (self.task_id, self.term) {
-            (Some(id), Some(term)) => Some((TaskId(id), Term(term))),
-            (None, None) => None,
-            _ => return Err(Error::invalid("`task_id` and `term` go together")),
+        let asked = ClaimTake {
+            resources: self.resources,
+            agent: Some(turn.acts_as(self.agent)?),
+            task_id: self.task_id,
+            term: self.term,
+            ttl: self.ttl,
+            shared: self.shared,
+            wait: self.wait,
         };
-        let ttl_ms = self.ttl.map_or(Ok(CLAIM_MS), |text| lease_of("ttl", &text))?;
-        let wait_ms = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
-        let wait_ms = wait_ms.map(|ms| ms.min(WAIT_MAX_MS));
-        let agent = turn.acts_as(self.agent)?;
-        turn.desk.seen(&agent).await?;
-        let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };
-        let take = service::Take { agent, resources, mode, ttl_ms, task, wait_ms, place: None };
-        let claims = turn.desk.claim(take, wait_ms.map(|wait| turn.watch(wait))).await?;
+        let claims = asked.take(&turn.desk, &turn.caller, WAIT_MAX_MS, |wait| turn.watch(wait)).await?;
         let list: Vec<String> = claims
-            .iter()
-            .map(wire::Claim::from)
+            .into_iter()
             .map(|claim| format!("{} until {}", claim.resource, claim.expires_at.unwrap_or_default()))
             .collect();
         Ok(format!("yours: {}", list.join(", ")))
     }
-}
-
-fn wanted(turn: &Turn, names: &[String]) -> Result<Vec<String>> {
-    if names.is_empty() {
-        return Err(Error::invalid("`resources` is empty"));
-    }
-    field("resources", claimable(names, turn.desk.folder()))
 }
 
 /// Releases resources
@@ -83,11 +68,9 @@ impl Tool for Release {
 themselves.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let resources = wanted(turn, &self.resources)?;
-        let agent = turn.acts_as(self.agent)?;
-        turn.desk.seen(&agent).await?;
-        let by = Releaser::Holder { agent, term: None };
-        let released = turn.desk.store().write(service::Release { resources, by }).await?;
+        let agent = Some(turn.acts_as(self.agent)?);
+        let asked = ClaimRelease { resources: self.resources, agent, term: None, reason: None };
+        let released = asked.answer(&turn.desk, &turn.caller).await?;
         let list: Vec<&str> = released.iter().map(|claim| claim.resource.as_str()).collect();
         Ok(format!("released: {}", list.join(", ")))
     }

@@ -2,11 +2,12 @@
 
 use super::task::cut;
 use super::tool::{Tool, Turn};
+use crate::ask::Ask;
 use crate::caller::Caller;
-use crate::http::memory::{budget_of, kind_of};
-use crate::http::{duration_of, texts_of, words_of};
-use quorate_model::memory::{MemoryKind, Query, excerpt};
-use quorate_model::{Error, Result, RunId, TaskId};
+use crate::http::memory::{MemoryRemember, budget_of, kind_of};
+use crate::http::words_of;
+use quorate_model::memory::{Query, excerpt};
+use quorate_model::{Error, Result, RunId};
 use quorate_service::context as service;
 use quorate_service::memory::{self, Hit};
 use quorate_service::time::rfc3339;
@@ -44,14 +45,15 @@ impl Tool for Remember {
 completed tasks and reasons of failed attempts are kept without being told.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let (text, tags) = (words_of("text", self.text)?, texts_of("tags", self.tags)?);
-        let kind = self.kind.as_deref().map(kind_of).transpose()?.unwrap_or(MemoryKind::Finding);
-        let ttl_ms = self.ttl.as_deref().map(|ttl| duration_of("ttl", ttl)).transpose()?;
-        let agent = turn.acts_as(self.agent)?;
-        turn.desk.seen(&agent).await?;
-        let task = self.task_id.map(TaskId);
-        let kept =
-            turn.desk.store().write(memory::Remember { agent, kind, text, tags, task, ttl_ms }).await?;
+        let asked = MemoryRemember {
+            agent: Some(turn.acts_as(self.agent)?),
+            kind: self.kind,
+            text: self.text,
+            tags: self.tags,
+            task_id: self.task_id,
+            ttl: self.ttl,
+        };
+        let kept = asked.answer(&turn.desk, &turn.caller).await?;
         Ok(match kept.count {
             1 => format!("kept as memory {}", kept.id),
             count => format!("it was known: memory {}, told {count} times by now", kept.id),

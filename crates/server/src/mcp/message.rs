@@ -1,9 +1,10 @@
 //! Messages: agent to agent or person. The sender is who calls.
 
 use super::tool::{Tool, Turn};
-use crate::http::{field, name_of, words_of};
-use quorate_model::{MessageId, Result, TaskId};
-use quorate_service::message::{self as service, MessageKind};
+use crate::ask::Ask;
+use crate::http::message::MessageSend;
+use quorate_model::Result;
+use quorate_service::message as service;
 use quorate_service::wire;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -32,21 +33,16 @@ impl Tool for Send {
 in the inbox until it is read.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let text = words_of("text", self.text)?;
-        let kind = self.kind.map(|kind| field("kind", kind.parse::<MessageKind>())).transpose()?;
-        let to = name_of("to", self.to)?;
-        let from = turn.acts_as(self.from)?;
-        turn.desk.seen(&from).await?;
-        turn.desk.add_configured(&to).await?;
-        let send = service::Send {
-            from,
-            to: to.clone(),
-            kind: kind.unwrap_or(MessageKind::Note),
-            text,
-            task: self.task_id.map(TaskId),
-            reply_to: self.reply_to.map(MessageId),
+        let to = self.to.clone();
+        let asked = MessageSend {
+            from: Some(turn.acts_as(self.from)?),
+            to: self.to,
+            kind: self.kind,
+            text: self.text,
+            task_id: self.task_id,
+            reply_to: self.reply_to,
         };
-        let id = turn.desk.store().write(send).await?;
+        let id = asked.answer(&turn.desk, &turn.caller).await?.id;
         Ok(format!("message {id} is in the inbox of {to}"))
     }
 }

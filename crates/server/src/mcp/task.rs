@@ -1,16 +1,14 @@
 //! Tasks: taking one, saying how far it is, ending it, and adding more.
 
 use super::tool::{Tool, Turn, WAIT_MAX_MS};
-use crate::desk::{abilities, own_abilities};
-use crate::http::{self, field, lease_of, name_of, texts_of, wait_of, words_of};
-use quorate_model::config::Limits;
+use crate::http::{self, field, texts_of, wait_of};
 use quorate_model::diagnostic::quote;
 use quorate_model::memory::MemoryKind;
-use quorate_model::{Error, Result, RunId, TaskId, TaskState, Term, nearest};
+use quorate_model::{Error, Result, RunId, TaskId, TaskState, nearest};
 use quorate_service::memory::Remember;
 use quorate_service::message::Inbox;
 use quorate_service::task as service;
-use quorate_service::task::{DoneAnswer, Kinds, NewTask, Outcome};
+use quorate_service::task::NewTask;
 use quorate_service::wire;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -53,35 +51,21 @@ Answers with its id and term, what to do, the results of the tasks it needs and 
 answers at once.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let lease_ms = self.lease.map_or(Ok(http::task::LEASE_MS), |text| lease_of("lease", &text))?;
-        let wait_ms = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
+        let wait_ms = self.wait.as_deref().map(|text| wait_of("wait", text)).transpose()?;
         if wait_ms.is_some_and(|ms| ms > WAIT_MAX_MS) {
             return Err(Error::invalid("`wait` is longer than 1h").hint("call again after an hour"));
         }
-        for name in self.capability.iter().filter(|name| *name != "*") {
-            name_of("capability", name.clone())?;
-        }
         let agent = turn.acts_as(self.agent)?;
-        let known = turn.desk.seen(&agent).await?;
-        let capabilities = match self.capability.as_slice() {
-            [] => own_abilities(&known),
-            some => abilities(some),
+        let asked = http::task::TaskNext {
+            agent: Some(agent.clone()),
+            capability: self.capability,
+            run_id: self.run_id,
+            lease: self.lease,
+            wait: self.wait,
         };
-        let run = self.run_id.map(RunId);
-        let take = service::Take {
-            agent: agent.clone(),
-            capabilities,
-            kinds: Kinds::Any,
-            run,
-            lease_ms,
-            node: None,
-            resume: true,
-            // The desk knows the budgets.
-            limits: Limits::default(),
-        };
-        let taken = turn.desk.pull(&known, take, wait_ms.map(|wait| turn.watch(wait))).await?;
+        let taken = asked.take(&turn.desk, &turn.caller, |wait| turn.watch(wait)).await?;
         Ok(match taken {
-            Some(taken) => told(&wire::Taken::from(&taken)),
+            Some(taken) => told(&taken),
             None => format!("no task is ready for {agent}; `wait` waits for one, `status` shows the rest"),
         })
     }
@@ -233,37 +217,29 @@ impl Tool for Finish {
 a check, it is run now, by the supervisor and not by you; if that fails the task is tried again with the reason.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let (id, term) = (TaskId(self.id), Term(self.term));
-        if self.error.is_none() && self.r#final {
-            return Err(Error::invalid("`final` goes with `error`"));
+        let Finish { id, term, result, error, r#final } = self;
+        match (result, error) {
+            (Some(_), Some(_)) => {
+                Err(Error::invalid("a task ends with a `result` or with an `error`, not with both"))
+            }
+            (None, Some(error)) => {
+                let asked = http::task::TaskFail { id, term, error, r#final };
+                Ok(match asked.report(&turn.desk, &turn.caller).await? {
+                    TaskState::Failed => format!("task {id} has failed for good"),
+                    _ => format!("task {id} will be tried again; the next who takes it is told why"),
+                })
+            }
+            (_, None) if r#final => Err(Error::invalid("`final` goes with `error`")),
+            (result, None) => {
+                let asked = http::task::TaskDone { id, term, result };
+                Ok(match asked.report(&turn.desk, &turn.caller).await? {
+                    TaskState::Verifying => {
+                        format!("task {id} is said to be done; its check is run now, you are free")
+                    }
+                    _ => format!("task {id} is completed"),
+                })
+            }
         }
-        http::task::own(&turn.desk, &turn.caller, self.id, self.term).await?;
-        let Some(error) = self.error else {
-            let result = self.result.map(|result| result.to_string());
-            let done = service::Done { id, term, result, tail: None };
-            return Ok(match turn.desk.done(done).await? {
-                DoneAnswer::Completed { .. } => format!("task {id} is completed"),
-                DoneAnswer::Verifying => {
-                    format!("task {id} is said to be done; its check is run now, you are free")
-                }
-            });
-        };
-        if self.result.is_some() {
-            return Err(Error::invalid("a task ends with a `result` or with an `error`, not with both"));
-        }
-        let fail = service::Fail {
-            id,
-            term,
-            error: words_of("error", error)?,
-            is_final: self.r#final,
-            outcome: Outcome::Failed,
-            tail: None,
-            retry_after_ms: turn.desk.config().health.retry_after_ms,
-        };
-        Ok(match turn.desk.fail(fail).await? {
-            TaskState::Failed => format!("task {id} has failed for good"),
-            _ => format!("task {id} will be tried again; the next who takes it is told why"),
-        })
     }
 }
 
