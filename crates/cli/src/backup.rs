@@ -5,6 +5,7 @@
 
 use crate::args::Backup;
 use crate::place::Place;
+use crate::place::is_on_path;
 use crate::print;
 use quorate_model::{Error, Kind, Result};
 use quorate_store::Url;
@@ -80,8 +81,7 @@ fn no_program(e: &std::io::Error) -> Error {
 /// Returns `pg_dump` by name, or where Debian keeps the newest if it is not on the PATH.
 fn program() -> PathBuf {
     let name = PathBuf::from("pg_dump");
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|folder| folder.join(&name).is_file()) {
+    if is_on_path("pg_dump") {
         return name;
     }
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

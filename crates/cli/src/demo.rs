@@ -318,12 +318,8 @@ fn start_agent(folder: &Path, name: &str) -> Result<Child> {
         .map_err(|e| Error::failed(format!("cannot start the agent {name}: {e}")))
 }
 
-fn data(event: &Logged) -> Value {
-    event.data.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
-}
-
 fn percent(event: &Logged) -> i64 {
-    data(event)["percent"].as_i64().unwrap_or(0)
+    event.facts()["percent"].as_i64().unwrap_or(0)
 }
 
 fn colour(who: &str) -> Colour {
@@ -338,7 +334,7 @@ fn colour(who: &str) -> Colour {
 
 /// Returns the number of the promise that an event shows best.
 fn promise(event: &Logged) -> Option<usize> {
-    let attempt = data(event)["attempt"].as_i64();
+    let attempt = event.facts()["attempt"].as_i64();
     match event.kind.as_str() {
         "claim.refused" | "task.lease_expired" | "write.refused" => Some(1),
         "task.taken" if attempt > Some(1) => Some(2),
@@ -354,7 +350,7 @@ fn in_words(event: &Logged) -> Option<String> {
     let message = event.message.as_str();
     let name =
         message.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(name, _)| name);
-    let facts = data(event);
+    let facts = event.facts();
     Some(match event.kind.as_str() {
         "agent.started" => "is here and looks for work".into(),
         "task.taken" if facts["attempt"].as_i64() > Some(1) => {

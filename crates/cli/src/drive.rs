@@ -40,12 +40,8 @@ async fn attempt(args: &args::Drive) -> Result<u8> {
     }
 }
 
-/// The MCP server that an agent is given: this program itself, where it has one.
+/// The MCP server that an agent is given: this program itself.
 fn mcp() -> Vec<String> {
-    let has_one = args::tree().get_subcommands().any(|command| command.get_name() == "mcp");
     let program = std::env::current_exe().ok().and_then(|program| program.to_str().map(str::to_owned));
-    match program {
-        Some(program) if has_one => vec![program, "mcp".to_owned()],
-        _ => Vec::new(),
-    }
+    program.map_or_else(Vec::new, |program| vec![program, "mcp".to_owned()])
 }

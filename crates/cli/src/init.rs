@@ -164,7 +164,7 @@ fn ignoring(old: &str) -> Option<String> {
     Some(format!("{gap}{STATE_FOLDER}/\n"))
 }
 
-fn cannot_write(file: &Path, e: &std::io::Error) -> Error {
+pub(crate) fn cannot_write(file: &Path, e: &std::io::Error) -> Error {
     Error::failed(format!("cannot write {}: {e}", file.display())).hint("mend the folder's permissions")
 }
 

@@ -271,8 +271,7 @@ impl Attempts<'_> {
 
 /// Reads which attempt has begun.
 fn number(event: &Logged) -> Option<i64> {
-    let data: serde_json::Value = serde_json::from_str(event.data.as_ref()?).ok()?;
-    data["attempt"].as_i64()
+    event.facts()["attempt"].as_i64()
 }
 
 /// Follows one of an agent's attempts; one whose output is not to be had is told and passed over.

@@ -368,6 +368,12 @@ impl Telemetry {
     }
 }
 
+/// Tells whether a program of this name is in a folder of the PATH.
+pub(crate) fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,6 +20,7 @@ use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
 use quorate_service::goal::Decompose;
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task};
+use quorate_service::usage::is_budget;
 use quorate_service::view::{Pulse, RunShow, RunStory, Stalled, Story};
 use quorate_store::Store;
 use std::path::{Path, PathBuf};
@@ -421,14 +422,13 @@ fn conclude(story: &RunStory, end: &End, folder: &Path, json: bool) {
 fn parked_words(story: &RunStory) -> String {
     let id = story.run.id;
     let parked = |task: &&Task| task.state == TaskState::Parked;
-    let by_budget = |task: &Task| task.reason.as_ref().is_some_and(|why| why.starts_with("budget: "));
     let Some(first) = story.tasks.iter().find(parked) else {
         return format!(
             "Parked: agents have reached their budgets. `quorate agent resume NAME` grants one again, then `quorate runs resume {id}`.\n"
         );
     };
     match &first.reason {
-        Some(why) if by_budget(first) => format!(
+        Some(why) if is_budget(why) => format!(
             "Parked: {}. `quorate runs resume {id}` grants the same again and goes on; [budget] in quorate.toml changes it.\n",
             print::one_line(why)
         ),

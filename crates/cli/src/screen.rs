@@ -127,8 +127,7 @@ impl Screen {
     }
 
     fn progress(&mut self, task: TaskId, event: &Logged) {
-        let data: serde_json::Value =
-            event.data.as_ref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let data = event.facts();
         let percent = data["percent"].as_u64().unwrap_or(0);
         let said = &print::one_line(data["message"].as_str().unwrap_or_default());
         match &self.view {

@@ -19,6 +19,7 @@ use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, Take, Taken,
     Task, Unpark, Work,
 };
+use quorate_service::usage::is_budget;
 use quorate_service::view::{Story, Tasks};
 use quorate_service::wire::{self, shapes};
 use quorate_store::Store;
@@ -178,7 +179,7 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
 
 fn nothing(args: &TaskNext, agent: &quorate_service::agent::Agent) -> Error {
     let name = &args.agent;
-    if let Some(reason) = agent.reason.as_ref().filter(|why| agent.paused && why.starts_with("budget: ")) {
+    if let Some(reason) = agent.reason.as_ref().filter(|why| agent.paused && is_budget(why)) {
         return Error::new(Kind::Refused, format!("{name} takes nothing more: {reason}")).hint(format!(
             "`quorate agent resume {name}` grants the same again; its `budget` in quorate.toml changes it"
         ));

@@ -14,6 +14,7 @@
 
 use crate::args;
 use crate::place::Place;
+use crate::place::is_on_path;
 use crate::print;
 use crate::run::at_most;
 use quorate_model::{Error, Kind, Result};
@@ -131,11 +132,6 @@ fn lead(text: &str) -> Result<Vec<String>> {
         Some((name, _)) => Ok(vec![(*name).to_owned()]),
         None => Ok(vec!["sh".into(), "-c".into(), text.to_owned()]),
     }
-}
-
-fn is_on_path(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 /// What is to be built.

@@ -223,11 +223,7 @@ impl<'a, W: Write> Session<'a, W> {
                 }
                 Err(why) => broken = Some(Trouble::fatal(why)),
                 Ok(found) => {
-                    for event in found {
-                        if let sse::Event::Data(event) = event {
-                            self.talk.on_event(&event);
-                        }
-                    }
+                    found.iter().for_each(|event| self.talk.on_event(event));
                     // What is not heard shows where the answer is told.
                     let _ = self.writer.say(&Out::Sign, Instant::now());
                 }

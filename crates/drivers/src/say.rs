@@ -7,6 +7,7 @@
 //! what moves and says nothing becomes one dot, and not more than one a second.
 
 use crate::usage::Usage;
+use quorate_model::diagnostic::floor_char_boundary;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -83,11 +84,7 @@ pub(crate) fn short(text: &str, most: usize) -> String {
 
 /// Returns the longest beginning of a text that fits into so many bytes.
 pub(crate) fn head(text: &str, bytes: usize) -> &str {
-    let mut end = bytes.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..floor_char_boundary(text, bytes)]
 }
 
 /// Writes to the supervisor.

@@ -171,7 +171,8 @@ fn printable(c: char) -> char {
     }
 }
 
-fn floor_char_boundary(text: &str, index: usize) -> usize {
+/// Returns the last place at or before `index` that is between two characters.
+pub fn floor_char_boundary(text: &str, index: usize) -> usize {
     let mut index = index.min(text.len());
     while !text.is_char_boundary(index) {
         index -= 1;

@@ -49,6 +49,9 @@ impl PlanCheck {
     /// Every way.
     pub const ALL: [PlanCheck; 3] = [PlanCheck::Run, PlanCheck::Approve, PlanCheck::Only];
 
+    /// What every stored text is like, and no command, in the words of SQL.
+    pub const LIKE: &str = "@plan%";
+
     /// Returns the stored text; no command begins like it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -282,13 +285,18 @@ fn flaw(task: &PlanTask, team: &[Mate], commands: bool) -> Option<String> {
     }
 }
 
+/// Returns a key, or the key with the first number, from 2, that makes it one that is not taken.
+pub fn free_key(key: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|number| format!("{key}-{number}"));
+    std::iter::once(key.to_owned())
+        .chain(numbered)
+        .find(|key| !is_taken(key))
+        .expect("there are more numbers than keys")
+}
+
 /// Adds the task that puts all results together.
 pub fn with_report(mut plan: Plan, goal: &str, team: &[Mate]) -> Plan {
-    let taken = |key: &str| plan.tasks.iter().any(|task| task.key == key);
-    let key = std::iter::once(REPORT_KEY.to_owned())
-        .chain((2..).map(|number| format!("{REPORT_KEY}-{number}")))
-        .find(|key| !taken(key))
-        .expect("there are more names than tasks");
+    let key = free_key(REPORT_KEY, |key| plan.tasks.iter().any(|task| task.key == key));
     plan.tasks.push(PlanTask {
         key,
         title: "Write the report".into(),
@@ -420,6 +428,7 @@ mod tests {
     fn checks_are_told_from_commands() {
         for check in PlanCheck::ALL {
             assert_eq!(PlanCheck::of(check.as_str()), Some(check));
+            assert!(check.as_str().starts_with(PlanCheck::LIKE.trim_end_matches('%')));
         }
         assert_eq!(PlanCheck::of("test -s plan"), None);
     }

@@ -13,7 +13,7 @@ use crate::workspace::{Merged, Workspace};
 use quorate_drivers::{Assignment, Report, report};
 use quorate_model::config::{Workspace as Where, millis};
 use quorate_model::usage::Parked;
-use quorate_model::{Error, Result};
+use quorate_model::{Error, Result, TaskState};
 use quorate_process::{Child, Control, Exit, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
@@ -327,11 +327,7 @@ async fn rest(session: &mut Session, taken: &Taken, parked: Parked, (tail, own):
     match set_aside(session, taken, Aside::Agent(parked), tail).await {
         Ok(Rest::Parked(Some(ms))) if own => session.rest(millis(ms)).await,
         Ok(Rest::Parked(_)) => {}
-        Ok(Rest::TooOften(state)) => {
-            if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
-                let _ = session.write(run::Settle { id }).await;
-            }
-        }
+        Ok(Rest::TooOften(state)) => settle_run(session, taken, state).await,
         Err(error) => session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named())),
     }
 }
@@ -366,11 +362,20 @@ async fn fail(
         tail,
         retry_after_ms,
     };
-    let state = session.insist(&fail).await?;
+    tell_failed(session, taken, &fail).await
+}
+
+async fn tell_failed(session: &Session, taken: &Taken, fail: &Fail) -> Result<()> {
+    let state = session.insist(fail).await?;
+    settle_run(session, taken, state).await;
+    Ok(())
+}
+
+/// Ends the run with its last task; the health check would end it too, only later.
+async fn settle_run(session: &Session, taken: &Taken, state: TaskState) {
     if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
         let _ = session.write(run::Settle { id }).await;
     }
-    Ok(())
 }
 
 /// Says that another attempt is of no use.
@@ -384,11 +389,7 @@ async fn fail_for_good(session: &Session, taken: &Taken, reason: String, tail: O
         tail,
         retry_after_ms: 0,
     };
-    let state = session.insist(&fail).await?;
-    if let (true, Some(id)) = (state.is_over(), taken.task.run_id) {
-        let _ = session.write(run::Settle { id }).await;
-    }
-    Ok(())
+    tell_failed(session, taken, &fail).await
 }
 
 /// Gives a task back that could not be kept, so that nobody has to wait for the end of its lease. Where that is over and

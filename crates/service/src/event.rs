@@ -32,6 +32,13 @@ pub struct Logged {
     pub data: Option<String>,
 }
 
+impl Logged {
+    /// Returns its further facts; null where there are none.
+    pub fn facts(&self) -> serde_json::Value {
+        self.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default()
+    }
+}
+
 pub(crate) fn from_row(row: &Row<'_>) -> Result<Logged> {
     Ok(Logged {
         seq: Seq(row.int("seq")?),

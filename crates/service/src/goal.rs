@@ -7,7 +7,7 @@
 use crate::run::{self, Run, Start};
 use crate::task::{self, NewTask, SettleCheck, Task, Work, columns};
 use quorate_model::goal::{
-    Outcome, PLAN_ATTEMPTS, PLAN_KEY, PlanCheck, REPLANS_MAX, REPORT_KEY, question_again,
+    Outcome, PLAN_ATTEMPTS, PLAN_KEY, PlanCheck, REPLANS_MAX, REPORT_KEY, free_key, question_again,
 };
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState};
 use quorate_store::{Sql, Tx, Write, args};
@@ -55,18 +55,10 @@ async fn renamed(tx: &mut Tx, run: Option<RunId>, tasks: &[NewTask]) -> Result<V
         tx.all(sql, args![run], |row| row.text("key")).await?.into_iter().collect();
     let mut tasks = tasks.to_vec();
     for task in &mut tasks {
-        task.key = task.key.take().map(|key| free_key(&key, &taken));
+        task.key = task.key.take().map(|key| free_key(&key, |key| taken.contains(key)));
         taken.extend(task.key.clone());
     }
     Ok(tasks)
-}
-
-fn free_key(key: &str, taken: &HashSet<String>) -> String {
-    let numbered = (2..).map(|number| format!("{key}-{number}"));
-    std::iter::once(key.to_owned())
-        .chain(numbered)
-        .find(|key| !taken.contains(key))
-        .expect("there are more numbers than keys")
 }
 
 /// Parks the tasks that need no other of the plan; the rest waits for them.
@@ -261,8 +253,8 @@ async fn plan_anew(tx: &mut Tx, run: &Run, plans: &[Task]) -> Result<()> {
 
 async fn outcomes(tx: &mut Tx, run: RunId) -> Result<Vec<Outcome>> {
     let sql = "select coalesce(key, cast(id as text)) as name, state, coalesce(result, reason, '') as words from tasks
-                where run_id = $1 and (verify is null or verify not like '@plan%') order by id limit $2";
-    tx.all(sql, args![run, OUTCOMES_READ], |row| {
+                where run_id = $1 and (verify is null or verify not like $3) order by id limit $2";
+    tx.all(sql, args![run, OUTCOMES_READ, PlanCheck::LIKE], |row| {
         Ok(Outcome { name: row.text("name")?, state: row.text("state")?, words: row.text("words")? })
     })
     .await
@@ -275,8 +267,9 @@ mod tests {
     #[test]
     fn a_key_that_is_taken_gets_the_next_number() {
         let taken: HashSet<String> = ["a", "b", "b-2"].map(str::to_owned).into();
-        assert_eq!(free_key("c", &taken), "c");
-        assert_eq!(free_key("a", &taken), "a-2");
-        assert_eq!(free_key("b", &taken), "b-3");
+        let free_key = |key: &str| free_key(key, |key| taken.contains(key));
+        assert_eq!(free_key("c"), "c");
+        assert_eq!(free_key("a"), "a-2");
+        assert_eq!(free_key("b"), "b-3");
     }
 }

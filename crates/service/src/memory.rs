@@ -11,6 +11,7 @@ pub use catch_up::{CatchUp, CaughtUp, SCAN_MAX};
 pub use prune::{Limits, Old, PRUNE_MAX, Prune};
 
 use crate::task;
+use quorate_model::diagnostic::floor_char_boundary;
 use quorate_model::memory::{Gist, MemoryKind, Query, words};
 use quorate_model::{Error, Event, EventKind, MemoryId, Result, RunId, TaskId};
 use quorate_store::{Dialect, Read, Row, Sql, Tx, Write, args};
@@ -295,11 +296,7 @@ pub(crate) fn shortened(text: &str) -> String {
     if text.len() <= TEXT_MAX {
         return text.to_owned();
     }
-    let mut end = TEXT_MAX - '…'.len_utf8();
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
+    format!("{}…", &text[..floor_char_boundary(text, TEXT_MAX - '…'.len_utf8())])
 }
 
 /// Lets what a source has said be forgotten with the next round of pruning.

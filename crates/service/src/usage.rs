@@ -18,6 +18,12 @@ use std::collections::BTreeMap;
 
 /// What every reason begins with for which a budget is the cause.
 const BUDGET: &str = "budget: ";
+
+/// Tells whether a reason says that a budget is the cause.
+pub fn is_budget(reason: &str) -> bool {
+    reason.starts_with(BUDGET)
+}
+
 /// Tasks that one take puts aside for one budget; the next take goes on with the rest.
 const PARKED_AT_ONCE: i64 = 1_000;
 
@@ -126,29 +132,34 @@ impl Note {
     /// Adds to the accounts of the agent, the run and the task, always in that order, so that two never wait for each
     /// other; answers with the budget that is reached, the narrowest if several are.
     async fn add_up(&self, tx: &mut Tx, whose: &Whose, more: Spent) -> Result<Option<String>> {
-        let mut reached = None;
-        let account = add(tx, &agent_subject(&whose.agent), more).await?;
-        if let Some(words) = account.reached(self.limits.agent) {
-            let reason = reason(&account.subject, &words);
-            self.cross(tx, whose, &account, (self.limits.agent, more), &reason);
-            agent::pause_for(tx, &whose.agent, &reason).await?;
-            reached = Some(reason);
+        let of_agent =
+            self.add_to(tx, whose, &agent_subject(&whose.agent), Some(self.limits.agent), more).await?;
+        if let Some(reason) = &of_agent {
+            agent::pause_for(tx, &whose.agent, reason).await?;
         }
-        if let Some(run) = whose.run {
-            let account = add(tx, &run_subject(run), more).await?;
-            if let Some(words) = account.reached(self.limits.run) {
-                let reason = reason(&account.subject, &words);
-                self.cross(tx, whose, &account, (self.limits.run, more), &reason);
-                reached = Some(reason);
-            }
-        }
-        let account = add(tx, &task_subject(self.id), more).await?;
-        if let Some(words) = account.reached(account.own) {
-            let reason = reason(&account.subject, &words);
-            self.cross(tx, whose, &account, (account.own, more), &reason);
-            reached = Some(reason);
-        }
-        Ok(reached)
+        let of_run = match whose.run {
+            Some(run) => self.add_to(tx, whose, &run_subject(run), Some(self.limits.run), more).await?,
+            None => None,
+        };
+        let of_task = self.add_to(tx, whose, &task_subject(self.id), None, more).await?;
+        Ok(of_task.or(of_run).or(of_agent))
+    }
+
+    /// Adds to one account; answers with the reason if its budget is reached: its own where none is given.
+    async fn add_to(
+        &self,
+        tx: &mut Tx,
+        whose: &Whose,
+        subject: &str,
+        budget: Option<Budget>,
+        more: Spent,
+    ) -> Result<Option<String>> {
+        let account = add(tx, subject, more).await?;
+        let budget = budget.unwrap_or(account.own);
+        let Some(words) = account.reached(budget) else { return Ok(None) };
+        let reason = reason(&account.subject, &words);
+        self.cross(tx, whose, &account, (budget, more), &reason);
+        Ok(Some(reason))
     }
 
     /// Says in the log that a budget is reached, once: when the sum passes it.
@@ -257,7 +268,12 @@ fn task_subject(task: TaskId) -> String {
 }
 
 fn reason(subject: &str, words: &str) -> String {
-    format!("{BUDGET}{subject} has used {words}")
+    format!("{}{words}", begins(subject))
+}
+
+/// How every reason begins for which the budget of a subject is the cause, to be found again in the reasons of tasks.
+fn begins(subject: &str) -> String {
+    format!("{BUDGET}{subject} has used ")
 }
 
 async fn add(tx: &mut Tx, subject: &str, more: Spent) -> Result<Account> {
@@ -345,21 +361,16 @@ fn park_all(tx: &mut Tx, tasks: &[Task], reason: &str) {
     }
 }
 
-/// Says which budget of a run is reached, to be found again in the reasons of tasks.
-fn run_reason(run: RunId) -> String {
-    format!("{BUDGET}{} has used ", run_subject(run))
-}
-
 /// Grants the budget again for which a task waits; answers with the tasks that wait for the same, the task among them.
 ///
 /// They are asked for by their reason, which only this module writes so.
 pub(crate) async fn grant(tx: &mut Tx, task: Task) -> Result<Vec<Task>> {
     let reason = task.reason.clone().unwrap_or_default();
-    if reason.starts_with(&format!("{BUDGET}{} has used ", task_subject(task.id))) {
+    if reason.starts_with(&begins(&task_subject(task.id))) {
         count_from_now(tx, &task_subject(task.id));
     }
     match task.run_id {
-        Some(run) if reason.starts_with(&run_reason(run)) => {
+        Some(run) if reason.starts_with(&begins(&run_subject(run))) => {
             let all = grant_run(tx, run).await?;
             Ok(if all.iter().any(|other| other.id == task.id) { all } else { vec![task] })
         }
@@ -369,7 +380,7 @@ pub(crate) async fn grant(tx: &mut Tx, task: Task) -> Result<Vec<Task>> {
 
 /// Grants the budget of a run again; answers with the tasks that wait for it, their rows locked.
 pub(crate) async fn grant_run(tx: &mut Tx, run: RunId) -> Result<Vec<Task>> {
-    let waiting = tx.all(WAIT_FOR_RUN, args![run, run_reason(run)], Task::from_row).await?;
+    let waiting = tx.all(WAIT_FOR_RUN, args![run, begins(&run_subject(run))], Task::from_row).await?;
     if !waiting.is_empty() {
         count_from_now(tx, &run_subject(run));
     }
@@ -391,7 +402,7 @@ const WAIT_FOR_RUN: Sql = Sql::Each { lite: wait_for_run!(""), pg: wait_for_run!
 
 /// Grants the budget of an agent again, if that is why it was paused.
 pub(crate) fn grant_agent(tx: &mut Tx, name: &str, reason: Option<&str>) {
-    if reason.is_some_and(|reason| reason.starts_with(BUDGET)) {
+    if reason.is_some_and(is_budget) {
         count_from_now(tx, &agent_subject(name));
     }
 }
@@ -452,16 +463,9 @@ pub struct Sum {
     pub tokens: Tokens,
     /// What they cost, in millionths of a dollar; `None` where no price is known for any.
     pub usd_micros: Option<i64>,
-    /// Tokens of any kind for which no price is known.
-    pub unpriced: i64,
 }
 
 impl Sum {
-    /// Adds up entries.
-    pub fn of<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Sum {
-        entries.into_iter().fold(Sum::default(), |sum, entry| sum.plus(&entry.used))
-    }
-
     /// Adds up entries by what `key` says of each, in the order of the keys.
     pub fn by<'a, K: Ord>(
         entries: impl IntoIterator<Item = &'a Entry>,
@@ -482,7 +486,6 @@ impl Sum {
 
     fn plus(self, used: &Used) -> Sum {
         let (old, new) = (self.tokens, used.tokens);
-        let all = new.input + new.output + new.cache_read + new.cache_write;
         Sum {
             tokens: Tokens {
                 input: old.input.saturating_add(new.input),
@@ -494,7 +497,6 @@ impl Sum {
                 (None, None) => None,
                 (one, other) => Some(one.unwrap_or(0).saturating_add(other.unwrap_or(0))),
             },
-            unpriced: self.unpriced.saturating_add(if used.usd_micros.is_none() { all } else { 0 }),
         }
     }
 }

@@ -103,7 +103,7 @@ impl Reader {
     }
 
     fn begin(&mut self, task: TaskId, event: &Logged) {
-        let (Some(agent), Some(number)) = (event.agent.clone(), facts(event)["attempt"].as_i64()) else {
+        let (Some(agent), Some(number)) = (event.agent.clone(), event.facts()["attempt"].as_i64()) else {
             return;
         };
         if self.open.len() < OPEN_MAX {
@@ -113,7 +113,7 @@ impl Reader {
     }
 
     fn note_used(&mut self, task: TaskId, event: &Logged) {
-        let facts = facts(event);
+        let facts = event.facts();
         if let Some(open) = self.open.get_mut(&task).filter(|open| facts["attempt"] == open.number) {
             open.used = facts["models"].as_array().into_iter().flatten().filter_map(used).collect();
         }
@@ -169,7 +169,7 @@ impl Reader {
         let run = event.run?;
         let began = self.runs.remove(&run)?;
         let name = self.run_name(run, began);
-        let state = facts(event)["state"].as_str().unwrap_or_default().to_owned();
+        let state = event.facts()["state"].as_str().unwrap_or_default().to_owned();
         let code = if state == "completed" { OK } else { ERROR };
         let message = if code == OK { String::new() } else { event.message.clone() };
         let span = Span {
@@ -263,10 +263,6 @@ fn used(value: &Value) -> Option<Used> {
         cache_write: count("cache_write_tokens"),
         usd: value["usd"].as_f64(),
     })
-}
-
-fn facts(event: &Logged) -> Value {
-    event.data.as_deref().and_then(|data| serde_json::from_str(data).ok()).unwrap_or_default()
 }
 
 /// Returns milliseconds of the log in nanoseconds.

@@ -4,6 +4,7 @@
 //! hooks, git itself is asked (`core.hooksPath`, worktrees). A guard that cannot look lets the commit pass.
 
 use super::me;
+use crate::init::cannot_write as cannot;
 use crate::place::Place;
 use crate::print;
 use quorate_model::resource::Resource;
@@ -118,10 +119,6 @@ pub(super) fn take_out(folder: &Path) -> Result<Outcome> {
     };
     done.map_err(|e| cannot(&file, &e))?;
     Ok(Outcome::Removed { file })
-}
-
-fn cannot(file: &Path, e: &std::io::Error) -> Error {
-    Error::failed(format!("cannot write {}: {e}", file.display())).hint("mend the folder's permissions")
 }
 
 fn is_ours(file: &Path) -> bool {

@@ -6,7 +6,9 @@
 
 use super::guard::{self, Outcome};
 use super::settings::{self, Edited, Kind};
+use crate::init::cannot_write as cannot;
 use crate::place::STATE_FOLDER;
+use crate::place::is_on_path;
 use crate::print;
 use quorate_model::{Error, Result};
 use serde_json::{Value, json};
@@ -166,10 +168,6 @@ fn write_part(part: &Path, mode: u32, text: &str) -> std::io::Result<()> {
     File::sync_all(&file)
 }
 
-fn cannot(file: &Path, e: &std::io::Error) -> Error {
-    Error::failed(format!("cannot write {}: {e}", file.display())).hint("mend the folder's permissions")
-}
-
 /// What was done, for people and programs.
 struct Report(Value);
 
@@ -207,9 +205,7 @@ impl Report {
 
     /// Hooks call `quorate` by its name.
     fn path(&mut self) {
-        let folders = std::env::var_os("PATH").unwrap_or_default();
-        let is_there = std::env::split_paths(&folders).any(|folder| folder.join("quorate").is_file());
-        if !is_there {
+        if !is_on_path("quorate") {
             self.push(
                 "notes",
                 "`quorate` is not on the PATH: hooks and MCP server call it by that name".into(),

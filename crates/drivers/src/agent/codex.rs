@@ -2,9 +2,9 @@
 //!
 //! Here live both. It tells what it used only at the end of its turn, and waits in silence when it is refused.
 
-use super::refusal::{is_limit, wait_ms};
+use super::refusal::{is_limit, refused};
 use super::{Launch, Means, Stream, more, silent_end, unknown, words};
-use crate::ending::{Ending, LastWords, parked};
+use crate::ending::{Ending, LastWords};
 use crate::prompt::Prompt;
 use crate::say::{Out, Parked, call, short};
 use crate::settings::Settings;
@@ -175,11 +175,6 @@ impl Codex {
         }
         vec![Out::Text(format!("[api] {}", short(why, ERROR_MAX)))]
     }
-}
-
-fn refused(why: &str) -> Parked {
-    let parked = parked(why, None);
-    Parked { after_ms: wait_ms(why).or(parked.after_ms), ..parked }
 }
 
 fn changed(item: &Value) -> String {

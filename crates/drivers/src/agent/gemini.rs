@@ -2,9 +2,9 @@
 //!
 //! Here live both. Its words come in pieces that are put together; that it is refused it tells on standard error only.
 
-use super::refusal::{is_limit, wait_ms};
+use super::refusal::{is_limit, refused};
 use super::{Home, Launch, Means, Stream, more, silent_end, unknown, words};
-use crate::ending::{Ending, LastWords, parked};
+use crate::ending::{Ending, LastWords};
 use crate::prompt::Prompt;
 use crate::say::{Out, Parked, call, short};
 use crate::settings::Settings;
@@ -190,11 +190,6 @@ impl Gemini {
         }
         outs
     }
-}
-
-fn refused(why: &str) -> Parked {
-    let parked = parked(why, None);
-    Parked { after_ms: wait_ms(why).or(parked.after_ms), ..parked }
 }
 
 #[cfg(test)]

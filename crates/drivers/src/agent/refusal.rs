@@ -2,6 +2,9 @@
 //!
 //! Here lives the reading of such a sentence: whether it is about a limit, and for how long.
 
+use crate::ending::parked;
+use crate::say::Parked;
+
 /// Parts of sentences that tell of a limit or of a service that has too much to do.
 const TELLING: [&str; 12] = [
     "429",
@@ -26,6 +29,12 @@ const WAIT_MAX_MS: i64 = 8 * 24 * 60 * 60 * 1000;
 pub(crate) fn is_limit(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
     TELLING.iter().any(|part| error.contains(part))
+}
+
+/// Says that an agent has to wait, for as long as the words tell.
+pub(super) fn refused(why: &str) -> Parked {
+    let parked = parked(why, None);
+    Parked { after_ms: wait_ms(why).or(parked.after_ms), ..parked }
 }
 
 /// Returns how long to wait, in milliseconds, if the words say so.

@@ -8,15 +8,6 @@ use serde_json::Value;
 /// The largest event that is read, in bytes.
 const EVENT_MAX: usize = 8 << 20;
 
-/// What the bytes of a stream hold.
-#[derive(Debug, PartialEq)]
-pub(super) enum Event {
-    /// An event with its JSON.
-    Data(Value),
-    /// Something without any: a comment that keeps the connection alive, a mark of the end.
-    Sign,
-}
-
 /// Cuts one stream.
 #[derive(Debug, Default)]
 pub(super) struct Events {
@@ -29,7 +20,7 @@ impl Events {
     ///
     /// # Errors
     /// In words, when an event is larger than any that is read.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Event>, String> {
+    pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Value>, String> {
         let mut events = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
@@ -44,19 +35,18 @@ impl Events {
         Ok(events)
     }
 
-    fn line(&mut self, line: &str) -> Option<Event> {
+    fn line(&mut self, line: &str) -> Option<Value> {
         if line.is_empty() {
-            let data = std::mem::take(&mut self.data);
-            return (!data.is_empty()).then(|| serde_json::from_str(&data).map_or(Event::Sign, Event::Data));
+            // What is no JSON is a mark of the end.
+            return serde_json::from_str(&std::mem::take(&mut self.data)).ok();
         }
         if let Some(data) = line.strip_prefix("data:") {
             if !self.data.is_empty() {
                 self.data.push('\n');
             }
             self.data.push_str(data.strip_prefix(' ').unwrap_or(data));
-            return None;
         }
-        line.starts_with(':').then_some(Event::Sign)
+        None
     }
 }
 
@@ -68,11 +58,10 @@ mod tests {
     #[test]
     fn events_are_whole_however_their_bytes_come() {
         let text = "event: a\ndata: {\"n\":1}\n\n: ping\n\ndata: {\"n\":\ndata: 2}\r\n\r\ndata: [DONE]\n\n";
-        let expected =
-            [Event::Data(json!({ "n": 1 })), Event::Sign, Event::Data(json!({ "n": 2 })), Event::Sign];
+        let expected = [json!({ "n": 1 }), json!({ "n": 2 })];
         for size in 1..text.len() {
             let mut events = Events::default();
-            let found: Vec<Event> =
+            let found: Vec<Value> =
                 text.as_bytes().chunks(size).flat_map(|part| events.feed(part).unwrap()).collect();
             assert_eq!(found, expected, "in pieces of {size}");
         }

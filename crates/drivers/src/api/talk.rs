@@ -128,7 +128,7 @@ pub(super) fn why(error: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::sse::{Event, Events};
+    use crate::api::sse::Events;
     use quorate_testkit::model::Say;
     use quorate_testkit::model::wire::Format;
 
@@ -154,9 +154,7 @@ mod tests {
 
     fn hear(talk: &mut dyn Talk, stream: &str) -> Heard {
         for event in Events::default().feed(stream.as_bytes()).unwrap() {
-            if let Event::Data(event) = event {
-                talk.on_event(&event);
-            }
+            talk.on_event(&event);
         }
         talk.end()
     }

@@ -143,7 +143,7 @@ impl Write for Take {
     const MERGES: bool = true;
 
     async fn apply_all(list: &[Take], tx: &mut Tx) -> Result<Vec<Option<Option<Taken>>>> {
-        if list.iter().all(|take| take.limits.is_set()) {
+        if !list.iter().any(Take::may_be_merged) {
             return Ok(list.iter().map(|_| None).collect());
         }
         if let Some(answers) = at_once::take_all(list, tx).await? {
@@ -381,6 +381,11 @@ fn taken_at_once(row: &Row<'_>) -> Result<Option<Taken>> {
 }
 
 impl Take {
+    /// What it holds already, and what was used, is asked for by itself.
+    fn may_be_merged(&self) -> bool {
+        !self.resume && !self.limits.is_set()
+    }
+
     /// Returns which kind of taker this is.
     fn kind(&self) -> Taker {
         (self.capabilities.clone(), self.kinds, self.run)

@@ -74,7 +74,9 @@ fn one(pane: Pane, state: &State, looked: &Looked, manner: &Manner, brush: &mut 
     if area.height == 0 {
         return;
     }
-    let sheet = Sheet { state, looked, manner, width: area.width };
+    let columns = columns(pane, looked);
+    let widths = share(area.width.saturating_sub(1), &columns);
+    let sheet = Sheet { state, looked, manner, columns, widths };
     title(&sheet, pane, brush, area);
     let rows = Rect { y: area.y + 1, height: area.height - 1, ..area };
     let count = state.lists.len(pane);
@@ -132,15 +134,15 @@ fn title(sheet: &Sheet<'_>, pane: Pane, brush: &mut Brush<'_>, area: Rect) {
     let mark = if is_chosen { "▸" } else { "─" };
     let at = brush.line(area.x, area.y, area.width, &[(tone, mark), (tone, &words)]);
     if count > 0 {
-        labels(&sheet.columns(pane), brush, area, at);
+        labels(sheet, brush, area, at);
     }
 }
 
 /// Names the columns whose numbers do not tell what they are, in the line above them, as far as they are to the right
 /// of what stands there.
-fn labels(columns: &[Column], brush: &mut Brush<'_>, area: Rect, from: u16) {
+fn labels(sheet: &Sheet<'_>, brush: &mut Brush<'_>, area: Rect, from: u16) {
     let mut end = area.x + 1;
-    for (width, column) in share(area.width.saturating_sub(1), columns).into_iter().zip(columns) {
+    for (&width, column) in sheet.widths.iter().zip(&sheet.columns) {
         end = end.saturating_add(width);
         let wide = u16::try_from(column.label.len()).unwrap_or(0);
         if width >= wide && wide > 0 && end.saturating_sub(wide) > from {
@@ -155,7 +157,8 @@ struct Sheet<'a> {
     state: &'a State,
     looked: &'a Looked,
     manner: &'a Manner,
-    width: u16,
+    columns: Vec<Column>,
+    widths: Vec<u16>,
 }
 
 /// A cell: its words, its tone, and how it fills its column.
@@ -203,46 +206,9 @@ impl Sheet<'_> {
         }
     }
 
-    fn columns(&self, pane: Pane) -> Vec<Column> {
-        match pane {
-            Pane::Agents => self.agent_columns(),
-            Pane::Running => vec![
-                column(4, 6, 0, 0),
-                column(8, 18, 1, 0),
-                column(6, 12, 0, 5),
-                column(6, 10, 0, 4),
-                column(4, 4, 0, 0),
-                column(8, 8, 2, 6),
-                labelled("for", 5, 6, 3),
-            ],
-            Pane::Concerns => {
-                vec![column(7, 7, 0, 0), column(8, 18, 0, 0), column(8, 20, 1, 2), labelled("for", 6, 6, 1)]
-            }
-            Pane::Events => vec![column(8, 8, 0, 2), column(8, 19, 0, 1), column(8, 20, 1, 0)],
-        }
-    }
-
-    /// What agents use has columns only where some of it is known.
-    fn agent_columns(&self) -> Vec<Column> {
-        let usage = &self.looked.usage;
-        let knows = |what: fn(&Use) -> bool| usage.values().any(what);
-        let context = if knows(|of| of.context_percent.is_some()) { 4 } else { 0 };
-        let cost = if knows(|of| of.usd.is_some()) { 8 } else { 0 };
-        vec![
-            column(8, 16, 0, 0),
-            column(7, 7, 0, 0),
-            column(10, 12, 1, 4),
-            column(8, 8, 0, 5),
-            labelled("seen", 4, 4, 2),
-            labelled("ctx", context, context, 3),
-            labelled("cost", cost, cost, 1),
-        ]
-    }
-
-    fn cells(&self, brush: &mut Brush<'_>, area: Rect, pane: Pane, cells: &[Cell]) {
-        let widths = share(self.width.saturating_sub(1), &self.columns(pane));
+    fn cells(&self, brush: &mut Brush<'_>, area: Rect, cells: &[Cell]) {
         let mut x = area.x + 1;
-        for (width, cell) in widths.into_iter().zip(cells) {
+        for (&width, cell) in self.widths.iter().zip(cells) {
             if width == 0 {
                 continue;
             }
@@ -284,7 +250,7 @@ impl Sheet<'_> {
             right(share, Tone::Plain),
             right(usd, Tone::Plain),
         ];
-        self.cells(brush, area, Pane::Agents, &cells);
+        self.cells(brush, area, &cells);
     }
 
     fn running(&self, line: &Line, brush: &mut Brush<'_>, area: Rect) {
@@ -305,7 +271,7 @@ impl Sheet<'_> {
             cell(said, Tone::Dim),
             right(age, Tone::Dim),
         ];
-        self.cells(brush, area, Pane::Running, &cells);
+        self.cells(brush, area, &cells);
     }
 
     fn concern(&self, concern: &Concern, brush: &mut Brush<'_>, area: Rect) {
@@ -324,7 +290,7 @@ impl Sheet<'_> {
             cell(&concern.why, Tone::Plain),
             right(when, Tone::Dim),
         ];
-        self.cells(brush, area, Pane::Concerns, &cells);
+        self.cells(brush, area, &cells);
     }
 
     fn event(&self, event: &Logged, brush: &mut Brush<'_>, area: Rect) {
@@ -333,8 +299,45 @@ impl Sheet<'_> {
             cell(&event.kind, Tone::of_event(&event.kind)),
             cell(one_line(&event.message), Tone::Plain),
         ];
-        self.cells(brush, area, Pane::Events, &cells);
+        self.cells(brush, area, &cells);
     }
+}
+
+/// The columns of a list.
+fn columns(pane: Pane, looked: &Looked) -> Vec<Column> {
+    match pane {
+        Pane::Agents => agent_columns(looked),
+        Pane::Running => vec![
+            column(4, 6, 0, 0),
+            column(8, 18, 1, 0),
+            column(6, 12, 0, 5),
+            column(6, 10, 0, 4),
+            column(4, 4, 0, 0),
+            column(8, 8, 2, 6),
+            labelled("for", 5, 6, 3),
+        ],
+        Pane::Concerns => {
+            vec![column(7, 7, 0, 0), column(8, 18, 0, 0), column(8, 20, 1, 2), labelled("for", 6, 6, 1)]
+        }
+        Pane::Events => vec![column(8, 8, 0, 2), column(8, 19, 0, 1), column(8, 20, 1, 0)],
+    }
+}
+
+/// What agents use has columns only where some of it is known.
+fn agent_columns(looked: &Looked) -> Vec<Column> {
+    let usage = &looked.usage;
+    let knows = |what: fn(&Use) -> bool| usage.values().any(what);
+    let context = if knows(|of| of.context_percent.is_some()) { 4 } else { 0 };
+    let cost = if knows(|of| of.usd.is_some()) { 8 } else { 0 };
+    vec![
+        column(8, 16, 0, 0),
+        column(7, 7, 0, 0),
+        column(10, 12, 1, 4),
+        column(8, 8, 0, 5),
+        labelled("seen", 4, 4, 2),
+        labelled("ctx", context, context, 3),
+        labelled("cost", cost, cost, 1),
+    ]
 }
 
 #[cfg(test)]

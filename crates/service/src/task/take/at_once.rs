@@ -114,10 +114,8 @@ impl Found {
 
 impl Take {
     fn can_the_same(&self, other: &Take) -> bool {
-        !self.resume
-            && !other.resume
-            && !self.limits.is_set()
-            && !other.limits.is_set()
+        self.may_be_merged()
+            && other.may_be_merged()
             && self.capabilities == other.capabilities
             && self.kinds == other.kinds
             && self.run == other.run

@@ -123,11 +123,6 @@ impl Union {
 }
 
 impl Take {
-    /// What it holds already, and what was used, is asked for by itself.
-    fn may_be_merged(&self) -> bool {
-        !self.resume && !self.limits.is_set()
-    }
-
     /// The conditions of the statement that picks for one taker.
     fn fits(&self, candidate: &Candidate) -> bool {
         let Candidate { pick: Pick { task, now, .. }, avoid_agent, avoid_until } = candidate;
