@@ -18,4 +18,5 @@ mod typist;
 pub(crate) use hook::hook;
 pub(crate) use install::{in_words, install, remove};
 pub(crate) use me::found;
+pub(crate) use pane::MARKER;
 pub(crate) use statusline::statusline;

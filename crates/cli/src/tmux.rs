@@ -13,6 +13,7 @@
 //! A pane belongs to an agent's name, not to a process: an agent that is started again goes on in its pane.
 
 use crate::args;
+use crate::claude::MARKER;
 use crate::place::Place;
 use crate::place::is_on_path;
 use crate::print;
@@ -198,8 +199,13 @@ impl Stage {
         title(tmux, &node.pane, "node")?;
         windows.push("node".into());
         if let Some(words) = &self.lead {
-            let env =
-                [("QUORATE_AGENT", "orchestrator"), ("QUORATE_DIR", &self.folder), (SESSION, &self.session)];
+            // Its pane is ours: at the threshold, `/clear` is typed there.
+            let env = [
+                ("QUORATE_AGENT", "orchestrator"),
+                ("QUORATE_DIR", &self.folder),
+                (SESSION, &self.session),
+                (MARKER, "1"),
+            ];
             let lead = self.window(tmux, "lead", &env, words)?;
             title(tmux, &lead.pane, "orchestrator")?;
             windows.push("lead".into());

@@ -5,8 +5,8 @@
 use quorate_model::{Error, Result};
 use std::process::{Command, Stdio};
 
-/// Set in the panes that `quorate up --tmux` makes; the pane's id, or anything where `TMUX_PANE` has it.
-const MARKER: &str = "QUORATE_TMUX_PANE";
+/// Set in the pane of the orchestrator that `quorate up --tmux` starts; the pane's id, or anything where `TMUX_PANE` has it.
+pub(crate) const MARKER: &str = "QUORATE_TMUX_PANE";
 
 /// A pane of ours.
 #[derive(Debug, PartialEq, Eq)]

@@ -190,13 +190,12 @@ fn without_tmux_its_installation_is_named() {
 #[test]
 fn an_orchestrator_has_a_window_of_its_own_and_what_it_needs() {
     let team = Team::new();
-    let script =
-        "echo \"I am $QUORATE_AGENT in $QUORATE_TMUX_SESSION;\"; quorate --version; pwd; exec sleep 1000;";
+    let script = "echo \"I am $QUORATE_AGENT in $QUORATE_TMUX_SESSION, pane $QUORATE_TMUX_PANE;\"; quorate --version; pwd; exec sleep 1000;";
     let said = team.ok(&["up", "--agents", "1", "--tmux", "team", "--orchestrator", script]);
     assert!(said.contains("lead"), "{said}");
     let pane = team.pane_of("orchestrator");
     let here = team.door.path().canonicalize().expect("a folder");
-    team.sees(&pane, &["I am orchestrator in team;", "quorate 0.", here.to_str().expect("UTF-8")]);
+    team.sees(&pane, &["I am orchestrator in team, pane 1;", "quorate 0.", here.to_str().expect("UTF-8")]);
     let said = team.fails(2, &["up", "--tmux", "second", "--orchestrator", "gemini"]);
     assert!(said.contains("no program `gemini`") && said.contains("npm install"), "{said}");
     team.fails(2, &["up", "--orchestrator", "sh"]);
