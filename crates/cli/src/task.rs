@@ -9,12 +9,12 @@ use crate::place::Place;
 use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
 use crate::story;
+use quorate_model::agent::abilities;
 use quorate_model::at::At;
 use quorate_model::budget::Budget;
 use quorate_model::config::Limits;
 use quorate_model::diagnostic::quote;
 use quorate_model::{Error, Kind, Result, TaskId, TaskState};
-use quorate_server::{abilities, own_abilities};
 use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, Take, Taken,
     Task, Unpark, Work,
@@ -157,7 +157,7 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
     let take = Take {
         agent: args.agent.clone(),
         capabilities: if args.capability.is_empty() {
-            own_abilities(&agent)
+            agent.abilities()
         } else {
             abilities(&args.capability)
         },

@@ -1,7 +1,12 @@
-//! What state an agent is in, as a reading of facts.
+//! What state an agent is in, as a reading of facts, and what it can do.
 //!
 //! Here lives the one function that turns facts into the state that people see. The facts are stored; the state
 //! is not, so it cannot disagree with them.
+
+/// Reads what somebody says he can do, `*` being everything; `None` is anything.
+pub fn abilities(capabilities: &[String]) -> Option<Vec<String>> {
+    (!capabilities.iter().any(|capability| capability == "*")).then(|| capabilities.to_vec())
+}
 
 /// The state of an agent that people see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -4,6 +4,7 @@
 //! plans is an ordinary agent with an ordinary task, whose check is [`PlanCheck`]: a plan that cannot be read fails the
 //! check, so the next attempt is shown why, and there are only so many. What is stored is `service`'s business.
 
+use crate::agent::abilities;
 use crate::config::{AgentConfig, Config, Driver};
 use crate::diagnostic::quote;
 use crate::error::{Error, Result};
@@ -83,7 +84,7 @@ impl Mate {
     pub fn of(config: &Config) -> Vec<Mate> {
         let mate = |(name, table): (String, &AgentConfig)| Mate {
             name,
-            capabilities: (!table.capabilities.iter().any(|c| c == "*")).then(|| table.capabilities.clone()),
+            capabilities: abilities(&table.capabilities),
             takes_words: table.driver != Driver::Command || !table.command.is_empty(),
         };
         config.agents().into_iter().map(mate).collect()

@@ -49,9 +49,7 @@ async fn team(shared: &Shared) -> Result<Vec<Mate>> {
         if team.iter().any(|mate| mate.name == agent.name) {
             continue;
         }
-        let anything = agent.capabilities.iter().any(|c| c == "*")
-            || (agent.driver == "external" && agent.capabilities.is_empty());
-        let capabilities = (!anything).then_some(agent.capabilities);
+        let capabilities = agent.abilities();
         team.push(Mate { name: agent.name, capabilities, takes_words: agent.takes != "run" });
     }
     Ok(team)

@@ -5,6 +5,7 @@
 
 use quorate_drivers::agent::Program;
 use quorate_drivers::{How, Settings, Tool, Worker};
+use quorate_model::agent::abilities;
 use quorate_model::config::{AgentConfig, Config, Driver, Workspace, millis};
 use quorate_process::Limits;
 use quorate_service::task::Kinds;
@@ -59,11 +60,10 @@ impl Member {
             None if table.command.is_empty() => How::Shell,
             None => How::Command(table.command.clone()),
         };
-        let everything = table.capabilities.iter().any(|c| c == "*");
         Member {
             name,
             driver: table.driver.as_str().into(),
-            capabilities: (!everything).then(|| table.capabilities.clone()),
+            capabilities: abilities(&table.capabilities),
             kinds: if how == How::Shell { Kinds::Run } else { Kinds::Any },
             worker: Worker {
                 how,

@@ -85,21 +85,24 @@ impl Workspace {
             git(project, &["config", &key(&branch, BASE), &base])?;
             git(project, &["config", &key(&branch, ADDED), &added_ms.to_string()])?;
         }
-        let base = git(project, &["config", &key(&branch, BASE)])?;
-        let dir = root.join(inner(project, Path::new(&top)));
-        Ok(Workspace { root, dir, project: project.to_owned(), branch, base })
+        Workspace::at(project, &top, root, branch)
     }
 
     /// Finds a task's worktree.
     pub(crate) fn find(project: &Path, state: &Path, task: TaskId) -> Option<Workspace> {
-        let (root, branch) = (place(state, task), branch(task));
+        let root = place(state, task);
         if !root.join(".git").exists() {
             return None;
         }
-        let base = git(project, &["config", &key(&branch, BASE)]).ok()?;
         let top = git(project, &["rev-parse", "--show-toplevel"]).ok()?;
-        let dir = root.join(inner(project, Path::new(&top)));
-        Some(Workspace { root, dir, project: project.to_owned(), branch, base })
+        Workspace::at(project, &top, root, branch(task)).ok()
+    }
+
+    /// Describes the worktree at `root`, of a project in the repository at `top`.
+    fn at(project: &Path, top: &str, root: PathBuf, branch: String) -> Result<Workspace> {
+        let base = git(project, &["config", &key(&branch, BASE)])?;
+        let dir = root.join(inner(project, Path::new(top)));
+        Ok(Workspace { root, dir, project: project.to_owned(), branch, base })
     }
 
     /// Returns the folder to work in.

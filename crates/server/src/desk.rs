@@ -405,14 +405,3 @@ fn granted(grant: Grant) -> Result<Vec<Claim>> {
         }
     }
 }
-
-/// Reads what an agent is known to be able to do; an external one of which nothing is known may take anything.
-pub fn own_abilities(agent: &agent::Agent) -> Option<Vec<String>> {
-    let takes_anything = agent.driver == "external" && agent.capabilities.is_empty();
-    if takes_anything { None } else { abilities(&agent.capabilities) }
-}
-
-/// Reads what an agent says it can do: `*` is everything.
-pub fn abilities(capabilities: &[String]) -> Option<Vec<String>> {
-    (!capabilities.iter().any(|capability| capability == "*")).then(|| capabilities.to_vec())
-}

@@ -6,6 +6,7 @@
 use crate::claim::release_of_agent;
 use crate::task::{self, Kinds, Task};
 use crate::token;
+use quorate_model::agent::abilities;
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
 use quorate_store::{Row, Sql, Tx, Write, args};
 
@@ -52,6 +53,12 @@ macro_rules! columns {
 pub(crate) use columns;
 
 impl Agent {
+    /// Returns what it can do; `None` is anything, as with an external agent of which nothing is known.
+    pub fn abilities(&self) -> Option<Vec<String>> {
+        let takes_anything = self.driver == "external" && self.capabilities.is_empty();
+        if takes_anything { None } else { abilities(&self.capabilities) }
+    }
+
     pub(crate) fn from_row(row: &Row<'_>) -> Result<Agent> {
         Ok(Agent {
             name: row.text("name")?,

@@ -91,9 +91,8 @@ fn could_take(view: &AgentView, story: &TaskStory) -> bool {
         "prompt" => task.run.is_none(),
         _ => true,
     };
-    let open = agent.driver == "external" && agent.capabilities.is_empty();
-    let can = |capability: &String| agent.capabilities.iter().any(|c| c == "*" || c == capability);
-    fits && (open || task.capability.as_ref().is_none_or(can))
+    let can = |capability: &String| agent.abilities().is_none_or(|own| own.contains(capability));
+    fits && task.capability.as_ref().is_none_or(can)
 }
 
 fn is_live(state: AgentState) -> bool {

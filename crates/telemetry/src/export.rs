@@ -145,7 +145,7 @@ impl Work {
                 }
             };
             for event in &page.events {
-                self.hear(event).await?;
+                self.hear(event).await;
             }
             seen = page.seen;
             self.seen = Some(seen);
@@ -155,14 +155,14 @@ impl Work {
         }
     }
 
-    async fn hear(&mut self, event: &Logged) -> Result<()> {
+    async fn hear(&mut self, event: &Logged) {
         if let Some(id) = self.reader.unknown_run(event) {
             // A run may be gone already.
             if let Ok(pulse) = self.store.read(Pulse { id, node: None }).await {
                 self.reader.know(id, pulse.run.created_at);
             }
         }
-        let Some(told) = self.reader.read(event) else { return Ok(()) };
+        let Some(told) = self.reader.read(event) else { return };
         if let Some(attempt) = &told.attempt {
             self.sums.add(attempt);
         }
@@ -170,7 +170,6 @@ impl Work {
             self.spans.drain(..BATCH);
         }
         self.spans.push(told.span);
-        Ok(())
     }
 
     async fn send(&mut self) {

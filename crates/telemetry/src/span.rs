@@ -143,7 +143,7 @@ impl Reader {
         let own = format!("task {task} attempt {number} {started_at}");
         let run = attempt.run.and_then(|run| Some((run, *self.runs.get(&run)?)));
         let (trace, parent) = match run {
-            Some((run, began)) => (self.run_name(run, began), self.id(&self.run_name(run, began), 8)),
+            Some((run, began)) => (run_name(run, began), self.id(&run_name(run, began), 8)),
             None => (own.clone(), Vec::new()),
         };
         let has_failed = matches!(attempt.outcome, "failed" | "retried");
@@ -168,7 +168,7 @@ impl Reader {
     fn run(&mut self, event: &Logged) -> Option<Told> {
         let run = event.run?;
         let began = self.runs.remove(&run)?;
-        let name = self.run_name(run, began);
+        let name = run_name(run, began);
         let state = event.facts()["state"].as_str().unwrap_or_default().to_owned();
         let code = if state == "completed" { OK } else { ERROR };
         let message = if code == OK { String::new() } else { event.message.clone() };
@@ -191,14 +191,15 @@ impl Reader {
         Some(Told { span, attempt: None })
     }
 
-    fn run_name(&self, run: RunId, began: i64) -> String {
-        format!("run {run} {began}")
-    }
-
     /// Returns an id of so many bytes for what a text names in this ledger. All zeros would mean none; a digest is not.
     fn id(&self, name: &str, length: usize) -> Vec<u8> {
         digest(&SHA256, format!("{}\n{length}\n{name}", self.ledger).as_bytes()).as_ref()[..length].to_vec()
     }
+}
+
+/// Returns what the ids of a run's spans are made of.
+fn run_name(run: RunId, began: i64) -> String {
+    format!("run {run} {began}")
 }
 
 /// What an event says of the attempt that it ends; `None` if it ends none.

@@ -175,7 +175,7 @@ fn answer(
 ) -> Response<Body> {
     let path = uri.path();
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    if let Some(usual) = aside(method, path, &body) {
+    if let Some(usual) = aside(method, path) {
         return reply(200, "application/json", usual.to_string());
     }
     let mut state = lock(state);
@@ -207,7 +207,7 @@ fn answer(
 }
 
 /// What real programs ask beside the script, and its usual answer.
-fn aside(method: &Method, path: &str, body: &Value) -> Option<Value> {
+fn aside(method: &Method, path: &str) -> Option<Value> {
     if *method == Method::HEAD || (*method == Method::GET && path.ends_with("/models")) {
         return Some(json!({ "data": [], "models": [] }));
     }
@@ -215,7 +215,7 @@ fn aside(method: &Method, path: &str, body: &Value) -> Option<Value> {
         return Some(json!({ "input_tokens": 10 }));
     }
     // Gemini CLI asks a small model which larger one to ask.
-    path.ends_with(":generateContent").then(|| wire::routing(body))
+    path.ends_with(":generateContent").then(wire::routing)
 }
 
 fn reply(status: u16, kind: &str, body: String) -> Response<Body> {

@@ -10,6 +10,7 @@ pub(crate) use lists::{Concern, Key, Pane, Who};
 pub(crate) use opened::Opened;
 pub use opened::Shown;
 
+use crate::INTERRUPTED;
 use crate::keys::{Action, Mode};
 use crate::pace::Pace;
 use lists::Lists;
@@ -98,9 +99,10 @@ pub enum Deed {
 }
 
 /// Whether the ledger can be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) enum Reach {
     /// Nothing has been heard of it yet.
+    #[default]
     Opening,
     /// There is none yet; where one is expected.
     Missing(String),
@@ -119,7 +121,7 @@ pub(crate) struct Remark {
 }
 
 /// Everything that the screen is drawn from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct State {
     /// The ledger's time.
     pub(crate) now: i64,
@@ -135,25 +137,6 @@ pub struct State {
     pub(crate) remark: Option<Remark>,
     pub(crate) is_typing: bool,
     pub(crate) shows_help: bool,
-}
-
-impl Default for State {
-    fn default() -> State {
-        State {
-            now: 0,
-            reach: Reach::Opening,
-            looked: None,
-            counts: Vec::new(),
-            events: VecDeque::new(),
-            pace: Pace::default(),
-            lists: Lists::default(),
-            opened: None,
-            question: None,
-            remark: None,
-            is_typing: false,
-            shows_help: false,
-        }
-    }
 }
 
 impl State {
@@ -239,7 +222,7 @@ impl State {
     /// Does what a person wants, as far as it is a matter of the screen; answers with the rest.
     pub fn act(&mut self, action: Action) -> Option<Order> {
         match action {
-            Action::Interrupt => return Some(Order::Quit(130)),
+            Action::Interrupt => return Some(Order::Quit(INTERRUPTED)),
             Action::Quit => return Some(Order::Quit(0)),
             Action::Suspend => return Some(Order::Suspend),
             Action::Redraw => return Some(Order::Redraw),

@@ -3,8 +3,9 @@
 use super::{Id, duration_of, field, lease_of, name_of, texts_of, title_of, wait_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
-use crate::desk::{Desk, Watch, abilities, claimable, own_abilities};
+use crate::desk::{Desk, Watch, claimable};
 use axum::http::Method;
+use quorate_model::agent::abilities;
 use quorate_model::at::At;
 use quorate_model::budget::{Budget, micros};
 use quorate_model::config::Limits;
@@ -275,7 +276,7 @@ impl TaskNext {
         let take = service::Take {
             agent,
             capabilities: match self.capability.as_slice() {
-                [] => own_abilities(&known),
+                [] => known.abilities(),
                 some => abilities(some),
             },
             kinds: Kinds::Any,

@@ -57,7 +57,7 @@ pub fn error(status: u16) -> String {
 }
 
 /// Returns the answer to Gemini CLI's question which model to ask.
-pub(super) fn routing(_body: &Value) -> Value {
+pub(super) fn routing() -> Value {
     let choice = json!({ "reasoning": "scripted", "model_choice": "flash", "complexity_score": 10, "complexity_reasoning": "scripted" });
     json!({
         "candidates": [{ "content": { "role": "model", "parts": [{ "text": choice.to_string() }] }, "finishReason": "STOP", "index": 0 }],
