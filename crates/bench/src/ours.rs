@@ -68,7 +68,7 @@ impl Ours {
             resume: false,
             limits: Limits::default(),
         };
-        Ok(self.store.write(take).await?.map(|taken| (taken.task.id, taken.task.term)))
+        Ok(self.store.write(take).await?.task().map(|taken| (taken.task.id, taken.task.term)))
     }
 
     async fn complete(&self, id: TaskId, term: Term) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::team::Member;
 use quorate_model::config::Limits;
 use quorate_model::{Kind, Result};
 use quorate_service::agent::{Begin, End};
-use quorate_service::task::{Take, Taken};
+use quorate_service::task::{Take, TakeAnswer};
 use quorate_service::token::Token;
 use quorate_store::{Changes, Write};
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// Without a hint of a change, an idle agent looks this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// However soon there may be something, it does not look again at once.
+const LOOK_LEAST: Duration = Duration::from_millis(10);
 /// How long an agent rests when the ledger cannot be reached.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -92,8 +94,8 @@ impl Session {
                 Err(error) => Err(error),
             };
             match taken {
-                Ok(Some(taken)) => attempt::run(&mut self, taken, asked).await,
-                Ok(None) => self.wait(&mut changes, LOOK_EVERY).await,
+                Ok(TakeAnswer::Task(taken)) => attempt::run(&mut self, *taken, asked).await,
+                Ok(TakeAnswer::Nothing { again_in_ms }) => self.wait(&mut changes, pause(again_in_ms)).await,
                 Err(error) => {
                     self.shared.say(format!("{}: {error}", self.name));
                     self.rest(AWAY).await;
@@ -106,7 +108,7 @@ impl Session {
         let _ = self.write(end).await;
     }
 
-    async fn take(&mut self) -> Result<Option<Taken>> {
+    async fn take(&mut self) -> Result<TakeAnswer> {
         let take = Take {
             agent: self.name.clone(),
             capabilities: self.member.capabilities.clone(),
@@ -145,5 +147,27 @@ impl Session {
             () = tokio::time::sleep(pause) => {}
             () = self.stop.reached(Level::Finish) => {}
         }
+    }
+}
+
+/// How long an agent that found nothing rests without a hint: no hint tells that a task is no longer left to others.
+fn pause(again_in_ms: Option<i64>) -> Duration {
+    let again = again_in_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
+    again.map_or(LOOK_EVERY, |again| again.clamp(LOOK_LEAST, LOOK_EVERY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_lasts_until_a_task_may_be_taken_within_its_bounds() {
+        let check = |again, expected| assert_eq!(pause(again), Duration::from_millis(expected));
+        check(None, 5_000);
+        check(Some(1_900), 1_900);
+        check(Some(60_000), 5_000);
+        check(Some(i64::MAX), 5_000);
+        check(Some(0), 10);
+        check(Some(-1), 5_000);
     }
 }

@@ -374,6 +374,23 @@ async fn idle_agents_cost_nothing(world: World) {
     stop(node).await;
 }
 
+/// How soon the only agent tries again what it failed at: what it is to leave to others for 2 s is its own then, though
+/// nothing in the ledger changes at that moment. The quickest of three, on a machine that has other work.
+async fn an_agent_that_is_alone_tries_again_as_soon_as_it_may(world: World) {
+    let config = format!("{FAST}[agents.alone]\ndriver = \"command\"\ncommand = [\"true\"]\n");
+    let node = world.node(&config).await;
+    let mut rests = Vec::new();
+    while rests.len() < 3 && rests.iter().all(|rest| *rest >= 4_000) {
+        let (id, ids) =
+            world.start(vec![command("again", "test $QUORATE_ATTEMPT = 2")]).await.expect("started");
+        assert_eq!(world.run_over(id).await.run.state, "completed");
+        let attempts = world.task(ids[0]).await.attempts;
+        rests.push(attempts[1].started_at - attempts[0].ended_at.expect("it failed"));
+    }
+    assert!(rests.iter().any(|rest| (2_000..4_000).contains(rest)), "{rests:?} ms");
+    stop(node).await;
+}
+
 fn run<F: Future<Output = ()>>(on_postgres: bool, test: impl FnOnce(World) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -408,4 +425,5 @@ stamp!(
     an_agent_that_cannot_go_on_takes_nothing_else_before_it_can,
     whatever_a_child_prints_is_a_sign_of_life,
     idle_agents_cost_nothing,
+    an_agent_that_is_alone_tries_again_as_soon_as_it_may,
 );

@@ -14,7 +14,7 @@ use quorate_service::claim::{self, Claim, Grant, Leave};
 use quorate_service::health::Check;
 use quorate_service::message::{Fetch, INBOX_MAX, Message};
 use quorate_service::run::Settle;
-use quorate_service::task::{Cancel, Done, DoneAnswer, Fail, Has, Take, Taken};
+use quorate_service::task::{Cancel, Done, DoneAnswer, Fail, Has, Take, TakeAnswer, Taken};
 use quorate_service::token::{self, Token};
 use quorate_service::view::{AgentView, Agents, Attempt};
 use quorate_service::{agent, log};
@@ -240,11 +240,12 @@ impl Desk {
                 seen_at = Instant::now();
             }
             let due_ms = self.check().await?;
-            if let Some(taken) = self.store.write(take.clone()).await? {
-                return Ok(Some(taken));
-            }
+            let again_ms = match self.store.write(take.clone()).await? {
+                TakeAnswer::Task(taken) => return Ok(Some(*taken)),
+                TakeAnswer::Nothing { again_in_ms } => again_in_ms,
+            };
             let Some(watch) = &mut watch else { return Ok(None) };
-            match watch.pause(due_ms).await {
+            match watch.pause(due_ms.into_iter().chain(again_ms).min()).await {
                 Pause::Over => {}
                 Pause::TooLate => return Ok(None),
                 Pause::Interrupted => return Err(interrupted()),

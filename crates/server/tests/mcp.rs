@@ -265,7 +265,8 @@ async fn whom_a_node_gives_its_tasks_cannot_pull_more(ledger: TestLedger) -> Res
     ledger.store.write(Begin { token: Some(token.digest()), ..begin("ada", "1") }).await?;
     let ada = Client { token: Some(token.reveal().to_owned()), ..Client::new(&door, "2026-07-28") };
     let (one, _) = (ledger.add(command("one")).await?, ledger.add(command("two")).await?);
-    let taken = ledger.store.write(Take { node: Some("1".into()), ..next_of("ada") }).await?.expect("a task");
+    let taken =
+        ledger.store.write(Take { node: Some("1".into()), ..next_of("ada") }).await?.task().expect("a task");
     assert_eq!(taken.task.id, one);
     let own = ada.call("next_task", json!({})).await;
     assert!(own.starts_with(&format!("task {one}: one")), "its own it may be shown: {own}");

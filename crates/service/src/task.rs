@@ -16,7 +16,7 @@ pub use finish::{Done, DoneAnswer, Fail, Outcome, RESULT_MAX, SettleCheck};
 pub use lease::{Held, Progress, Renew, Renewed, Started};
 pub use park::{Aside, Rest, SetAside};
 pub use person::{Cancel, Park, Reassign, Release, Retry, Unpark};
-pub use take::{Has, Kinds, NeedResult, PastAttempt, Take, TakeCheck, Taken};
+pub use take::{Has, Kinds, NeedResult, PastAttempt, Take, TakeAnswer, TakeCheck, Taken};
 
 pub(crate) use add::add_tasks;
 pub(crate) use finish::{Failed, end_for, fail_attempt};

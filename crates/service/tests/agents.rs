@@ -46,15 +46,15 @@ async fn a_name_is_not_free_while_its_work_goes_on_in_another_node(ledger: TestL
     ledger.add(command("work")).await?;
     ledger.advance(LEASE_MS).await;
     let take = Take { node: Some("1".into()), resume: true, ..next_of("alpha") };
-    let task = ledger.store.write(take.clone()).await?.expect("it is ready").task;
+    let task = ledger.store.write(take.clone()).await?.task().expect("it is ready").task;
     ledger.advance(1).await;
     let refused = ledger.store.write(begin("alpha", "2")).await.expect_err("its work goes on");
     assert_eq!(refused.kind, Kind::Conflict);
     let elsewhere = Take { node: Some("2".into()), ..take.clone() };
-    assert!(ledger.store.write(elsewhere).await?.is_none(), "it was not taken there");
+    assert!(ledger.store.write(elsewhere).await?.task().is_none(), "it was not taken there");
     let by_hand = Take { node: None, ..take.clone() };
-    assert!(ledger.store.write(by_hand).await?.is_none(), "nor by hand");
-    assert_eq!(ledger.store.write(take).await?.expect("it has it still").task.term, task.term);
+    assert!(ledger.store.write(by_hand).await?.task().is_none(), "nor by hand");
+    assert_eq!(ledger.store.write(take).await?.task().expect("it has it still").task.term, task.term);
     ledger.advance(LEASE_MS + 1).await;
     assert_eq!(ledger.store.write(begin("alpha", "2")).await?, Term(2));
     Ok(())
@@ -315,7 +315,7 @@ async fn what_a_dead_node_held_lapses_at_once(ledger: TestLedger) -> Result<()> 
         ledger.store.write(begin(agent, &node.to_string())).await?;
         ledger.add(command("x")).await?;
         let take = Take { node: Some(node.to_string()), ..next_of(agent) };
-        assert!(ledger.store.write(take).await?.is_some());
+        assert!(ledger.store.write(take).await?.task().is_some());
     }
     let orphans = ledger.store.write(Bury { id: dead }).await?;
     assert_eq!(orphans, [Orphan { task: TaskId(1), term: Term(1), noted: None, supervisor: None }]);
@@ -338,7 +338,7 @@ async fn a_dead_nodes_child_is_told_with_its_process_and_that_of_a_check_without
     let take_check = TakeCheck { task: None, run: None, node: dead.to_string(), lease_ms: LEASE_MS };
     let check = ledger.store.write(take_check).await?.expect("a check is due");
     let take = Take { node: Some(dead.to_string()), ..next_of("beta") };
-    let running = ledger.store.write(take).await?.expect("it is ready");
+    let running = ledger.store.write(take).await?.task().expect("it is ready");
     ledger.store.write(started(running.task.id)).await?;
     let orphans = ledger.store.write(Bury { id: dead }).await?;
     assert_eq!(orphans, [orphan(&check, None), orphan(&running.task, Some(noted()))]);

@@ -39,14 +39,14 @@ async fn what_is_taken_away_stays_held_until_its_child_is_gone(ledger: TestLedge
     let id = ledger.add(claiming("one", &["src/**"])).await?;
     ledger.add(claiming("two", &["src/a.rs"])).await?;
     let supervised = |agent: &str| Take { node: Some("1".into()), ..next_of(agent) };
-    let taken = ledger.store.write(supervised("alpha")).await?.expect("there is a task");
+    let taken = ledger.store.write(supervised("alpha")).await?.task().expect("there is a task");
     ledger.store.write(Cancel { id, reason: "not wanted".into() }).await?;
-    assert!(ledger.store.write(supervised("beta")).await?.is_none(), "its child may still write");
+    assert!(ledger.store.write(supervised("beta")).await?.task().is_none(), "its child may still write");
     let (attempt, term) = (taken.task.attempt, taken.task.term);
     ledger.store.write(Gone { task: id, attempt, term: Term(term.0 + 1) }).await?;
-    assert!(ledger.store.write(supervised("beta")).await?.is_none(), "that was another holding");
+    assert!(ledger.store.write(supervised("beta")).await?.task().is_none(), "that was another holding");
     ledger.store.write(Gone { task: id, attempt, term }).await?;
-    assert_eq!(ledger.store.write(supervised("beta")).await?.expect("it is free").task.title, "two");
+    assert_eq!(ledger.store.write(supervised("beta")).await?.task().expect("it is free").task.title, "two");
     Ok(())
 }
 
@@ -55,9 +55,9 @@ async fn what_is_taken_away_from_a_silent_supervisor_is_free_when_its_lease_ends
 ) -> Result<()> {
     let id = ledger.add(claiming("one", &["src"])).await?;
     let take = Take { node: Some("1".into()), ..next_of("alpha") };
-    ledger.store.write(take).await?.expect("there is a task");
+    ledger.store.write(take).await?.task().expect("there is a task");
     ledger.store.write(Reassign { id, to: None, reason: "too slow".into() }).await?;
-    assert!(ledger.store.write(next_of("beta")).await?.is_none());
+    assert!(ledger.store.write(next_of("beta")).await?.task().is_none());
     ledger.advance(LEASE_MS + 1).await;
     assert_eq!(ledger.must_take("beta").await?.task.id, id);
     Ok(())
@@ -477,7 +477,7 @@ async fn two_takers_never_hold_overlapping_claims(ledger: TestLedger) -> Result<
         takers.spawn(async move {
             let agent = format!("agent-{n}");
             let mut done = 0;
-            while let Some(taken) = store.write(next_of(&agent)).await? {
+            while let Some(taken) = store.write(next_of(&agent)).await?.task() {
                 let claims = store.read(quorate_service::view::Claims::default()).await?;
                 let src = claims.iter().filter(|claim| claim.resource.starts_with("src")).count();
                 assert!(src <= 1, "{claims:?}");
@@ -505,7 +505,7 @@ async fn a_taker_that_holds_a_task_gets_it_back(ledger: TestLedger) -> Result<()
     ledger.add(claiming("one", &["src"])).await?;
     let taken = ledger.must_take("alpha").await?;
     let again = Take { resume: true, lease_ms: 2 * LEASE_MS, ..next_of("alpha") };
-    let again = ledger.store.write(again).await?.expect("its own task");
+    let again = ledger.store.write(again).await?.task().expect("its own task");
     assert_eq!((again.task.id, again.task.term), (taken.task.id, taken.task.term));
     assert_eq!(again.task.lease_until, taken.task.lease_until.map(|until| until + LEASE_MS));
     let last = Fail { is_final: true, ..failure(&again, "of no use") };

@@ -277,7 +277,7 @@ fn a_wall_clock_that_jumps_neither_ends_nor_doubles_a_lease() {
     block_on(async {
         let store = Store::open(&Url::Lite(path), options).await?;
         store.write(Add { run: None, tasks: vec![claiming("x", &["src"])], by: None }).await?;
-        store.write(next_of("alpha")).await?.expect("there is one");
+        store.write(next_of("alpha")).await?.task().expect("there is one");
         store.write(want("beta", &["docs"])).await?;
         for jump in [HOUR_MS, -HOUR_MS, -HOUR_MS, HOUR_MS] {
             clock.advance(10_000);
@@ -307,7 +307,7 @@ fn an_attempt_took_as_long_as_it_took_however_the_clock_was_set() {
         block_on(async {
             let store = Store::open(&Url::Lite(path), options).await?;
             store.write(Add { run: None, tasks: vec![command("x")], by: None }).await?;
-            let taken = store.write(next_of("alpha")).await?.expect("there is one");
+            let taken = store.write(next_of("alpha")).await?.task().expect("there is one");
             clock.advance(10_000);
             clock.step_wall(jump);
             clock.advance(5_000);
@@ -334,7 +334,7 @@ fn a_pause_moves_with_the_clock_and_an_appointment_does_not() {
         let store = Store::open(&Url::Lite(path), options).await?;
         let appointment = NewTask { due_at: Some(START_MS + HOUR_MS), ..command("at one") };
         store.write(Add { run: None, tasks: vec![command("x"), appointment], by: None }).await?;
-        let taken = store.write(next_of("alpha")).await?.expect("there is one");
+        let taken = store.write(next_of("alpha")).await?.task().expect("there is one");
         store.write(Fail { retry_after_ms: 1_000, ..failure(&taken, "boom") }).await?;
         clock.step_wall(-HOUR_MS);
         clock.advance(1_200);

@@ -29,7 +29,7 @@ fn keyed(key: &str, needs: &[usize]) -> NewTask {
 /// Has the next task done with a plan as its result; answers with what settles its check.
 async fn planned(ledger: &TestLedger, run: RunId, tasks: Vec<NewTask>, parks: bool) -> Result<Adopt> {
     let take = Take { run: Some(run), ..next_of("boss") };
-    let taken = ledger.store.write(take).await?.expect("a plan is asked for");
+    let taken = ledger.store.write(take).await?.task().expect("a plan is asked for");
     let done = Done { id: taken.task.id, term: taken.task.term, result: Some("{}".into()), tail: None };
     assert_eq!(ledger.store.write(done).await?, DoneAnswer::Verifying);
     let check = TakeCheck { task: None, run: Some(run), node: "1".into(), lease_ms: LEASE_MS };

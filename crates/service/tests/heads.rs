@@ -35,7 +35,7 @@ async fn held_queue(gone: usize) -> Result<(TestLedger, Client, Client)> {
 /// Takes until nothing is found any more.
 async fn take_all(store: &Store) -> Result<Vec<TaskId>> {
     let mut ids = Vec::new();
-    while let Some(taken) = store.write(next_of("alpha")).await? {
+    while let Some(taken) = store.write(next_of("alpha")).await?.task() {
         ids.push(taken.task.id);
     }
     Ok(ids)

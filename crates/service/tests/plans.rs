@@ -44,7 +44,7 @@ async fn round(store: &Store, node: &str) -> Result<()> {
 }
 
 async fn work(store: Store, node: String, agent: String) -> Result<()> {
-    let Some(taken) = store.write(next_of(&agent)).await? else { return Ok(()) };
+    let Some(taken) = store.write(next_of(&agent)).await?.task() else { return Ok(()) };
     let (id, term) = (taken.task.id, taken.task.term);
     store.write(Progress { id, term, percent: Some(50), message: None }).await?;
     let held = vec![Held { id, term, active: true }];

@@ -300,7 +300,7 @@ async fn a_pulse_tells_what_is_open_what_runs_and_what_only_a_person_moves(ledge
     let (id, ids) =
         ledger.start(vec![once("a", &[]), once("b", &[]), once("c", &[1]), once("d", &[])]).await?;
     let take = task::Take { node: Some("1".into()), ..next_of("alpha") };
-    ledger.store.write(take).await?.expect("a is ready");
+    ledger.store.write(take).await?.task().expect("a is ready");
     let pulse = |node: Option<&str>| Pulse { id, node: node.map(str::to_owned) };
     for (node, running) in [(None, 1), (Some("1"), 1), (Some("2"), 0)] {
         let seen = ledger.store.read(pulse(node)).await?;

@@ -157,7 +157,7 @@ async fn a_sign_of_life_leaves_to_a_node_what_it_supervises(ledger: TestLedger) 
     ledger.add(command("work")).await?;
     let take =
         quorate_service::task::Take { node: Some("1".into()), ..quorate_testkit::verbs::next_of("ada") };
-    let task = ledger.store.write(take).await?.expect("it is ready").task;
+    let task = ledger.store.write(take).await?.task().expect("it is ready").task;
     ledger.advance(LEASE_MS / 2).await;
     ledger.store.write(Beat { id: session.id, working: None }).await?;
     ledger.advance(LEASE_MS / 2 + 1).await;

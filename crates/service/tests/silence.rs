@@ -120,7 +120,7 @@ async fn takers_whose_common_answer_is_lost_are_not_given_other_tasks_instead() 
     };
     // Once, so that all that it takes has been prepared.
     let (ada, bob, cy) = three().await;
-    assert!([ada?, bob?, cy?].iter().all(Option::is_some));
+    assert!([ada?, bob?, cy?].into_iter().all(|answer| answer.task().is_some()));
     proxy.stand(Still::Answers);
     let lost = async {
         tokio::time::sleep(Duration::from_millis(500)).await;

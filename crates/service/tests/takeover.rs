@@ -21,7 +21,7 @@ fn supervised(agent: &str) -> Take {
 
 async fn taken_away(ledger: &TestLedger, task: NewTask) -> Result<quorate_service::task::Task> {
     ledger.add(task).await?;
-    let taken = ledger.store.write(supervised("alpha")).await?.expect("it is there");
+    let taken = ledger.store.write(supervised("alpha")).await?.task().expect("it is there");
     Ok(taken.task)
 }
 
@@ -43,7 +43,7 @@ async fn a_second_holding_keeps_its_claims_when_the_child_of_the_first_is_gone(
 ) -> Result<()> {
     let first = taken_away(&ledger, claiming("a", &["src"])).await?;
     ledger.store.write(Reassign { id: first.id, to: None, reason: "slow".into() }).await?;
-    ledger.store.write(supervised("alpha")).await?.expect("an agent never conflicts with itself");
+    ledger.store.write(supervised("alpha")).await?.task().expect("an agent never conflicts with itself");
     let gone = Gone { task: first.id, attempt: first.attempt, term: first.term };
     ledger.store.write(gone).await?;
     assert_eq!(ledger.held().await?, ["alpha:src"]);

@@ -1,10 +1,12 @@
 //! What tasks do, on both databases: taking, terms, ends, retries, dependents.
 
+use quorate_model::budget::Budget;
+use quorate_model::config::Limits;
 use quorate_model::{Kind, Result, TaskState, Term};
 use quorate_service::run;
 use quorate_service::task::{
     Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, Reassign, Renew, Retry, SettleCheck,
-    Take, TakeCheck, Taken,
+    Take, TakeAnswer, TakeCheck, Taken,
 };
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -99,9 +101,9 @@ async fn priority_goes_before_age(ledger: TestLedger) -> Result<()> {
 async fn only_who_can_may_take(ledger: TestLedger) -> Result<()> {
     ledger.add(NewTask { capability: Some("gpu".into()), ..command("needs a gpu") }).await?;
     let pull = |capabilities: Option<Vec<String>>, kinds| Take { capabilities, kinds, ..next_of("alpha") };
-    assert!(ledger.store.write(pull(Some(vec!["docs".into()]), Kinds::Any)).await?.is_none());
-    assert!(ledger.store.write(pull(None, Kinds::Prompt)).await?.is_none());
-    assert!(ledger.store.write(pull(Some(vec!["gpu".into()]), Kinds::Run)).await?.is_some());
+    assert!(ledger.store.write(pull(Some(vec!["docs".into()]), Kinds::Any)).await?.task().is_none());
+    assert!(ledger.store.write(pull(None, Kinds::Prompt)).await?.task().is_none());
+    assert!(ledger.store.write(pull(Some(vec!["gpu".into()]), Kinds::Run)).await?.task().is_some());
     Ok(())
 }
 
@@ -270,7 +272,7 @@ async fn an_agent_is_shown_what_it_has_wherever_it_was_taken(ledger: TestLedger)
     ledger.done(&taken).await?;
     let id = ledger.add(NewTask { needs: vec![need], ..command("one") }).await?;
     let take = Take { node: Some("1".into()), ..next_of("ada") };
-    ledger.store.write(take).await?.expect("it is ready");
+    ledger.store.write(take).await?.task().expect("it is ready");
     let shown = ledger.store.read(has()).await?.expect("it has one");
     assert_eq!((shown.task.id, shown.task.attempt, shown.needs.len()), (id, 1, 1));
     ledger.done(&shown).await?;
@@ -278,7 +280,49 @@ async fn an_agent_is_shown_what_it_has_wherever_it_was_taken(ledger: TestLedger)
     Ok(())
 }
 
+/// Answers in how long `take` is told to look again; a task that it gets instead fails the test.
+async fn again(ledger: &TestLedger, take: Take) -> Result<Option<i64>> {
+    match ledger.store.write(take).await? {
+        TakeAnswer::Nothing { again_in_ms } => Ok(again_in_ms),
+        TakeAnswer::Task(taken) => panic!("got task {}", taken.task.id),
+    }
+}
+
+async fn who_failed_at_a_task_is_told_when_to_look_for_it_again(ledger: TestLedger) -> Result<()> {
+    let first = ledger.add(command("one")).await?;
+    let taken = ledger.must_take("alpha").await?;
+    assert_eq!(again(&ledger, next_of("alpha")).await?, None, "nothing is ready");
+    ledger.store.write(Fail { retry_after_ms: 1_000, ..fail(&taken, "boom") }).await?;
+    assert_eq!(again(&ledger, next_of("alpha")).await?, None, "it waits, and a check makes it ready");
+    ledger.advance(1_500).await;
+    ledger.check().await?;
+    let left = again(&ledger, next_of("alpha")).await?.expect("a time");
+    assert!((1..=2_000).contains(&left), "{left}");
+    let unable = Take { kinds: Kinds::Prompt, ..next_of("alpha") };
+    assert_eq!(again(&ledger, unable).await?, None, "of what it cannot do it is told nothing");
+    let within = Limits { agent: Budget { usd_micros: None, tokens: Some(1) }, ..Limits::default() };
+    assert_eq!(again(&ledger, Take { limits: within, ..next_of("alpha") }).await?, Some(left));
+    ledger.advance(left - 1).await;
+    assert_eq!(again(&ledger, next_of("alpha")).await?, Some(1));
+    ledger.advance(1).await;
+    assert_eq!(ledger.must_take("alpha").await?.task.id, first);
+    Ok(())
+}
+
+async fn what_is_for_one_agent_alone_is_not_left_to_others(ledger: TestLedger) -> Result<()> {
+    ledger.join("alpha").await?;
+    let id = ledger.add(NewTask { agent: Some("alpha".into()), ..command("for alpha alone") }).await?;
+    let taken = ledger.must_take("alpha").await?;
+    ledger.fail(&taken, "boom").await?;
+    ledger.advance(1_500).await;
+    ledger.check().await?;
+    assert_eq!(ledger.must_take("alpha").await?.task.id, id, "there is no other whom it could be left to");
+    Ok(())
+}
+
 on_every_backend!(
+    who_failed_at_a_task_is_told_when_to_look_for_it_again,
+    what_is_for_one_agent_alone_is_not_left_to_others,
     an_agent_is_shown_what_it_has_wherever_it_was_taken,
     a_task_has_one_owner_and_its_result_is_kept,
     a_write_with_an_old_term_changes_nothing_and_is_logged,

@@ -19,7 +19,7 @@ async fn open(schema: &Schema) -> quorate_model::Result<Store> {
 }
 
 async fn take(store: &Store, agent: &str) -> Tested<Taken> {
-    Ok(store.write(next_of(agent)).await?.ok_or("a task is ready")?)
+    Ok(store.write(next_of(agent)).await?.task().ok_or("a task is ready")?)
 }
 
 async fn claim(store: &Store, agent: &str, resource: &str) -> Tested<i64> {

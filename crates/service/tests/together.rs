@@ -28,7 +28,7 @@ async fn at_once<W: Write>(ledger: &TestLedger, works: Vec<W>) -> Vec<Result<W::
 
 /// Lets `takers` take at the same moment; answers with what they got.
 async fn take_at_once(ledger: &TestLedger, takers: Vec<Take>) -> Result<Vec<Option<Taken>>> {
-    at_once(ledger, takers).await.into_iter().collect()
+    at_once(ledger, takers).await.into_iter().map(|answer| Ok(answer?.task())).collect()
 }
 
 fn takers(count: usize) -> Vec<Take> {

@@ -161,8 +161,8 @@ async fn a_run_at_its_budget_is_put_aside_when_its_next_task_would_be_taken(
 ) -> Result<()> {
     let (_, ids, taken) = spent_run(&ledger, 4, 20_020_000).await?;
     ledger.done(&taken).await?;
-    assert!(ledger.store.write(within(per_run(usd(21)), "alpha")).await?.is_some(), "below it");
-    assert!(ledger.store.write(within(per_run(usd(20)), "alpha")).await?.is_none());
+    assert!(ledger.store.write(within(per_run(usd(21)), "alpha")).await?.task().is_some(), "below it");
+    assert!(ledger.store.write(within(per_run(usd(20)), "alpha")).await?.task().is_none());
     for id in &ids[2..] {
         let story = ledger.story(*id).await?;
         assert_eq!(story.task.state, TaskState::Parked);
@@ -182,7 +182,7 @@ async fn tasks_of_other_runs_and_of_none_go_on(ledger: TestLedger) -> Result<()>
     let free = ledger.add(command("of no run")).await?;
     let (_, others) = ledger.start(vec![command("of another run")]).await?;
     let take = within(per_run(usd(5)), "beta");
-    let got = [ledger.store.write(take.clone()).await?, ledger.store.write(take).await?];
+    let got = [ledger.store.write(take.clone()).await?.task(), ledger.store.write(take).await?.task()];
     assert_eq!(got.map(|taken| taken.map(|taken| taken.task.id)), [Some(free), Some(others[0])]);
     assert_eq!(ledger.state(ids[1]).await?, TaskState::Parked);
     Ok(())
@@ -216,12 +216,12 @@ async fn a_budget_that_is_reached_while_an_agent_works_is_said_once_in_the_log(
 async fn unpark_grants_the_same_again_and_lets_all_go_on_that_wait_for_it(ledger: TestLedger) -> Result<()> {
     let (run, ids, _) = spent_run(&ledger, 4, 5_000_000).await?;
     let take = within(per_run(usd(5)), "beta");
-    assert!(ledger.store.write(take.clone()).await?.is_none());
+    assert!(ledger.store.write(take.clone()).await?.task().is_none());
     ledger.store.write(Unpark { id: ids[2] }).await?;
     for id in &ids[1..] {
         assert_eq!(ledger.state(*id).await?, TaskState::Ready);
     }
-    let taken = ledger.store.write(take.clone()).await?.expect("granted");
+    let taken = ledger.store.write(take.clone()).await?.task().expect("granted");
     let story = ledger.store.read(RunShow { id: run }).await?;
     assert_eq!((story.counted.spent.usd_micros, story.counted.ever.usd_micros), (0, 5_000_000));
     let limits = take.limits;
@@ -236,9 +236,9 @@ async fn a_resumed_run_is_granted_its_budget_again(ledger: TestLedger) -> Result
     let (run, ids, taken) = spent_run(&ledger, 3, 5_000_000).await?;
     ledger.done(&taken).await?;
     let take = within(per_run(usd(5)), "beta");
-    assert!(ledger.store.write(take.clone()).await?.is_none());
+    assert!(ledger.store.write(take.clone()).await?.task().is_none());
     ledger.store.write(Resume { id: run }).await?;
-    assert_eq!(ledger.store.write(take).await?.map(|taken| taken.task.id), Some(ids[1]));
+    assert_eq!(ledger.store.write(take).await?.task().map(|taken| taken.task.id), Some(ids[1]));
     Ok(())
 }
 
@@ -247,7 +247,7 @@ async fn a_park_of_a_person_is_not_lifted_with_a_budget(ledger: TestLedger) -> R
     let by_hand =
         quorate_service::task::Park { id: ids[3], term: None, reason: "approval".into(), until: None };
     ledger.store.write(by_hand).await?;
-    assert!(ledger.store.write(within(per_run(usd(5)), "beta")).await?.is_none());
+    assert!(ledger.store.write(within(per_run(usd(5)), "beta")).await?.task().is_none());
     ledger.store.write(Unpark { id: ids[3] }).await?;
     assert_eq!(ledger.state(ids[1]).await?, TaskState::Parked, "that was another reason");
     ledger.store.write(Resume { id: run }).await?;
@@ -265,15 +265,18 @@ async fn an_agent_at_its_budget_is_paused_until_a_person_resumes_it(ledger: Test
     let alpha = ledger.store.read(view("alpha")).await?.remove(0).agent;
     assert_eq!((alpha.paused, alpha.reason), (true, reason));
     ledger.done(&taken).await?;
-    assert!(ledger.store.write(within(limits, "alpha")).await?.is_none());
+    assert!(ledger.store.write(within(limits, "alpha")).await?.task().is_none());
     assert_eq!(ledger.state(ids[1]).await?, TaskState::Ready, "another may take it");
     ledger.store.write(Tell { name: "alpha".into(), word: Word::Resume }).await?;
-    let again = ledger.store.write(within(limits, "alpha")).await?.expect("granted again");
+    let again = ledger.store.write(within(limits, "alpha")).await?.task().expect("granted again");
     assert_eq!(again.task.id, ids[1]);
     assert_eq!(ledger.store.write(Note { limits, ..note(&again, vec![used("m", 999, None)]) }).await?, None);
     let lower = per_agent(Budget { usd_micros: None, tokens: Some(900) });
     ledger.add(command("more")).await?;
-    assert!(ledger.store.write(within(lower, "alpha")).await?.is_none(), "looked at before a task is taken");
+    assert!(
+        ledger.store.write(within(lower, "alpha")).await?.task().is_none(),
+        "looked at before a task is taken"
+    );
     assert!(ledger.store.read(view("alpha")).await?[0].agent.paused);
     Ok(())
 }
@@ -314,7 +317,7 @@ async fn many_takers_at_once_keep_to_budgets(ledger: TestLedger) -> Result<()> {
     }
     let mut taken = Vec::new();
     while let Some(answer) = takers.join_next().await {
-        taken.extend(answer.expect("no panic")?.map(|taken| taken.task.id));
+        taken.extend(answer.expect("no panic")?.task().map(|taken| taken.task.id));
     }
     taken.sort_unstable();
     assert_eq!(taken, free, "each once");
@@ -324,7 +327,7 @@ async fn many_takers_at_once_keep_to_budgets(ledger: TestLedger) -> Result<()> {
         over.spawn(async move { store.write(take).await });
     }
     while let Some(answer) = over.join_next().await {
-        assert!(answer.expect("no panic")?.is_none());
+        assert!(answer.expect("no panic")?.task().is_none());
     }
     let parked = ledger.store.read(Status).await?;
     assert!(parked.counts.contains(&("parked".to_owned(), 49)), "{:?}", parked.counts);
@@ -342,7 +345,7 @@ async fn a_task_whose_claims_are_held_gives_way_only_to_one_within_budget(ledger
     };
     let over = ledger.store.write(over).await?[0];
     let free = ledger.add(claiming("free", &["docs"])).await?;
-    let taken = ledger.store.write(within(per_run(usd(5)), "beta")).await?.expect("one is within");
+    let taken = ledger.store.write(within(per_run(usd(5)), "beta")).await?.task().expect("one is within");
     assert_eq!(taken.task.id, free);
     assert_eq!((ledger.state(held).await?, ledger.state(over).await?), (TaskState::Ready, TaskState::Parked));
     assert_eq!(ledger.state(ids[0]).await?, TaskState::Running);
@@ -456,7 +459,7 @@ async fn a_run_stalls_when_all_who_could_go_on_have_reached_their_budgets(ledger
 
 async fn budgets_of_nothing_but_zero_stop_everything(ledger: TestLedger) -> Result<()> {
     ledger.start(vec![command("a")]).await?;
-    assert!(ledger.store.write(within(per_run(usd(0)), "alpha")).await?.is_none());
+    assert!(ledger.store.write(within(per_run(usd(0)), "alpha")).await?.task().is_none());
     assert_eq!(
         ledger.story(TaskId(1)).await?.task.reason.as_deref(),
         Some("budget: run 1 has used $0.00 of $0.00")

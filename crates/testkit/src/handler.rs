@@ -43,7 +43,7 @@ where
     store.write(Seen { name: agent.clone(), strict: false }).await?;
     let mut changes = store.changes();
     loop {
-        match store.write(next_of(&agent, run)).await? {
+        match store.write(next_of(&agent, run)).await?.task() {
             Some(taken) => report(store, &taken, handle(&taken)).await?,
             None if store.write(Settle { id: run }).await?.is_over() => return Ok(()),
             None => changes.wait(LOOK_EVERY).await,

@@ -97,7 +97,7 @@ impl TestLedger {
 
     /// Takes the next task for `agent`, which can do everything.
     pub async fn take(&self, agent: &str) -> Result<Option<Taken>> {
-        self.store.write(next_of(agent)).await
+        Ok(self.store.write(next_of(agent)).await?.task())
     }
 
     /// Takes the next task for `agent`.

@@ -101,7 +101,7 @@ pub(super) async fn wake(database: &Database, here: Here<'_>, size: Size) -> Res
     let waiter = tokio::spawn(async move {
         let mut changes = waiting.changes();
         loop {
-            match waiting.write(next()).await? {
+            match waiting.write(next()).await?.task() {
                 Some(taken) => {
                     if told.send(Instant::now()).await.is_err() {
                         return Ok(());

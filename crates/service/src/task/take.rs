@@ -13,7 +13,7 @@ use crate::usage;
 use quorate_model::config::Limits;
 use quorate_model::resource::Mode;
 use quorate_model::{Error, EventKind, Result, RunId, TaskId, TaskState, Term};
-use quorate_store::{Dialect, Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Arg, Dialect, Read, Row, Sql, Tx, Write, args};
 
 /// Tasks looked at together once the first was passed over.
 const PAGE: i64 = 256;
@@ -54,7 +54,7 @@ impl Kinds {
     }
 }
 
-/// Takes the next task that `agent` may have; answers `None` when there is none.
+/// Takes the next task that `agent` may have.
 #[derive(Debug, Clone)]
 pub struct Take {
     /// Who takes it.
@@ -74,6 +74,35 @@ pub struct Take {
     /// The budgets that it works under. Without any, nothing is asked for them.
     pub limits: Limits,
 }
+
+/// What came of a take.
+#[derive(Debug, Clone)]
+pub enum TakeAnswer {
+    /// The agent has this task now.
+    Task(Box<Taken>),
+    /// There is none for it.
+    Nothing {
+        /// After so many milliseconds it may have one that until then is left to others: it failed at that last.
+        again_in_ms: Option<i64>,
+    },
+}
+
+impl TakeAnswer {
+    /// Returns the task, if there was one.
+    pub fn task(self) -> Option<Taken> {
+        match self {
+            TakeAnswer::Task(taken) => Some(*taken),
+            TakeAnswer::Nothing { .. } => None,
+        }
+    }
+
+    fn of(taken: Taken) -> TakeAnswer {
+        TakeAnswer::Task(Box::new(taken))
+    }
+}
+
+/// There is none, nor will time alone bring one.
+const NOTHING: TakeAnswer = TakeAnswer::Nothing { again_in_ms: None };
 
 /// A task that was taken: what its owner needs to know.
 #[derive(Debug, Clone)]
@@ -113,36 +142,32 @@ pub struct PastAttempt {
 }
 
 impl Write for Take {
-    type Answer = Option<Taken>;
+    type Answer = TakeAnswer;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Option<Taken>> {
+    async fn apply(&self, tx: &mut Tx) -> Result<TakeAnswer> {
         if self.resume
             && let Some(task) = self.held(tx).await?
         {
-            return Ok(Some(taken(tx, task).await?));
+            return Ok(TakeAnswer::of(taken(tx, task).await?));
         }
         if usage::agent_is_over(tx, &self.agent, self.limits.agent).await? {
-            return Ok(None);
+            return Ok(NOTHING);
         }
         let low = match self.at_once(tx).await? {
-            AtOnce::Taken(taken) => return Ok(Some(*taken)),
-            AtOnce::Nothing => return Ok(None),
+            AtOnce::Answer(answer) => return Ok(answer),
             AtOnce::NotPlain(low) => low,
         };
-        let Some(first) = self.first_within_budget(tx, low).await? else { return Ok(None) };
-        if first.task.claims.is_empty() {
-            return Ok(Some(self.begin(tx, first).await?));
-        }
-        let mut ground = Ground::look(tx).await?;
-        match ground.refusal(&self.wish(&first.task))? {
-            None => Ok(Some(self.begin_with_claims(tx, first, &ground).await?)),
-            Some(refused) => self.next_free(tx, &mut ground, first, refused).await,
+        match self.search(tx, low).await? {
+            Some(taken) => Ok(TakeAnswer::of(taken)),
+            None => {
+                Ok(TakeAnswer::Nothing { again_in_ms: tx.one(AGAIN, &self.sought(), again).await?.flatten() })
+            }
         }
     }
 
     const MERGES: bool = true;
 
-    async fn apply_all(list: &[Take], tx: &mut Tx) -> Result<Vec<Option<Option<Taken>>>> {
+    async fn apply_all(list: &[Take], tx: &mut Tx) -> Result<Vec<Option<TakeAnswer>>> {
         if !list.iter().any(Take::may_be_merged) {
             return Ok(list.iter().map(|_| None).collect());
         }
@@ -155,8 +180,8 @@ impl Write for Take {
         let mut answers = Vec::with_capacity(list.len());
         for (take, choice) in list.iter().zip(choices) {
             answers.push(match choice {
-                Choice::Task(place) => Some(Some(take.taken(tx, window.pick(place)).await?)),
-                Choice::Nothing => Some(None),
+                Choice::Task(place) => Some(TakeAnswer::of(take.taken(tx, window.pick(place)).await?)),
+                Choice::Nothing => Some(NOTHING),
                 Choice::Alone => None,
             });
         }
@@ -164,17 +189,48 @@ impl Write for Take {
     }
 }
 
-/// What `$1` may take with the capabilities `$2`, of the kind `$3`, of the run `$4`.
-macro_rules! may_take_pg {
+/// What is ready for `$1` with the capabilities `$2`, of the kind `$3`, of the run `$4`.
+macro_rules! ready_pg {
     () => {
         "state = 'ready'
                 and (agent is null or agent = $1)
                 and (agent = $1 or capability is null or $2::text[] is null or capability = any($2))
                 and ($3::text = 'any' or ($3 = 'run') = (run is not null))
                 and ($4::bigint is null or run_id = $4)
-                and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
                 and not exists (select 1 from agents a
                                  where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))"
+    };
+}
+macro_rules! ready_lite {
+    () => {
+        "state = 'ready'
+                and (agent is null or agent = $1)
+                and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
+                and ($3 = 'any' or ($3 = 'run') = (run is not null))
+                and ($4 is null or run_id = $4)
+                and not exists (select 1 from agents a
+                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed'))"
+    };
+}
+/// And what of it `$1` is not to leave to others ...
+macro_rules! not_left {
+    () => {
+        " and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())"
+    };
+}
+/// ... or is, for a while: in how long the first of it may be its own.
+macro_rules! again {
+    ($ready:expr) => {
+        concat!(
+            "select min(avoid_until) - now_ms() as again_in_ms from tasks where ",
+            $ready,
+            " and agent is null and avoid_agent = $1 and avoid_until > now_ms()"
+        )
+    };
+}
+macro_rules! may_take_pg {
+    () => {
+        concat!(ready_pg!(), not_left!())
     };
 }
 /// The first of them in order, locked. One priority after the other, so that each may begin at a head of its own; asked
@@ -218,15 +274,14 @@ macro_rules! picked_pg {
 macro_rules! pick_lite {
     ($and:literal) => {
         concat!(
-            "select ", columns!(), ", claims_since, now_ms() as now, 0 as term_floor, ", budgeted!(), " from tasks
-              where state = 'ready'
-                and (agent is null or agent = $1)
-                and (agent = $1 or capability is null or $2 is null or capability in (select value from json_each($2)))
-                and ($3 = 'any' or ($3 = 'run') = (run is not null))
-                and ($4 is null or run_id = $4)
-                and (agent = $1 or avoid_agent is null or avoid_agent <> $1 or avoid_until <= now_ms())
-                and not exists (select 1 from agents a
-                                 where a.name = $1 and (a.paused = 1 or a.removed = 1 or a.state = 'failed')) ",
+            "select ",
+            columns!(),
+            ", claims_since, now_ms() as now, 0 as term_floor, ",
+            budgeted!(),
+            " from tasks where ",
+            ready_lite!(),
+            not_left!(),
+            " ",
             $and
         )
     };
@@ -249,6 +304,16 @@ const AFTER: Sql = Sql::Each {
     ),
 };
 const ANY: &str = concat!("select id from tasks where ", may_take_pg!(), " limit 1");
+const AGAIN: Sql = Sql::Each { lite: again!(ready_lite!()), pg: again!(ready_pg!()) };
+/// Both questions in one flight; the second, which looks at all that is ready, only where the first has no answer.
+const ANY_OR_AGAIN: &str = concat!(
+    "select o.id, case when o.id is null then (",
+    again!(ready_pg!()),
+    ") end as again_in_ms from (select (",
+    "select id from tasks where ",
+    may_take_pg!(),
+    " limit 1) as id offset 0) o"
+);
 /// How often a taker looks again when all that it may have are held by transactions of others: for 0.1 s in all.
 const LOOKS_MAX: u32 = 6;
 /// Nobody has written to it since it was picked: whoever does raises its term, and may have it reserved for another.
@@ -275,6 +340,11 @@ fn picked(row: &Row<'_>) -> Result<Pick> {
     task.term = task.term.max(Term(row.int("term_floor")?));
     let (claims_since, now) = (row.opt_int("claims_since")?, row.int("now")?);
     Ok(Pick { task, claims_since, now, budgeted: row.flag("budgeted")? })
+}
+
+/// Reads in how long there may be something.
+fn again(row: &Row<'_>) -> Result<Option<i64>> {
+    row.opt_int("again_in_ms")
 }
 
 /// What a plain case begins with: entries met until now, and what tells a term and a place in the log.
@@ -342,8 +412,7 @@ const TAKE_ONE: &str = concat!(
 
 /// What came of the plain case.
 enum AtOnce {
-    Taken(Box<Taken>),
-    Nothing,
+    Answer(TakeAnswer),
     /// Nothing was taken; the search may begin there.
     NotPlain(Low),
 }
@@ -412,12 +481,39 @@ impl Take {
         heads.end(search, first.into_iter(), walked, tx.instant());
         if let Some(taken) = taken {
             tx.tell();
-            return Ok(AtOnce::Taken(Box::new(taken)));
+            return Ok(AtOnce::Answer(TakeAnswer::of(taken)));
         }
-        match first {
-            Some(_) => Ok(AtOnce::NotPlain(search.low)),
-            None if tx.one(ANY, &args[..4], |row| row.int("id")).await?.is_none() => Ok(AtOnce::Nothing),
-            None => Ok(AtOnce::NotPlain(START)),
+        if first.is_some() {
+            return Ok(AtOnce::NotPlain(search.low));
+        }
+        let left = tx.one(ANY_OR_AGAIN, &args[..4], |row| Ok((row.opt_int("id")?, again(row)?))).await?;
+        Ok(match left {
+            Some((Some(_), _)) => AtOnce::NotPlain(START),
+            Some((None, again_in_ms)) => AtOnce::Answer(TakeAnswer::Nothing { again_in_ms }),
+            None => AtOnce::Answer(NOTHING),
+        })
+    }
+
+    /// What the questions after ready tasks are told of the taker.
+    fn sought(&self) -> [Arg<'_>; 4] {
+        [
+            self.agent.as_str().into(),
+            self.capabilities.as_deref().into(),
+            self.kinds.as_str().into(),
+            self.run.into(),
+        ]
+    }
+
+    /// Looks for one that needs more than the plain case.
+    async fn search(&self, tx: &mut Tx, low: Low) -> Result<Option<Taken>> {
+        let Some(first) = self.first_within_budget(tx, low).await? else { return Ok(None) };
+        if first.task.claims.is_empty() {
+            return self.begin(tx, first).await.map(Some);
+        }
+        let mut ground = Ground::look(tx).await?;
+        match ground.refusal(&self.wish(&first.task))? {
+            None => self.begin_with_claims(tx, first, &ground).await.map(Some),
+            Some(refused) => self.next_free(tx, &mut ground, first, refused).await,
         }
     }
 

@@ -10,7 +10,7 @@ use quorate_service::claim::{self, Grant, Releaser};
 use quorate_service::health::Check;
 use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Held, Kinds, NewTask, Outcome, Park, Progress, Reassign, Release,
-    Renew, Retry, SettleCheck, Take, TakeCheck, Unpark,
+    Renew, Retry, SettleCheck, Take, TakeAnswer, TakeCheck, Unpark,
 };
 use quorate_service::{agent, node, run};
 use quorate_store::Store;
@@ -54,7 +54,7 @@ pub type Tally = BTreeMap<String, (usize, usize)>;
 
 /// Counts an operation and its answer.
 pub fn count(tally: &mut Tally, op: &Op, answer: &str) {
-    let is_refused = answer.starts_with("error") || answer == "none";
+    let is_refused = answer.starts_with("error") || answer.starts_with("none");
     let name = format!("{op:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
     let counts = tally.entry(name).or_default();
     *(if is_refused { &mut counts.1 } else { &mut counts.0 }) += 1;
@@ -181,10 +181,14 @@ async fn take(store: &Store, team: &[Member], op: Op) -> Result<String> {
         limits: Limits::default(),
         ..next_of(agent)
     };
-    let taken = store.write(take).await?.map(|taken| taken.task);
-    let said =
-        |t: quorate_service::task::Task| format!("took {} term {} attempt {}", t.id, t.term, t.attempt);
-    Ok(taken.map_or("none".into(), said))
+    Ok(match store.write(take).await? {
+        TakeAnswer::Task(taken) => {
+            let task = taken.task;
+            format!("took {} term {} attempt {}", task.id, task.term, task.attempt)
+        }
+        TakeAnswer::Nothing { again_in_ms: None } => "none".into(),
+        TakeAnswer::Nothing { again_in_ms: Some(ms) } => format!("none for {ms} ms"),
+    })
 }
 
 async fn fail(store: &Store, id: i64, term: i64, is_final: bool) -> Result<String> {

@@ -396,7 +396,7 @@ impl World {
             Op::BeginSession { agent, .. } if answer.starts_with("session") => {
                 self.hosts[self.asking].sessions.push(agent);
             }
-            Op::Take { agent, node: Some(node), .. } if answer != "none" => {
+            Op::Take { agent, node: Some(node), .. } if answer.starts_with("took") => {
                 let fate = if self.calm.has_begun() { Fate::Done } else { self.fate() };
                 let long = if fate == Fate::Hangs { 60_000 } else { self.random.ms(40_000) };
                 self.adopt(*node, Child { agent, task: said[0], term: said[1], ends_at: now + long, fate });
@@ -406,7 +406,9 @@ impl World {
                 let child = Child { agent: "", task: said[0], term: said[1], ends_at, fate: Fate::IsCheck };
                 self.adopt(*node, child);
             }
-            Op::Take { node: None, .. } => self.single = (answer != "none").then(|| (said[0], said[1])),
+            Op::Take { node: None, .. } => {
+                self.single = answer.starts_with("took").then(|| (said[0], said[1]))
+            }
             Op::Done(task, term, _) | Op::Fail(task, term, _) | Op::Release(task, term) => {
                 self.single = self.single.filter(|held| *held != (*task, *term));
             }

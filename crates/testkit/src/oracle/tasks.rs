@@ -132,7 +132,9 @@ impl Oracle {
             Some(id) if resume => Some(self.hold_on(*id, lease_ms)),
             _ => self.begin_next(agent, node, run, lease_ms),
         };
-        let Some(id) = id else { return "none".into() };
+        let Some(id) = id else {
+            return self.again(agent, run).map_or("none".into(), |ms| format!("none for {ms} ms"));
+        };
         let task = &self.tasks[&id];
         format!("took {id} term {} attempt {}", task.term, task.attempt)
     }
@@ -211,17 +213,31 @@ impl Oracle {
         }
     }
 
+    /// In how long it may have one that until then is left to others.
+    fn again(&self, agent: &str, run: Option<i64>) -> Option<i64> {
+        let left = self
+            .where_task(|oracle, task| oracle.is_ready_for(agent, run, task) && oracle.leaves(agent, task));
+        left.into_iter().map(|id| self.tasks[&id].avoid_until - self.now).min()
+    }
+
     fn may_take(&self, agent: &str, run: Option<i64>, task: &Task) -> bool {
+        self.is_ready_for(agent, run, task) && !self.leaves(agent, task)
+    }
+
+    /// It failed at that last, and is to leave it to others for a while.
+    fn leaves(&self, agent: &str, task: &Task) -> bool {
+        task.wish.agent != Some(agent) && task.avoid == Some(agent) && task.avoid_until > self.now
+    }
+
+    fn is_ready_for(&self, agent: &str, run: Option<i64>, task: &Task) -> bool {
         let member = self.team.iter().find(|member| member.name == agent).expect("only the team takes");
         let is_kept_for = task.wish.agent == Some(agent);
         let can = |wanted| member.capabilities.is_none_or(|all| all.contains(&wanted));
-        let avoided = task.avoid == Some(agent) && task.avoid_until > self.now;
         task.state == TaskState::Ready
             && self.may_work(agent)
             && (run.is_none() || task.run == run)
             && (task.wish.agent.is_none() || is_kept_for)
             && (is_kept_for || task.wish.capability.is_none_or(can))
-            && (is_kept_for || !avoided)
     }
 
     pub(super) fn renew(

@@ -3,7 +3,9 @@
 //! Here lives the plain case of many: the first tasks in order claim nothing and nobody tried them before, so that it does
 //! not matter which taker gets which. What it writes is what `begin` writes. Everything else goes the ways beside it.
 
-use super::{Heads, Take, Taken, base_pg, begun_pg, found, met_pg, needed_pg, taken_at_once};
+use super::{
+    Heads, NOTHING, Take, TakeAnswer, Taken, base_pg, begun_pg, found, met_pg, needed_pg, taken_at_once,
+};
 use crate::task::columns;
 use quorate_model::{Result, TaskId};
 use quorate_store::{Arg, Row, Tx};
@@ -67,7 +69,7 @@ const TAKE_ALL: &str = concat!(
 );
 
 /// Takes for all of them; answers `None` when it is not the plain case and nothing was taken.
-pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Option<Option<Taken>>>>> {
+pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Option<TakeAnswer>>>> {
     let Some(first) = list.first() else { return Ok(None) };
     if !list.iter().all(|take| first.can_the_same(take)) {
         return Ok(None);
@@ -81,12 +83,12 @@ pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Op
     if !is_plain || (!is_all && found.iter().all(|found| found.taken.is_none())) {
         return Ok(None);
     }
-    // Who got nothing looks by himself, unless there is nothing.
-    let mut answers: Vec<Option<Option<Taken>>> = list.iter().map(|_| is_all.then_some(None)).collect();
+    // Who got nothing looks by himself, unless there is nothing: not even what he is to leave to others for a while.
+    let mut answers: Vec<Option<TakeAnswer>> = list.iter().map(|_| is_all.then_some(NOTHING)).collect();
     for (taker, taken) in found.into_iter().filter_map(|found| found.taken) {
         tx.tell();
         if let Some(answer) = answers.get_mut(taker) {
-            *answer = Some(Some(taken));
+            *answer = Some(TakeAnswer::of(taken));
         }
     }
     Ok(Some(answers))
