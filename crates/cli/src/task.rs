@@ -15,6 +15,7 @@ use quorate_model::budget::Budget;
 use quorate_model::config::Limits;
 use quorate_model::diagnostic::quote;
 use quorate_model::{Error, Kind, Result, TaskId, TaskState};
+use quorate_server::Caller;
 use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, Take, Taken,
     Task, Unpark, Work,
@@ -225,10 +226,18 @@ fn taken_words(taken: &Taken) -> String {
 }
 
 async fn progress(place: &Place, args: &TaskProgress, json: bool) -> Result<u8> {
+    let usage = args.usage.read()?;
     let store = open_for(place, args.id).await?;
+    let desk = place.desk(&store);
+    let reached = desk.spend(&Caller::Person, (args.id, args.term), &usage, false).await?;
     let report =
         Progress { id: args.id, term: args.term, percent: args.percent, message: args.message.clone() };
-    let task = store.write(report).await?;
+    let task = desk.progress(report, reached).await?;
+    if task.state == TaskState::Parked {
+        let why = task.reason.as_deref().unwrap_or("a budget is reached");
+        print::answer(json, || wire::Task::from(&task), || format!("task {} is parked: {why}", task.id));
+        return Ok(Kind::Refused.exit_code());
+    }
     let until = time::local(task.lease_until.unwrap_or_default());
     print::answer(
         json,
@@ -240,22 +249,34 @@ async fn progress(place: &Place, args: &TaskProgress, json: bool) -> Result<u8> 
 
 async fn done(place: &Place, args: &TaskDone, json: bool) -> Result<u8> {
     let result = args.result.as_deref().map(read_result).transpose()?;
+    let usage = args.usage.read()?;
     let store = open_for(place, args.id).await?;
+    let desk = place.desk(&store);
+    let reached = desk.spend(&Caller::Person, (args.id, args.term), &usage, true).await?;
     let done = Done { id: args.id, term: args.term, result, tail: None };
-    let answer = place.desk(&store).done(done).await?;
+    let answer = desk.done(done).await?;
     let id = args.id;
     match answer {
         DoneAnswer::Verifying => {
             let words =
-                || format!("task {id} is said to be done; a node runs its check (without one: `quorate up`)");
-            print::answer(json, || json!({ "id": id.0, "state": "verifying" }), words);
+                format!("task {id} is said to be done; a node runs its check (without one: `quorate up`)");
+            ended(json, json!({ "id": id.0, "state": "verifying" }), words, reached);
         }
         DoneAnswer::Completed { run } => {
-            let value = || json!({ "id": id.0, "state": "completed", "run_id": run.map(|run| run.0) });
-            print::answer(json, value, || format!("task {id} completed"));
+            let value = json!({ "id": id.0, "state": "completed", "run_id": run.map(|run| run.0) });
+            ended(json, value, format!("task {id} completed"), reached);
         }
     }
     Ok(0)
+}
+
+/// Shows what became of a task, and the budget that is reached by now, if one is.
+fn ended(json: bool, mut value: Value, words: String, reached: Option<String>) {
+    if let Some(reached) = &reached {
+        value["budget"] = json!(reached);
+    }
+    let reached = reached.map(|why| format!("\n{why}")).unwrap_or_default();
+    print::answer(json, || value, || words + &reached);
 }
 
 /// Reads the result of a task: JSON as it stands, from a file, or from standard input.
@@ -302,7 +323,10 @@ fn not_json(from: &str, why: &str) -> Error {
 }
 
 async fn fail(place: &Place, args: &TaskFail, json: bool) -> Result<u8> {
+    let usage = args.usage.read()?;
     let store = open_for(place, args.id).await?;
+    let desk = place.desk(&store);
+    let reached = desk.spend(&Caller::Person, (args.id, args.term), &usage, true).await?;
     let fail = Fail {
         id: args.id,
         term: args.term,
@@ -312,12 +336,12 @@ async fn fail(place: &Place, args: &TaskFail, json: bool) -> Result<u8> {
         tail: None,
         retry_after_ms: place.config.health.retry_after_ms,
     };
-    let state = place.desk(&store).fail(fail).await?;
-    let words = || match state {
+    let state = desk.fail(fail).await?;
+    let words = match state {
         TaskState::Failed => format!("task {} failed", args.id),
         _ => format!("attempt noted as failed; task {} is tried again", args.id),
     };
-    print::answer(json, || json!({ "id": args.id.0, "state": state.as_str() }), words);
+    ended(json, json!({ "id": args.id.0, "state": state.as_str() }), words, reached);
     Ok(0)
 }
 

@@ -21,6 +21,7 @@ pub mod price;
 pub mod priority;
 pub mod resource;
 pub mod retry;
+pub mod said;
 pub mod table;
 pub mod task;
 pub mod text;

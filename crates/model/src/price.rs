@@ -4,7 +4,7 @@
 //! that it has cost comes first, then `[prices."MODEL"]` of `quorate.toml`, then this table. Prices change without notice: a sum is an
 //! estimate, and a model that is not here has no price rather than a wrong one.
 
-use crate::usage::Tokens;
+use crate::usage::{Tokens, Used};
 use std::collections::BTreeMap;
 
 /// When the table was last compared with the providers' price lists.
@@ -111,6 +111,12 @@ pub fn find(own: &Prices, model: &str) -> Option<Price> {
     let plain = without_version(model);
     let known = |name: &str| KNOWN.iter().find(|(known, _)| *known == name).map(|(_, price)| *price);
     own.get(model).or_else(|| own.get(plain)).copied().or_else(|| known(model)).or_else(|| known(plain))
+}
+
+/// Adds the price where who used it does not know it.
+pub fn priced(own: &Prices, used: Used) -> Used {
+    let price = || find(own, &used.model).map(|price| price.of(used.tokens));
+    Used { usd_micros: used.usd_micros.or_else(price), ..used }
 }
 
 /// Cuts off what marks a version: a date, `-latest`, `-preview`, and what stands behind `@`, `:` or `[`.

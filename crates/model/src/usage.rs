@@ -5,6 +5,9 @@
 //!
 //! Tokens are counted apart, each once: `input` are those that were read anew, not those that came from a cache.
 
+use crate::said::{number, printable, text};
+use serde_json::{Map, Value};
+
 /// The most tokens of one kind that an attempt may say it has used.
 pub const TOKENS_MAX: i64 = 1_000_000_000_000;
 /// The most dollars that an attempt may say it has cost.
@@ -55,6 +58,40 @@ pub struct Used {
     pub context_tokens: Option<i64>,
     /// … of how many that fit.
     pub context_window: Option<i64>,
+}
+
+impl Used {
+    /// Reads it as programs say it: `{"model": "…", "input_tokens": 10, …}`. What is not said is nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn read(fields: &Map<String, Value>) -> Result<Used, String> {
+        let model = text(fields, "model")?.filter(|model| !model.trim().is_empty());
+        let model = printable(model.ok_or("a usage without `model`")?.trim());
+        if model.len() > MODEL_NAME_MAX {
+            return Err(format!("the name of the model has more than {MODEL_NAME_MAX} bytes"));
+        }
+        let count = |key| number(fields, key, TOKENS_MAX);
+        let tokens = Tokens {
+            input: count("input_tokens")?.unwrap_or(0),
+            output: count("output_tokens")?.unwrap_or(0),
+            cache_read: count("cache_read_tokens")?.unwrap_or(0),
+            cache_write: count("cache_write_tokens")?.unwrap_or(0),
+        };
+        let (context_tokens, context_window) = (count("context_tokens")?, count("context_window")?);
+        Ok(Used { model, tokens, usd_micros: usd(fields)?, context_tokens, context_window })
+    }
+}
+
+fn usd(fields: &Map<String, Value>) -> Result<Option<i64>, String> {
+    match fields.get("usd") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(n)) => match n.as_f64().filter(|usd| (0.0..=USD_MAX).contains(usd)) {
+            Some(usd) => Ok(Some((usd * MICROS).round() as i64)),
+            None => Err(format!("`usd` is not from 0 to {USD_MAX}")),
+        },
+        Some(_) => Err("`usd` is not a number".to_owned()),
+    }
 }
 
 /// That an agent cannot go on before some time: a rate limit, a quota.

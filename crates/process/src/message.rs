@@ -5,7 +5,8 @@
 
 use crate::mask::{Mask, floor};
 use quorate_model::at::rfc3339_ms;
-use quorate_model::usage::{MICROS, MODEL_NAME_MAX, Parked, TOKENS_MAX, Tokens, USD_MAX, Used};
+use quorate_model::said::{number, printable, text};
+use quorate_model::usage::{MODEL_NAME_MAX, Parked, Used};
 use serde_json::{Map, Value};
 
 /// The largest result, in bytes of its JSON.
@@ -111,15 +112,10 @@ fn read(mut fields: Map<String, Value>) -> Result<Message, String> {
     match kind.as_str() {
         "progress" => progress(&fields),
         "result" => result(fields.remove("value").ok_or("a result without `value`")?),
-        "usage" => usage(&fields),
+        "usage" => Used::read(&fields).map(Message::Usage),
         "parked" => parked(&fields),
         _ => Err(format!("unknown message `{}`; expected {KINDS}", printable(&kind[..floor(&kind, 64)]))),
     }
-}
-
-/// No database keeps a NUL, and no other control character helps whoever reads this.
-fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
 }
 
 fn progress(fields: &Map<String, Value>) -> Result<Message, String> {
@@ -129,15 +125,6 @@ fn progress(fields: &Map<String, Value>) -> Result<Message, String> {
         Some(_) => return Err("`percent` is not a number".to_owned()),
     };
     Ok(Message::Progress { percent, message: text(fields, "message")?, findings: findings(fields)? })
-}
-
-/// Reads a text without NUL, which no database keeps.
-fn text(fields: &Map<String, Value>, key: &str) -> Result<Option<String>, String> {
-    match fields.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.replace('\0', "\u{fffd}"))),
-        Some(_) => Err(format!("`{key}` is not a string")),
-    }
 }
 
 fn findings(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
@@ -154,48 +141,6 @@ fn findings(fields: &Map<String, Value>) -> Result<Vec<String>, String> {
     let mut texts = texts.ok_or("`findings` is not a list of strings")?;
     texts.retain(|text| !text.trim().is_empty());
     Ok(texts)
-}
-
-fn usage(fields: &Map<String, Value>) -> Result<Message, String> {
-    let model = text(fields, "model")?.filter(|model| !model.trim().is_empty());
-    let model = printable(model.ok_or("a usage without `model`")?.trim());
-    if model.len() > MODEL_NAME_MAX {
-        return Err(format!("the name of the model has more than {MODEL_NAME_MAX} bytes"));
-    }
-    let count = |key| number(fields, key, TOKENS_MAX);
-    let tokens = Tokens {
-        input: count("input_tokens")?.unwrap_or(0),
-        output: count("output_tokens")?.unwrap_or(0),
-        cache_read: count("cache_read_tokens")?.unwrap_or(0),
-        cache_write: count("cache_write_tokens")?.unwrap_or(0),
-    };
-    let (context_tokens, context_window) = (count("context_tokens")?, count("context_window")?);
-    Ok(Message::Usage(Used { model, tokens, usd_micros: usd(fields)?, context_tokens, context_window }))
-}
-
-/// Reads a whole number from 0 to `most`; a fraction is cut off.
-fn number(fields: &Map<String, Value>, key: &str, most: i64) -> Result<Option<i64>, String> {
-    let number = match fields.get(key) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Number(number)) => number,
-        Some(_) => return Err(format!("`{key}` is not a number")),
-    };
-    let whole = number.as_i64().or_else(|| number.as_f64().filter(|n| n.abs() < 1e18).map(|n| n as i64));
-    match whole {
-        Some(whole) if (0..=most).contains(&whole) => Ok(Some(whole)),
-        _ => Err(format!("`{key}` is not from 0 to {most}")),
-    }
-}
-
-fn usd(fields: &Map<String, Value>) -> Result<Option<i64>, String> {
-    match fields.get("usd") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(n)) => match n.as_f64().filter(|usd| (0.0..=USD_MAX).contains(usd)) {
-            Some(usd) => Ok(Some((usd * MICROS).round() as i64)),
-            None => Err(format!("`usd` is not from 0 to {USD_MAX}")),
-        },
-        Some(_) => Err("`usd` is not a number".to_owned()),
-    }
 }
 
 fn parked(fields: &Map<String, Value>) -> Result<Message, String> {
@@ -224,6 +169,7 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_model::usage::{TOKENS_MAX, Tokens};
     use serde_json::json;
 
     fn check(line: &str, expected: Option<Message>) {

@@ -7,7 +7,7 @@ use crate::session::Session;
 use quorate_model::Kind;
 use quorate_model::config::{Config, Limits};
 use quorate_model::memory::MemoryKind;
-use quorate_model::price;
+use quorate_model::price::priced;
 use quorate_model::usage::Used;
 use quorate_process::{Control, Message};
 use quorate_service::memory::Remember;
@@ -161,12 +161,6 @@ fn finding(taken: &Taken, text: &str) -> Remember {
 /// Makes the word about what an attempt has used, each model with its price.
 pub(crate) fn note(config: &Config, limits: Limits, taken: &Taken, used: Vec<Used>, is_last: bool) -> Note {
     let (id, term, attempt) = (taken.task.id, taken.task.term, taken.task.attempt);
-    let used = used.into_iter().map(|used| priced(config, used)).collect();
+    let used = used.into_iter().map(|used| priced(&config.prices, used)).collect();
     Note { id, term, attempt, used, limits, is_last }
-}
-
-/// Adds the price where the agent does not know it.
-fn priced(config: &Config, used: Used) -> Used {
-    let price = || price::find(&config.prices, &used.model).map(|price| price.of(used.tokens));
-    Used { usd_micros: used.usd_micros.or_else(price), ..used }
 }

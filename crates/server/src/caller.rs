@@ -65,6 +65,20 @@ impl Caller {
         }
     }
 
+    /// Refuses an agent that speaks about an attempt of another's.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub(crate) fn must_speak_of(&self, agent: &str) -> Result<()> {
+        match self {
+            Caller::Agent(own) if own != agent => {
+                Err(Error::new(Kind::Refused, format!("that attempt was {agent}'s, not {own}'s"))
+                    .hint("say what your own attempt has used"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns the agent's name.
     pub(crate) fn name(&self) -> Option<String> {
         match self {

@@ -5,6 +5,9 @@
 //! decides; how a request is read and an answer shown is the door's business.
 
 mod memory;
+mod usage;
+
+pub use usage::ModelUsage;
 
 use quorate_model::config::{Config, millis};
 use quorate_model::diagnostic::quote;

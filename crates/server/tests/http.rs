@@ -53,6 +53,60 @@ async fn a_run_is_stored_and_called_off(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
     let plan = json!({ "goal": "two", "task": [{ "key": "a", "run": "true" }, { "key": "b", "run": "true", "needs": ["a"] }] });
     let id = door.post("/runs", json!({ "plan": plan })).await.done()["id"].as_i64().expect("an id");
+async fn what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task(
+    ledger: TestLedger,
+) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let task = json!({ "title": "Look", "prompt": "Look well.", "budget": { "tokens": 1_000 } });
+    let id = door.post("/tasks", task).await.done()["id"].as_i64().expect("an id");
+    let at = |word: &str| format!("/tasks/{id}/{word}");
+    let used = async || door.get(&format!("/tasks/{id}")).await.done()["usage"].clone();
+    let first = door.post("/tasks/next", json!({ "agent": "ada" })).await.done()["term"].clone();
+    let say = |input: i64| json!({ "term": first, "usage": [{ "model": "claude-sonnet-4-5", "input_tokens": input, "cache_read_tokens": 9_000 }] });
+    for _ in 0..2 {
+        let told = door.post(&at("progress"), say(100)).await.done();
+        assert_eq!(told["state"], "running");
+    }
+    let known = used().await;
+    assert_eq!((known.as_array().map(Vec::len), &known[0]["input_tokens"]), (Some(1), &json!(100)));
+    assert_eq!(known[0]["usd"], json!(0.003), "with its price");
+    let below = json!({ "term": first, "usage": [{ "model": "m", "input_tokens": -1 }] });
+    let wrong = door.post(&at("progress"), below).await.problem();
+    assert!(wrong.0 == 400 && wrong.2.contains("`usage[0]`: `input_tokens` is not from 0"), "{wrong:?}");
+    let parked = door.post(&at("progress"), say(1_100)).await.done();
+    let reason = format!("budget: task {id} has used 1,100 of 1,000 tokens");
+    assert_eq!((&parked["state"], &parked["reason"]), (&json!("parked"), &json!(reason)));
+    let late = door.post(&at("progress"), say(1_200)).await.problem();
+    assert_eq!((late.0, late.1.as_str()), (412, "stale"), "{}", late.2);
+    assert_eq!(used().await[0]["input_tokens"], 1_200, "what was spent was spent");
+
+    ledger.join("eve").await?;
+    let eve =
+        door.post("/agents/eve/tokens", json!({})).await.done()["token"].as_str().expect("one").to_owned();
+    let head = [("Authorization", &*format!("Bearer {eve}")), ("Content-Type", "application/json")];
+    let request = format!("POST /api/v1{}", at("progress"));
+    let another = door.raw(&request, &head, &say(5_000).to_string()).await.problem();
+    assert!(another.0 == 403 && another.2.contains("ada's, not eve's"), "{another:?}");
+
+    door.post(&at("unpark"), json!({})).await.done();
+    let second = door.post("/tasks/next", json!({ "agent": "ada" })).await.done()["term"].clone();
+    let done =
+        json!({ "term": second, "result": 1, "usage": [{ "model": "house-model", "output_tokens": 5_000 }] });
+    let reason = format!("budget: task {id} has used 5,000 of 1,000 tokens");
+    for _ in 0..2 {
+        let said = door.post(&at("done"), done.clone()).await.done();
+        assert_eq!(said, json!({ "id": id, "state": "completed", "budget": reason }), "what is done is done");
+    }
+    let known = used().await;
+    assert_eq!((known.as_array().map(Vec::len), &known[1]["output_tokens"]), (Some(2), &json!(5_000)));
+    assert_eq!(
+        (&known[1]["usd"], ledger.count("task.used").await),
+        (&Value::Null, 1),
+        "no price, and told once"
+    );
+    Ok(())
+}
+
     let run = door.get(&format!("/runs/{id}")).await.done();
     assert_eq!(
         (run["tasks"].as_array().map(Vec::len), run["needs"].as_array().map(Vec::len)),
@@ -335,3 +389,4 @@ fn who_keeps_all_places_busy_is_cut_off() {
 /// As in `serve`.
 const CONNECTIONS_MAX: usize = 512;
 const HEAD_MAX: Duration = Duration::from_secs(10);
+    what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task,

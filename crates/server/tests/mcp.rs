@@ -157,6 +157,31 @@ async fn a_task_goes_through_its_life_in_both_specifications(ledger: TestLedger)
     Ok(())
 }
 
+async fn what_an_agent_says_it_used_reaches_its_budget(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let client = Client::new(&door, "2026-07-28");
+    for title in ["one", "two"] {
+        door.post("/tasks", json!({ "title": title, "prompt": "x", "budget": { "usd": 0.5 } })).await.done();
+    }
+    let used = |usd: f64| json!([{ "model": "m", "input_tokens": 10, "output_tokens": 5, "usd": usd }]);
+    client.call("next_task", json!({ "agent": "ada" })).await;
+    let noted = client.call("progress", json!({ "id": 1, "term": 1, "usage": used(0.1) })).await;
+    assert!(noted.starts_with("noted"), "{noted}");
+    let parked = client.call("progress", json!({ "id": 1, "term": 1, "usage": used(0.6) })).await;
+    assert!(
+        parked.starts_with("task 1 is parked: budget: task 1 has used $0.60 of $0.50; stop here"),
+        "{parked}"
+    );
+    client.call("next_task", json!({ "agent": "ada" })).await;
+    let failed = json!({ "id": 2, "term": 1, "error": "no", "final": true, "usage": used(0.7) });
+    let failed = client.call("finish", failed).await;
+    assert_eq!(failed, "task 2 has failed for good; budget: task 2 has used $0.70 of $0.50");
+    let wrong = json!({ "id": 2, "term": 1, "usage": [{ "model": "m", "tokens": 1 }] });
+    let wrong = client.fails("progress", wrong).await;
+    assert!(wrong.contains("`usage[0].tokens`") || wrong.contains("unknown field `tokens`"), "{wrong}");
+    Ok(())
+}
+
 async fn who_waits_for_a_task_has_it_when_it_comes(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
     let client = Client::new(&door, "2026-07-28");
@@ -357,6 +382,7 @@ async fn a_whole_task_is_short_whatever_is_around_it(ledger: TestLedger) -> Resu
 }
 
 on_every_backend!(
+    what_an_agent_says_it_used_reaches_its_budget,
     the_tools_are_those_that_are_promised,
     a_task_goes_through_its_life_in_both_specifications,
     who_waits_for_a_task_has_it_when_it_comes,

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use quorate_model::at::At;
 use quorate_model::priority::Priority;
 use quorate_model::{RunId, TaskState, Term};
+use quorate_server::ModelUsage;
 
 /// Adds, takes, reports and mends tasks
 #[derive(Debug, Subcommand)]
@@ -152,10 +153,28 @@ pub(crate) struct TaskNext {
     pub(crate) wait: Option<i64>,
 }
 
+/// What an attempt has used.
+#[derive(Debug, Args)]
+pub(crate) struct Usage {
+    /// What the attempt has used until now of a model, or a list of such: sums, each takes the place of the one before
+    #[arg(long = "usage", value_name = "JSON")]
+    json: Option<String>,
+}
+
+impl Usage {
+    /// Reads it.
+    pub(crate) fn read(&self) -> quorate_model::Result<Vec<ModelUsage>> {
+        self.json.as_deref().map_or(Ok(Vec::new()), ModelUsage::parse)
+    }
+}
+
 /// Reports progress of a task and renews its lease
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  quorate task progress 12 --term 3 --percent 40 --message \"half of the tests pass\"")]
+  quorate task progress 12 --term 3 --percent 40 --message \"half of the tests pass\"
+  quorate task progress 12 --term 3 --usage '{\"model\":\"gpt-5\",\"input_tokens\":9000,\"output_tokens\":700}'
+
+Exit code 6: what was used reaches a budget, and the task is parked.")]
 pub(crate) struct TaskProgress {
     /// The task's id
     pub(crate) id: quorate_model::TaskId,
@@ -168,6 +187,8 @@ pub(crate) struct TaskProgress {
     /// A word for people
     #[arg(long)]
     pub(crate) message: Option<String>,
+    #[command(flatten)]
+    pub(crate) usage: Usage,
 }
 
 /// Says that a task is done; if it has a check, a node runs it before the task is completed
@@ -186,6 +207,8 @@ pub(crate) struct TaskDone {
     /// The result: JSON, @FILE, or - for standard input; at most 1 MiB
     #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
     pub(crate) result: Option<String>,
+    #[command(flatten)]
+    pub(crate) usage: Usage,
 }
 
 /// Says that an attempt at a task failed; it is tried again unless its attempts are used up
@@ -205,6 +228,8 @@ pub(crate) struct TaskFail {
     /// Trying again is of no use
     #[arg(long = "final")]
     pub(crate) is_final: bool,
+    #[command(flatten)]
+    pub(crate) usage: Usage,
 }
 
 /// Calls a task off, with those that need it; a running child is stopped

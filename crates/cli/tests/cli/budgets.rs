@@ -1,13 +1,14 @@
 //! What is used, what it costs, and budgets, as a person meets them.
 
 use crate::door::{Door, on_both, texts, word};
-use serde_json::json;
+use serde_json::{Value, json};
 
 on_both!(
     a_run_at_its_budget_ends_with_exit_code_6_and_says_what_lets_it_go_on,
     a_run_ends_when_all_its_agents_have_reached_their_budgets,
     a_task_is_added_with_a_budget,
     without_usage_nothing_is_said_of_it,
+    what_a_pulling_agent_says_it_used_counts_for_task_run_and_agent,
 );
 
 const AGENT: &str = "[agents.worker]\ndriver = \"command\"\ncommand = [\"sh\", \"agent.sh\"]\n";
@@ -81,4 +82,37 @@ fn without_usage_nothing_is_said_of_it(door: Door) {
         [report, door.ok(&["runs", "show", "1"]), door.ok(&["task", "show", "1"]), door.ok(&["status"])];
     assert!(told.iter().all(|text| !text.to_lowercase().contains("used")), "{told:?}");
     assert_eq!(door.json(&["status"])["cost"], json!({ "usd": 0.0, "tokens": 0 }));
+}
+
+fn what_a_pulling_agent_says_it_used_counts_for_task_run_and_agent(door: Door) {
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"a\"\nprompt = \"x\"\n[[task]]\nkey = \"b\"\nprompt = \"x\"\n",
+    );
+    door.write("quorate.toml", "[budget]\ntokens = 1000\n[prices.m]\ninput = 1_000\noutput = 1_000\n");
+    door.ok(&["run", "plan.toml", "--detach"]);
+    door.json(&["task", "next", "--agent", "ada"]);
+    let used = |tokens: i64| format!(r#"{{"model":"m","input_tokens":{tokens}}}"#);
+    let progress =
+        |usage: &str| ["task", "progress", "1", "--term", "1", "--usage", usage].map(str::to_owned);
+    let said = |args: [String; 7]| door.ok(&args.each_ref().map(String::as_str));
+    said(progress(&used(300)));
+    assert!(said(progress(&format!("[{}]", used(400)))).contains("yours until"), "a list is read, too");
+    let done = ["task", "done", "1", "--term", "1", "--usage", &used(600)];
+    for _ in 0..2 {
+        assert_eq!(door.json(&done)["budget"], Value::Null);
+    }
+    let run = door.json(&["runs", "show", "1"]);
+    assert_eq!((&run["usage"][0]["input_tokens"], &run["usage"][0]["usd"]), (&json!(600), &json!(0.6)));
+    assert_eq!(door.json(&["agent", "show", "ada"])["cost"], json!({ "usd": 0.6, "tokens": 600 }));
+
+    door.json(&["task", "next", "--agent", "ada"]);
+    let over = used(400);
+    let parked = door.run(&["task", "progress", "2", "--term", "1", "--usage", &over]);
+    let why = "task 2 is parked: budget: run 1 has used 1,000 of 1,000 tokens";
+    assert!(parked.status.code() == Some(6) && texts(&parked).0.contains(why), "{parked:?}");
+    let shown = door.json(&["task", "show", "2"]);
+    assert_eq!((&shown["state"], &shown["attempts"][0]["outcome"]), (&json!("parked"), &json!("parked")));
+    let wrong = door.fails(2, &["task", "progress", "2", "--term", "1", "--usage", "{\"model\":7}"]);
+    assert!(word(&wrong["message"]).contains("`[0].model`"), "{wrong}");
 }

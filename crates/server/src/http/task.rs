@@ -3,7 +3,7 @@
 use super::{Id, duration_of, field, lease_of, name_of, texts_of, title_of, wait_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
-use crate::desk::{Desk, Watch, claimable};
+use crate::desk::{Desk, ModelUsage, Watch, claimable};
 use axum::http::Method;
 use quorate_model::agent::abilities;
 use quorate_model::at::At;
@@ -303,13 +303,17 @@ pub(crate) struct TaskProgress {
     pub(crate) percent: Option<i64>,
     /// A word for people
     pub(crate) message: Option<String>,
+    /// What the attempt has used until now, by model; a budget that it reaches parks the task
+    #[serde(default)]
+    pub(crate) usage: Vec<ModelUsage>,
 }
 
 impl Ask for TaskProgress {
     const METHOD: Method = Method::POST;
     const PATH: &'static str = "/tasks/{id}/progress";
     const NAME: &'static str = "reportProgress";
-    const ABOUT: &'static str = "Reports progress of a task and renews its lease";
+    const ABOUT: &'static str =
+        "Reports progress of a task and renews its lease; parked is a task whose budget is reached";
     type Answer = wire::Task;
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
@@ -325,8 +329,9 @@ impl TaskProgress {
         }
         own(desk, by, self.id, self.term).await?;
         let (id, term) = (TaskId(self.id), Term(self.term));
+        let reached = desk.spend(by, (id, term), &self.usage, false).await?;
         let report = service::Progress { id, term, percent: self.percent, message: self.message };
-        Ok((&desk.store().write(report).await?).into())
+        Ok((&desk.progress(report, reached).await?).into())
     }
 }
 
@@ -350,6 +355,9 @@ pub(crate) struct TaskDone {
     pub(crate) term: i64,
     /// What it came to: any JSON
     pub(crate) result: Option<Value>,
+    /// What the attempt has used in all, by model
+    #[serde(default)]
+    pub(crate) usage: Vec<ModelUsage>,
 }
 
 /// What became of a task
@@ -359,6 +367,9 @@ pub(crate) struct Ended {
     id: i64,
     /// Its state now
     state: &'static str,
+    /// The budget that is reached by now, if one is: nothing more is begun under it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    budget: Option<String>,
 }
 
 impl Ask for TaskDone {
@@ -371,20 +382,23 @@ impl Ask for TaskDone {
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Ended> {
         let id = self.id;
-        Ok(Ended { id, state: self.report(desk, by).await?.as_str() })
+        let (state, budget) = self.report(desk, by).await?;
+        Ok(Ended { id, state: state.as_str(), budget })
     }
 }
 
 impl TaskDone {
-    /// Says it; answers with the task's state now.
-    pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<TaskState> {
+    /// Says it; answers with the task's state now, and the budget that is reached.
+    pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<(TaskState, Option<String>)> {
         own(desk, by, self.id, self.term).await?;
+        let (id, term) = (TaskId(self.id), Term(self.term));
+        let reached = desk.spend(by, (id, term), &self.usage, true).await?;
         let result = self.result.map(|result| result.to_string());
-        let done = service::Done { id: TaskId(self.id), term: Term(self.term), result, tail: None };
-        Ok(match desk.done(done).await? {
+        let state = match desk.done(service::Done { id, term, result, tail: None }).await? {
             DoneAnswer::Verifying => TaskState::Verifying,
             DoneAnswer::Completed { .. } => TaskState::Completed,
-        })
+        };
+        Ok((state, reached))
     }
 }
 
@@ -401,6 +415,9 @@ pub(crate) struct TaskFail {
     /// Trying again is of no use
     #[serde(default)]
     pub(crate) r#final: bool,
+    /// What the attempt has used in all, by model
+    #[serde(default)]
+    pub(crate) usage: Vec<ModelUsage>,
 }
 
 impl Ask for TaskFail {
@@ -413,25 +430,28 @@ impl Ask for TaskFail {
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Ended> {
         let id = self.id;
-        Ok(Ended { id, state: self.report(desk, by).await?.as_str() })
+        let (state, budget) = self.report(desk, by).await?;
+        Ok(Ended { id, state: state.as_str(), budget })
     }
 }
 
 impl TaskFail {
-    /// Says it; answers with the task's state now.
-    pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<TaskState> {
+    /// Says it; answers with the task's state now, and the budget that is reached.
+    pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<(TaskState, Option<String>)> {
         let error = words_of("error", self.error)?;
         own(desk, by, self.id, self.term).await?;
+        let (id, term) = (TaskId(self.id), Term(self.term));
+        let reached = desk.spend(by, (id, term), &self.usage, true).await?;
         let fail = service::Fail {
-            id: TaskId(self.id),
-            term: Term(self.term),
+            id,
+            term,
             error,
             is_final: self.r#final,
             outcome: Outcome::Failed,
             tail: None,
             retry_after_ms: desk.config().health.retry_after_ms,
         };
-        desk.fail(fail).await
+        Ok((desk.fail(fail).await?, reached))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tasks: taking one, saying how far it is, ending it, and adding more.
 
 use super::tool::{Tool, Turn, WAIT_MAX_MS};
+use crate::desk::ModelUsage;
 use crate::http::{self, field, texts_of, wait_of};
 use quorate_model::diagnostic::quote;
 use quorate_model::memory::MemoryKind;
@@ -150,6 +151,9 @@ pub(super) struct Progress {
     /// What you found out, for the whole team at once
     #[serde(default)]
     findings: Vec<String>,
+    /// What you have used since you took it, by model, if you know
+    #[serde(default)]
+    usage: Vec<ModelUsage>,
 }
 
 impl Tool for Progress {
@@ -163,6 +167,7 @@ before something that takes long.";
             term: self.term,
             percent: self.percent,
             message: self.message,
+            usage: self.usage,
         };
         let findings = texts_of("findings", self.findings)?;
         if findings.len() > FINDINGS_MAX {
@@ -179,6 +184,10 @@ before something that takes long.";
             let about = Some(TaskId(task.id));
             let found = Remember { agent, kind, text, tags: Vec::new(), task: about, ttl_ms: None };
             turn.desk.store().write(found).await?;
+        }
+        if task.state == TaskState::Parked.as_str() {
+            let why = task.reason.unwrap_or_default();
+            return Ok(format!("task {} is parked: {why}; stop here, a person lets it go on", task.id));
         }
         let until = task.lease_until.unwrap_or_default();
         let unread = unread(turn, task.agent).await;
@@ -209,6 +218,9 @@ pub(super) struct Finish {
     /// With `error`: trying again is of no use
     #[serde(default)]
     r#final: bool,
+    /// What you have used in all, by model, if you know
+    #[serde(default)]
+    usage: Vec<ModelUsage>,
 }
 
 impl Tool for Finish {
@@ -217,29 +229,34 @@ impl Tool for Finish {
 a check, it is run now, by the supervisor and not by you; if that fails the task is tried again with the reason.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let Finish { id, term, result, error, r#final } = self;
-        match (result, error) {
+        let Finish { id, term, result, error, r#final, usage } = self;
+        let (said, reached) = match (result, error) {
             (Some(_), Some(_)) => {
-                Err(Error::invalid("a task ends with a `result` or with an `error`, not with both"))
+                return Err(Error::invalid("a task ends with a `result` or with an `error`, not with both"));
             }
             (None, Some(error)) => {
-                let asked = http::task::TaskFail { id, term, error, r#final };
-                Ok(match asked.report(&turn.desk, &turn.caller).await? {
+                let asked = http::task::TaskFail { id, term, error, r#final, usage };
+                let (state, reached) = asked.report(&turn.desk, &turn.caller).await?;
+                let said = match state {
                     TaskState::Failed => format!("task {id} has failed for good"),
                     _ => format!("task {id} will be tried again; the next who takes it is told why"),
-                })
+                };
+                (said, reached)
             }
-            (_, None) if r#final => Err(Error::invalid("`final` goes with `error`")),
+            (_, None) if r#final => return Err(Error::invalid("`final` goes with `error`")),
             (result, None) => {
-                let asked = http::task::TaskDone { id, term, result };
-                Ok(match asked.report(&turn.desk, &turn.caller).await? {
+                let asked = http::task::TaskDone { id, term, result, usage };
+                let (state, reached) = asked.report(&turn.desk, &turn.caller).await?;
+                let said = match state {
                     TaskState::Verifying => {
                         format!("task {id} is said to be done; its check is run now, you are free")
                     }
                     _ => format!("task {id} is completed"),
-                })
+                };
+                (said, reached)
             }
-        }
+        };
+        Ok(said + &reached.map(|why| format!("; {why}")).unwrap_or_default())
     }
 }
 
