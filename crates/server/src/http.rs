@@ -4,6 +4,7 @@
 //! texts. An operation is read, done and shown in one place, [`handle`]; who may ask is decided before, in `guard`.
 
 mod agent;
+mod backup;
 mod checkpoint;
 pub(crate) mod claim;
 mod event;
@@ -21,6 +22,7 @@ use crate::openapi::{Document, schema_of};
 use crate::problem::Failure;
 use crate::tail::Tail;
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, RawPathParams, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,7 +35,7 @@ use quorate_model::{Error, Result, duration};
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use std::sync::Arc;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 /// Where the operations are.
 pub(crate) const BASE: &str = "/api/v1";
@@ -47,12 +49,14 @@ pub(crate) struct App {
     pub(crate) desk: Desk,
     /// The end of the log, read once somebody follows.
     tail: Arc<OnceCell<Tail>>,
+    /// Places for copies of the ledger.
+    copies: Arc<Semaphore>,
 }
 
 impl App {
     /// Makes what the handlers of a ledger's doors have.
     pub(crate) fn new(desk: Desk) -> App {
-        App { desk, tail: Arc::default() }
+        App { desk, tail: Arc::default(), copies: Arc::new(Semaphore::new(backup::COPIES_MAX)) }
     }
 
     /// Returns the end of the log.
@@ -104,6 +108,7 @@ fn doors() -> Doors {
         .with::<run::RunShow>()
         .with::<run::RunCancel>()
         .with::<run::RunApprove>()
+        .with::<run::RunResume>()
         .with::<agent::AgentList>()
         .with::<agent::AgentAdd>()
         .with::<agent::AgentShow>()
@@ -133,6 +138,7 @@ impl Doors {
     fn document(self) -> (Router<App>, serde_json::Value) {
         let Doors { router, mut document } = self;
         event::describe(&mut document);
+        backup::describe(&mut document);
         (router, document.finish())
     }
 }
@@ -149,6 +155,7 @@ pub(crate) fn router(app: App) -> Router {
     let show = move || std::future::ready(([(header::CONTENT_TYPE, "application/json")], text.clone()));
     router
         .route(&format!("{BASE}/events"), axum::routing::get(event::events))
+        .route(&format!("{BASE}{}", backup::PATH), axum::routing::post(backup::backup))
         .route(&format!("{BASE}/openapi.json"), axum::routing::get(show))
         .method_not_allowed_fallback(no_method)
         .fallback(nothing_here)
@@ -174,18 +181,12 @@ async fn handle<A: Ask>(
     path: RawPathParams,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, axum::extract::rejection::BytesRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(e) => {
-            let error = Error::invalid(format!("the body cannot be read: {}", e.body_text()));
-            return Failure::with(e.status(), error).into_response();
-        }
-    };
     let texts = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let texts = texts.chain(pairs(query.as_deref().unwrap_or_default())).collect();
     let answer = async {
+        let body = body_of(body)?;
         must_be_json(&headers, &body)?;
         let asked: A = ask::read(&schema, texts, &body)?;
         Ok::<_, Failure>(asked.answer(&app.desk, &caller).await?)
@@ -194,6 +195,13 @@ async fn handle<A: Ask>(
         Ok(answer) => Json(quorate_service::wire::value(answer)).into_response(),
         Err(failure) => failure.into_response(),
     }
+}
+
+fn body_of(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
+    body.map_err(|e| {
+        let error = Error::invalid(format!("the body cannot be read: {}", e.body_text()));
+        Failure::with(e.status(), error)
+    })
 }
 
 /// A page of another site can send a form, but not JSON, without asking first.

@@ -63,6 +63,18 @@ impl Document {
         self.operation::<Inputs>(&Method::GET, path, name, about, content);
     }
 
+    /// Adds one that is posted to and answers with a file.
+    pub(crate) fn add_file<Inputs: JsonSchema>(
+        &mut self,
+        path: &str,
+        name: &str,
+        about: &str,
+        media_type: &str,
+    ) {
+        let content = json!({ media_type: { "schema": { "type": "string", "format": "binary" } } });
+        self.operation::<Inputs>(&Method::POST, path, name, about, content);
+    }
+
     fn operation<Inputs: JsonSchema>(
         &mut self,
         method: &Method,

@@ -4,12 +4,16 @@ mod door;
 
 use door::{Door, PATIENCE, TOKEN, read};
 use quorate_model::Result;
+use quorate_service::SCHEMA;
+use quorate_service::task::{NewTask, Work};
+use quorate_service::view::Tasks;
+use quorate_store::{Options, Store, Url};
 use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::command;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 
 async fn a_task_goes_through_its_life(ledger: TestLedger) -> Result<()> {
@@ -49,10 +53,6 @@ async fn a_task_goes_through_its_life(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
-async fn a_run_is_stored_and_called_off(ledger: TestLedger) -> Result<()> {
-    let door = Door::open(&ledger).await;
-    let plan = json!({ "goal": "two", "task": [{ "key": "a", "run": "true" }, { "key": "b", "run": "true", "needs": ["a"] }] });
-    let id = door.post("/runs", json!({ "plan": plan })).await.done()["id"].as_i64().expect("an id");
 async fn what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task(
     ledger: TestLedger,
 ) -> Result<()> {
@@ -107,6 +107,10 @@ async fn what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task(
     Ok(())
 }
 
+async fn a_run_is_stored_and_called_off(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let plan = json!({ "goal": "two", "task": [{ "key": "a", "run": "true" }, { "key": "b", "run": "true", "needs": ["a"] }] });
+    let id = door.post("/runs", json!({ "plan": plan })).await.done()["id"].as_i64().expect("an id");
     let run = door.get(&format!("/runs/{id}")).await.done();
     assert_eq!(
         (run["tasks"].as_array().map(Vec::len), run["needs"].as_array().map(Vec::len)),
@@ -352,6 +356,85 @@ async fn what_is_described_is_there(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+/// Asks for a copy of the ledger, without reading it.
+async fn ask_for_copy(door: &Door) -> TcpStream {
+    let mut stream = TcpStream::connect(door.server.address()).await.expect("connects");
+    let request = b"POST /api/v1/backup HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.expect("sends");
+    stream
+}
+
+async fn status_of(stream: &mut TcpStream) -> String {
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).await.expect("an answer");
+    String::from_utf8_lossy(&first).into_owned()
+}
+
+async fn an_agent_is_given_no_copy(door: &Door, ledger: &TestLedger) -> Result<()> {
+    ledger.join("ada").await?;
+    let token = door.post("/agents/ada/tokens", json!({})).await.done()["token"].clone();
+    let head = [("Authorization", &*format!("Bearer {}", token.as_str().expect("a token")))];
+    let refused = door.raw("POST /api/v1/backup", &head, "").await.problem();
+    assert!(refused.0 == 403 && refused.2.contains("may not copy the ledger"), "{refused:?}");
+    Ok(())
+}
+
+async fn a_person_is_given_a_copy(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    // More than a connection holds that nobody reads.
+    for n in 0..24 {
+        let work = Some(Work::Prompt("x".repeat(1 << 20)));
+        ledger.add(NewTask { work, ..command(&format!("task {n}")) }).await?;
+    }
+    an_agent_is_given_no_copy(&door, &ledger).await?;
+    let mut begun = Vec::new();
+    for _ in 0..2 {
+        let mut stream = ask_for_copy(&door).await;
+        assert_eq!(status_of(&mut stream).await, "HTTP/1.1 200");
+        begun.push(stream);
+    }
+    let third = door.post("/backup", json!({})).await.problem();
+    assert!(third.0 == 409 && third.2.contains("2 copies of the ledger are under way"), "{third:?}");
+    ledger.add(command("while copies are fetched")).await?;
+    let mut answer = Vec::new();
+    tokio::time::timeout(PATIENCE, begun.remove(0).read_to_end(&mut answer))
+        .await
+        .expect("in time")
+        .expect("reads");
+    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").expect("a head");
+    let (head, copy) = (String::from_utf8_lossy(&answer[..end]).to_lowercase(), &answer[end + 4..]);
+    assert!(head.contains("content-type: application/vnd.sqlite3"), "{head}");
+    assert!(head.contains(&format!("content-length: {}", copy.len())), "{head}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("copy.db");
+    std::fs::write(&file, copy).expect("writes");
+    let opened = Store::open(&Url::Lite(file), Options::new(&SCHEMA)).await?;
+    let tasks = opened.read(Tasks::default()).await?.len();
+    assert_eq!(tasks, 24, "what it was when it was asked for");
+    // Who hangs up gives his place back.
+    drop(begun);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while status_of(&mut ask_for_copy(&door).await).await != "HTTP/1.1 200" {
+        assert!(tokio::time::Instant::now() < deadline, "no place was given back");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+async fn a_ledger_on_postgresql_is_copied_elsewhere(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    an_agent_is_given_no_copy(&door, &ledger).await?;
+    let (status, _, said) = door.post("/backup", json!({})).await.problem();
+    assert!(status == 400 && said.contains("pg_dump") && said.contains("`quorate backup FILE`"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_copy_of_the_ledger_is_a_persons() {
+    quorate_testkit::ledger::run(Backend::Lite, a_person_is_given_a_copy);
+    quorate_testkit::ledger::run(Backend::Pg, a_ledger_on_postgresql_is_copied_elsewhere);
+}
+
 async fn who_keeps_all_places_busy(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
     let mut slow = Vec::new();
@@ -369,6 +452,7 @@ async fn who_keeps_all_places_busy(ledger: TestLedger) -> Result<()> {
 }
 
 on_every_backend!(
+    what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task,
     a_task_goes_through_its_life,
     a_run_is_stored_and_called_off,
     claims_and_messages_are_whose_they_are,
@@ -389,4 +473,3 @@ fn who_keeps_all_places_busy_is_cut_off() {
 /// As in `serve`.
 const CONNECTIONS_MAX: usize = 512;
 const HEAD_MAX: Duration = Duration::from_secs(10);
-    what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task,

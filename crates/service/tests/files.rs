@@ -362,6 +362,45 @@ impl Write for Pair {
 }
 
 #[test]
+fn a_copy_without_a_name_is_whole_and_leaves_nothing_behind() {
+    let (folder, path) = new_file();
+    let old = path
+        .with_file_name(format!("{}.copy-1-0", path.file_name().and_then(|n| n.to_str()).expect("a name")));
+    let new =
+        old.with_file_name(old.file_name().and_then(|n| n.to_str()).expect("a name").replace("-1-0", "-1-1"));
+    let copied = block_on(async {
+        let store = open(&path).await?;
+        for n in 0..20 {
+            store.write(Pair(n)).await?;
+        }
+        for left in [&old, &new] {
+            std::fs::write(left, "half a copy").expect("writes");
+        }
+        let long_ago = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+        let file = std::fs::File::options().write(true).open(&old).expect("opens");
+        file.set_modified(long_ago).expect("may set a time");
+        store.copy().await
+    });
+    let mut copied = copied.expect("copied");
+    let named: Vec<_> =
+        std::fs::read_dir(path.parent().expect("a folder")).expect("reads").flatten().collect();
+    let copies: Vec<_> =
+        named.iter().map(|entry| entry.path()).filter(|p| p.to_string_lossy().contains(".copy-")).collect();
+    assert_eq!(copies, [new], "one that may still grow is left alone, its own has no name");
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut copied, &mut bytes).expect("reads");
+    let kept = folder.path().join("kept.db");
+    std::fs::write(&kept, bytes).expect("writes");
+    let count =
+        |sql: &str| Connection::open(&kept).and_then(|conn| conn.query_row(sql, [], |row| row.get(0)));
+    assert_eq!(count("select count(*) from meta where value = 'pair'"), Ok(40_i64));
+    let checked: String = Connection::open(&kept)
+        .and_then(|conn| conn.query_row("pragma integrity_check", [], |row| row.get(0)))
+        .expect("reads");
+    assert_eq!(checked, "ok");
+}
+
+#[test]
 fn a_copy_made_while_everything_runs_is_whole() {
     let (folder, path) = new_file();
     let copy = folder.path().join("copy.db");

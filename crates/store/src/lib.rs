@@ -11,6 +11,7 @@
 mod arg;
 mod changes;
 mod clock;
+mod copy;
 mod lane;
 mod line;
 mod lite;

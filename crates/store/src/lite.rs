@@ -11,6 +11,7 @@
 use crate::arg::Arg;
 use crate::changes::{Bell, Changes};
 use crate::clock::{Clock, Kept, ledger};
+use crate::copy;
 use crate::migrate::Schema;
 use crate::row::Row;
 use crate::store::{Options, Read, Write};
@@ -117,20 +118,11 @@ impl Lite {
     }
 
     pub(crate) async fn backup(&self, file: PathBuf) -> Result<()> {
-        let (path, busy) = (self.path.clone(), self.busy);
-        let copy = move || {
-            if file.exists() {
-                return Err(Error::invalid(format!("{} is there already", file.display()))
-                    .hint("name a new file, or move the old one away"));
-            }
-            let from = LiteConn::open_to_read(&path, busy)?;
-            from.conn
-                .backup("main", &file, None::<fn(rusqlite::backup::Progress)>)
-                .map_err(|e| wrong(&e, &file))
-        };
-        tokio::task::spawn_blocking(copy)
-            .await
-            .map_err(|e| Error::failed(format!("the copy stopped: {e}")))?
+        copy::to(file, self.path.clone(), self.busy).await
+    }
+
+    pub(crate) async fn copy(&self) -> Result<File> {
+        copy::without_name(self.path.clone(), self.busy).await
     }
 }
 
@@ -380,7 +372,7 @@ const KEEP_CLOCK: &str = "insert into meta (key, value) values ('clock', $1) on 
 /// One connection to the file.
 #[derive(Debug)]
 pub(crate) struct LiteConn {
-    conn: Connection,
+    pub(crate) conn: Connection,
     path: PathBuf,
     now: Arc<AtomicI64>,
 }
@@ -393,7 +385,7 @@ impl LiteConn {
         Ok(conn)
     }
 
-    fn open_to_read(path: &Path, busy: Duration) -> Result<LiteConn> {
+    pub(crate) fn open_to_read(path: &Path, busy: Duration) -> Result<LiteConn> {
         // Not opened read-only: a reader of a write-ahead log must be able to make its shared memory.
         let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
         conn.pragmas("pragma query_only = on;")?;
@@ -566,7 +558,7 @@ fn locked(path: &Path) -> Error {
 }
 
 /// Translates SQLite's errors into the words of a person with a file.
-fn wrong(e: &rusqlite::Error, path: &Path) -> Error {
+pub(crate) fn wrong(e: &rusqlite::Error, path: &Path) -> Error {
     let shown = path.display();
     match e.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => locked(path),

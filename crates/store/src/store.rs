@@ -10,6 +10,7 @@ use crate::pg::Pg;
 use crate::tx::Tx;
 use crate::url::Url;
 use quorate_model::{Error, Result};
+use std::fs::File;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -126,7 +127,15 @@ impl Store {
     pub async fn backup(&self, file: &Path) -> Result<()> {
         match &*self.backend {
             Backend::Lite(lite) => lite.backup(file.to_owned()).await,
-            Backend::Pg(_) => Err(Error::invalid("a PostgreSQL ledger is copied with pg_dump")),
+            Backend::Pg(_) => Err(by_pg_dump()),
+        }
+    }
+
+    /// Returns such a copy as an open file that has no name: it is gone once it is closed.
+    pub async fn copy(&self) -> Result<File> {
+        match &*self.backend {
+            Backend::Lite(lite) => lite.copy().await,
+            Backend::Pg(_) => Err(by_pg_dump()),
         }
     }
 
@@ -136,4 +145,9 @@ impl Store {
             pg.close().await;
         }
     }
+}
+
+fn by_pg_dump() -> Error {
+    Error::invalid("a ledger on PostgreSQL is copied by pg_dump, not by this program itself")
+        .hint("`quorate backup FILE` calls it, where PostgreSQL's client programs are installed")
 }

@@ -9,7 +9,7 @@ use quorate_model::goal::{self, PlanCheck};
 use quorate_model::plan::Plan;
 use quorate_model::{Error, Result, RunId};
 use quorate_service::goal::Approve;
-use quorate_service::run::{Cancel, Start};
+use quorate_service::run::{Cancel, Resume, Start};
 use quorate_service::task::NewTask;
 use quorate_service::view;
 use quorate_service::wire;
@@ -146,5 +146,27 @@ impl Ask for RunApprove {
         let id = RunId(self.id);
         desk.store().write(Approve { id }).await?;
         Ok((&desk.store().read(view::Pulse { id, node: None }).await?.run).into())
+    }
+}
+
+/// Lets a run go on
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunResume {
+    /// The run's id
+    id: i64,
+}
+
+impl Ask for RunResume {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/runs/{id}/resume";
+    const NAME: &'static str = "resumeRun";
+    const ABOUT: &'static str =
+        "Lets a run go on: what failed or was cancelled is tried anew, by a node; a budget is granted again";
+    type Answer = wire::Run;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Run> {
+        by.must_be_person("resume runs")?;
+        Ok((&desk.store().write(Resume { id: RunId(self.id) }).await?).into())
     }
 }

@@ -1,0 +1,83 @@
+//! The ledger as a file, for who keeps copies of it.
+//!
+//! An embedded ledger is copied by SQLite, beside itself on its disk, and then sent piece by piece: neither needs more
+//! memory for a large ledger than for a small one. One on PostgreSQL is copied by `pg_dump`, which a door does not start.
+
+use super::{App, body_of, must_be_json, pairs};
+use crate::caller::Caller;
+use crate::openapi::{Document, schema_of};
+use crate::problem::Failure;
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, RawQuery, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use quorate_model::{Error, Kind, Result};
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+use std::io;
+use std::sync::{Arc, LazyLock};
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Where it is, below `/api/v1`. What makes a file on the disk is no GET: a page of another site could have it made.
+pub(crate) const PATH: &str = "/backup";
+/// The media type of SQLite's files.
+const MEDIA_TYPE: &str = "application/vnd.sqlite3";
+/// Copies that are made or fetched at once: each takes as much of the disk as the ledger.
+pub(crate) const COPIES_MAX: usize = 2;
+/// What is read of a copy at a time, in bytes.
+const CHUNK: usize = 64 << 10;
+
+/// What the inputs are.
+static SCHEMA: LazyLock<Schema> = LazyLock::new(schema_of::<Backup>);
+
+/// A copy of the ledger
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Backup {}
+
+/// Describes the operation, whose answer is a file.
+pub(crate) fn describe(document: &mut Document) {
+    let about = "Copies an embedded ledger while everything runs: a SQLite file (PostgreSQL is copied by `quorate backup`)";
+    document.add_file::<Backup>(PATH, "backup", about, MEDIA_TYPE);
+}
+
+pub(crate) async fn backup(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Failure> {
+    let body = body_of(body)?;
+    must_be_json(&headers, &body)?;
+    let Backup {} = crate::ask::read(&SCHEMA, pairs(query.as_deref().unwrap_or_default()).collect(), &body)?;
+    caller.must_be_person("copy the ledger")?;
+    let place = Arc::clone(&app.copies).try_acquire_owned().map_err(|_| busy())?;
+    let copy = app.desk.store().copy().await?;
+    let length = copy.metadata().map_err(|e| Error::failed(format!("the copy cannot be read: {e}")))?.len();
+    let head = [
+        (header::CONTENT_TYPE, MEDIA_TYPE.to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"quorate.db\"".to_owned()),
+    ];
+    Ok((head, Body::from_stream(pieces(File::from_std(copy), place))).into_response())
+}
+
+/// Reads the copy as fast as it is taken. Where that fails the body ends short of its length, which its reader notices.
+fn pieces(copy: File, place: OwnedSemaphorePermit) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold((copy, place), |(mut copy, place)| async move {
+        let mut piece = vec![0; CHUNK];
+        let length = copy.read(&mut piece).await?;
+        piece.truncate(length);
+        Ok((length > 0).then(|| (Bytes::from(piece), (copy, place))))
+    })
+}
+
+fn busy() -> Error {
+    Error::new(Kind::Conflict, format!("{COPIES_MAX} copies of the ledger are under way"))
+        .hint("wait until one is fetched, or use `quorate backup FILE` on the node's machine")
+}
