@@ -100,6 +100,11 @@ impl Session {
         })
     }
 
+    /// Returns whether `/clear` is to be sent: its context is full, that was not done yet, and no turn goes on.
+    pub fn may_be_cleared(&self) -> bool {
+        self.is_full && !self.is_cleared && !self.is_working && self.ended_at.is_none()
+    }
+
     fn event(&self, kind: EventKind, message: String) -> Event {
         Event::new(kind, message).agent(&self.agent)
     }
@@ -242,24 +247,27 @@ pub struct Beat {
 }
 
 impl Write for Beat {
-    type Answer = ();
+    /// The session as it is from now on: what was reported meanwhile is in it.
+    type Answer = Option<Session>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let sql = "update sessions set seen_at = now_ms(), is_working = coalesce($2, is_working) where id = $1 returning agent";
+    async fn apply(&self, tx: &mut Tx) -> Result<Option<Session>> {
+        let sql = concat!(
+            "update sessions set seen_at = now_ms(), is_working = coalesce($2, is_working) where id = $1 returning ",
+            columns!()
+        );
         let working = self.working.map(i64::from);
-        let Some(agent) = tx.one(sql, args![self.id, working], |row| row.text("agent")).await? else {
-            return Ok(());
-        };
+        let session = tx.one(sql, args![self.id, working], Session::from_row).await?;
+        let Some(Session { agent, .. }) = &session else { return Ok(None) };
         tx.later(
             "update agents set heartbeat_at = now_ms() where name = $1 and node is null and removed = 0",
-            args![&agent],
+            args![agent],
         );
         tx.later(
             "update tasks set lease_until = now_ms() + lease_ms, active_at = now_ms(), stuck = 0
               where owner = $1 and state = 'running' and node is null and lease_ms is not null",
-            args![&agent],
+            args![agent],
         );
-        Ok(())
+        Ok(session)
     }
 }
 

@@ -147,7 +147,7 @@ async fn a_sign_of_life_keeps_what_the_agent_has_taken(ledger: TestLedger) -> Re
     let done = Done { id: taken.task.id, term: taken.task.term, result: None, tail: None };
     ledger.store.write(done).await?;
     assert_eq!(ledger.count("task.lease_expired").await, 0);
-    assert_eq!(ledger.store.write(Beat { id: 99, working: None }).await, Ok(()), "of nobody");
+    assert_eq!(ledger.store.write(Beat { id: 99, working: None }).await, Ok(None), "of nobody");
     Ok(())
 }
 
@@ -202,8 +202,12 @@ async fn clear_is_sent_once_for_a_full_context_and_not_while_a_turn_goes_on(
     assert!(!clear().await?, "a turn goes on");
     ledger.store.write(Beat { id, working: None }).await?;
     assert!(!clear().await?, "it still does");
-    ledger.store.write(Beat { id, working: Some(false) }).await?;
+    // The end of a turn sees what was reported while it went on.
+    let over = ledger.store.write(Beat { id, working: Some(false) }).await?.expect("it is known");
+    assert!(over.may_be_cleared());
     assert!(clear().await?);
+    let again = ledger.store.write(Beat { id, working: Some(false) }).await?.expect("it is known");
+    assert!(!again.may_be_cleared());
     assert!(!clear().await?, "it was sent");
     ledger.store.write(filled(id, 90)).await?;
     assert!(!clear().await?, "nor again while it stays full");

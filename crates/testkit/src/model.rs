@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 pub struct Turn {
     expects: Vec<String>,
     says: Vec<Say>,
+    reads: Option<fn(&Value) -> Vec<Say>>,
+    tokens: Option<u64>,
     refuses: Option<(u16, Option<u64>)>,
 }
 
@@ -45,6 +47,11 @@ impl Turn {
         Turn::default().and(Say::Call(name.into(), input))
     }
 
+    /// An answer made of the request: what a model finds in it, and says of it.
+    pub fn read(read: fn(&Value) -> Vec<Say>) -> Turn {
+        Turn { reads: Some(read), ..Turn::default() }
+    }
+
     /// No answer but a refusal with this status, and perhaps the seconds to wait.
     pub fn refuse(status: u16, retry_after: Option<u64>) -> Turn {
         Turn { refuses: Some((status, retry_after)), ..Turn::default() }
@@ -53,6 +60,12 @@ impl Turn {
     /// The same, which says something more.
     pub fn and(mut self, say: Say) -> Turn {
         self.says.push(say);
+        self
+    }
+
+    /// The same, which says that its request took so many tokens.
+    pub fn tokens(mut self, tokens: u64) -> Turn {
+        self.tokens = Some(tokens);
         self
     }
 
@@ -109,6 +122,16 @@ impl ScriptedModel {
     /// Gives it another script.
     pub fn set(&self, script: impl IntoIterator<Item = Turn>) {
         lock(&self.state).script = script.into_iter().collect();
+    }
+
+    /// Returns how often it has answered from its script.
+    pub fn asked(&self) -> usize {
+        lock(&self.state).asked.len()
+    }
+
+    /// Returns what was asked that its script does not expect, in words.
+    pub fn wrong(&self) -> Vec<String> {
+        lock(&self.state).wrong.clone()
     }
 
     /// Returns its address, without a path.
@@ -203,7 +226,10 @@ fn answer(
         }
         return refusal;
     }
-    reply(200, "text/event-stream", format.stream(&turn.says, number, &body))
+    let mut says = turn.says;
+    says.extend(turn.reads.map(|read| read(&body)).unwrap_or_default());
+    let tokens = turn.tokens.unwrap_or(wire::TOKENS);
+    reply(200, "text/event-stream", format.stream(&says, number, &body, tokens))
 }
 
 /// What real programs ask beside the script, and its usual answer.

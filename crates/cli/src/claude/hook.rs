@@ -252,8 +252,9 @@ impl Turn {
         let session = self.session().await?;
         let tasks = self.input.value("/background_tasks").and_then(Value::as_array);
         let is_working = tasks.is_some_and(|tasks| !tasks.is_empty());
-        self.store.write(Beat { id: session.id, working: Some(is_working) }).await?;
-        if session.is_full && !session.is_cleared && !is_working {
+        // The status line tells of a full context at the same moment: whichever comes second sees the other, and clears.
+        let session = self.store.write(Beat { id: session.id, working: Some(is_working) }).await?;
+        if let Some(session) = session.filter(Session::may_be_cleared) {
             session::clear(&self.place, &self.store, &session).await?;
         }
         Ok(None)

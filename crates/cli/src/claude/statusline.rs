@@ -117,7 +117,7 @@ async fn note(place: &Place, store: &Store, name: &str, usage: &Usage) -> Result
     } else {
         session
     };
-    if session.is_full && !session.is_cleared && !session.is_working {
+    if session.may_be_cleared() {
         session::clear(place, store, &session).await?;
     }
     Ok(())

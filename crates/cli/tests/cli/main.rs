@@ -22,6 +22,7 @@ mod project;
 mod runs;
 mod serve;
 mod tasks;
+mod team;
 mod tls;
 mod tmux;
 mod words;

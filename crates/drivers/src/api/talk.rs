@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::api::sse::Events;
     use quorate_testkit::model::Say;
-    use quorate_testkit::model::wire::Format;
+    use quorate_testkit::model::wire::{Format, TOKENS};
 
     const PROVIDERS: [(Provider, Format); 4] = [
         (Provider::Anthropic, Format::Messages),
@@ -171,7 +171,7 @@ mod tests {
             );
             let says =
                 [Say::Text("I look, füß.".into()), Say::Call("test".into(), json!({ "arguments": ["-v"] }))];
-            let heard = hear(&mut *talk, &format.stream(&says, 3, &first.body));
+            let heard = hear(&mut *talk, &format.stream(&says, 3, &first.body, TOKENS));
             assert_eq!((heard.text.as_str(), &heard.stop), ("I look, füß.", &Stop::Whole), "{provider:?}");
             assert_eq!((heard.calls.len(), heard.calls[0].name.as_str()), (1, "test"), "{provider:?}");
             assert_eq!(heard.calls[0].input, Ok(json!({ "arguments": ["-v"] })), "{provider:?}");
@@ -197,7 +197,7 @@ mod tests {
         for (provider, format) in PROVIDERS {
             let mut talk = begin(provider, opening());
             let before = talk.request(None);
-            let stream = format.stream(&[Say::Text("half of it".into())], 0, &before.body);
+            let stream = format.stream(&[Say::Text("half of it".into())], 0, &before.body, TOKENS);
             let cut = &stream[..stream.find("\n\n").map_or(0, |first| first + 2)];
             let heard = hear(&mut *talk, cut);
             assert_eq!(heard.stop, Stop::Unfinished, "{provider:?}");

@@ -1,10 +1,15 @@
 //! How a scripted answer looks in each provider's stream.
 //!
 //! Here live the events of the four formats. Words come in two pieces, so that whoever reads must put them together;
-//! every answer says that it used 100 tokens of input, 40 of them from a cache, and 10 of output.
+//! every answer says that it used so many tokens of input, 40 of them from a cache, and 10 of output.
 
 use super::Say;
 use serde_json::{Value, json};
+
+/// Tokens of input that an answer says it used, unless the script says otherwise.
+pub const TOKENS: u64 = 100;
+/// Those of them that came from a cache.
+const CACHED: u64 = 40;
 
 /// A provider's way to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +36,14 @@ impl Format {
         }
     }
 
-    /// Returns an answer as a stream of events; `number` makes its ids its own.
-    pub fn stream(self, says: &[Say], number: usize, request: &Value) -> String {
+    /// Returns an answer as a stream of events; `number` makes its ids its own, `tokens` is what it says its request took.
+    pub fn stream(self, says: &[Say], number: usize, request: &Value, tokens: u64) -> String {
         let model = request["model"].as_str().unwrap_or("scripted");
         match self {
-            Format::Messages => named(&messages(says, number, model)),
-            Format::Responses => named(&responses(says, number)),
-            Format::Chat => format!("{}data: [DONE]\n\n", bare(&chat(says, number, model))),
-            Format::Gemini => bare(&gemini(says)),
+            Format::Messages => named(&messages(says, number, model, tokens)),
+            Format::Responses => named(&responses(says, number, tokens)),
+            Format::Chat => format!("{}data: [DONE]\n\n", bare(&chat(says, number, model, tokens))),
+            Format::Gemini => bare(&gemini(says, tokens)),
         }
     }
 }
@@ -83,8 +88,9 @@ fn pieces(text: &str) -> [&str; 2] {
     [first, second]
 }
 
-fn messages(says: &[Say], number: usize, model: &str) -> Vec<Value> {
-    let usage = json!({ "input_tokens": 60, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 40, "output_tokens": 1 });
+fn messages(says: &[Say], number: usize, model: &str, tokens: u64) -> Vec<Value> {
+    let usage = json!({ "input_tokens": tokens.saturating_sub(CACHED), "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": CACHED, "output_tokens": 1 });
     let message = json!({ "id": format!("msg_{number}"), "type": "message", "role": "assistant", "model": model,
         "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage });
     let mut events = vec![json!({ "type": "message_start", "message": message })];
@@ -117,7 +123,7 @@ fn messages(says: &[Say], number: usize, model: &str) -> Vec<Value> {
     events
 }
 
-fn responses(says: &[Say], number: usize) -> Vec<Value> {
+fn responses(says: &[Say], number: usize, tokens: u64) -> Vec<Value> {
     let id = format!("resp_{number}");
     let mut events = vec![json!({ "type": "response.created", "response": { "id": id } })];
     for (index, say) in says.iter().enumerate() {
@@ -134,13 +140,13 @@ fn responses(says: &[Say], number: usize) -> Vec<Value> {
         };
         events.push(json!({ "type": "response.output_item.done", "output_index": index, "item": item }));
     }
-    let usage = json!({ "input_tokens": 100, "input_tokens_details": { "cached_tokens": 40 }, "output_tokens": 10,
-        "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": 110 });
+    let usage = json!({ "input_tokens": tokens, "input_tokens_details": { "cached_tokens": CACHED }, "output_tokens": 10,
+        "output_tokens_details": { "reasoning_tokens": 0 }, "total_tokens": tokens + 10 });
     events.push(json!({ "type": "response.completed", "response": { "id": id, "status": "completed", "usage": usage } }));
     events
 }
 
-fn chat(says: &[Say], number: usize, model: &str) -> Vec<Value> {
+fn chat(says: &[Say], number: usize, model: &str, tokens: u64) -> Vec<Value> {
     let chunk = |delta: Value, finish: Value| {
         json!({ "id": format!("chat_{number}"), "object": "chat.completion.chunk", "model": model,
             "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] })
@@ -164,12 +170,13 @@ fn chat(says: &[Say], number: usize, model: &str) -> Vec<Value> {
         }
     }
     events.push(chunk(json!({}), if calls > 0 { "tool_calls".into() } else { "stop".into() }));
-    let usage = json!({ "prompt_tokens": 100, "prompt_tokens_details": { "cached_tokens": 40 }, "completion_tokens": 10, "total_tokens": 110 });
+    let usage = json!({ "prompt_tokens": tokens, "prompt_tokens_details": { "cached_tokens": CACHED },
+        "completion_tokens": 10, "total_tokens": tokens + 10 });
     events.push(json!({ "id": format!("chat_{number}"), "object": "chat.completion.chunk", "model": model, "choices": [], "usage": usage }));
     events
 }
 
-fn gemini(says: &[Say]) -> Vec<Value> {
+fn gemini(says: &[Say], tokens: u64) -> Vec<Value> {
     let mut parts = Vec::new();
     for say in says {
         match say {
@@ -178,7 +185,8 @@ fn gemini(says: &[Say]) -> Vec<Value> {
         }
     }
     let last = parts.len().saturating_sub(1);
-    let usage = json!({ "promptTokenCount": 100, "cachedContentTokenCount": 40, "candidatesTokenCount": 10, "totalTokenCount": 110 });
+    let usage = json!({ "promptTokenCount": tokens, "cachedContentTokenCount": CACHED, "candidatesTokenCount": 10,
+        "totalTokenCount": tokens + 10 });
     let event = |(number, part): (usize, Value)| {
         let mut candidate = json!({ "content": { "role": "model", "parts": [part] }, "index": 0 });
         if number == last {
