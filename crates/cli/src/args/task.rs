@@ -157,14 +157,14 @@ pub(crate) struct TaskNext {
 #[derive(Debug, Args)]
 pub(crate) struct Usage {
     /// What the attempt has used until now of a model, or a list of such: sums, each takes the place of the one before
-    #[arg(long = "usage", value_name = "JSON")]
-    json: Option<String>,
+    #[arg(long, value_name = "JSON")]
+    usage: Option<String>,
 }
 
 impl Usage {
     /// Reads it.
     pub(crate) fn read(&self) -> quorate_model::Result<Vec<ModelUsage>> {
-        self.json.as_deref().map_or(Ok(Vec::new()), ModelUsage::parse)
+        self.usage.as_deref().map_or(Ok(Vec::new()), ModelUsage::parse)
     }
 }
 
