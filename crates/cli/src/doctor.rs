@@ -9,6 +9,7 @@ use crate::print::style::{Colour, paint_if};
 use nix::sys::statfs::{self, statfs};
 use quorate_drivers::How;
 use quorate_model::config::Driver;
+use quorate_model::price::AS_OF;
 use quorate_model::{AgentState, Error, Result};
 use quorate_service::doctor::{Ask, Server, Vitals};
 use quorate_service::view::Agents;
@@ -227,14 +228,19 @@ async fn ledger_checks(place: &Place, store: &Store) -> Result<Vec<Finding>> {
 
 fn prices(vitals: &Vitals) -> Finding {
     let Some(first) = vitals.unpriced.first() else {
-        return ok("prices", "a price is known for every model that was used");
+        return ok("prices", format!("a price is known for every model that was used; {}", own_prices()));
     };
     let names = vitals.unpriced.join(", ");
     warn(
         "prices",
-        format!("no price is known for {names}: its tokens count, its dollars do not"),
+        format!("no price is known for {names}: its tokens count, its dollars do not; {}", own_prices()),
         format!("give it one in quorate.toml: [prices.\"{first}\"] input = 3.0, output = 15.0"),
     )
+}
+
+/// Prices change without notice, and the program's own only with the program.
+fn own_prices() -> String {
+    format!("the program's own prices are of {AS_OF}, [prices] in quorate.toml comes before them")
 }
 
 fn size(place: &Place, vitals: &Vitals) -> Finding {
