@@ -348,11 +348,11 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Sends what is left.
-    pub(crate) async fn end(telemetry: Option<Telemetry>) {
-        if let Some(telemetry) = telemetry {
-            telemetry.exporter.end().await;
-        }
+    /// Sends what is left; answers with what it had to say and nobody has waited for.
+    pub(crate) async fn end(telemetry: Option<Telemetry>) -> Vec<String> {
+        let Some(Telemetry { exporter, mut notices }) = telemetry else { return Vec::new() };
+        exporter.end().await;
+        std::iter::from_fn(|| notices.try_recv().ok()).collect()
     }
 
     /// Waits for the next notice; for ever without an exporter.

@@ -246,7 +246,7 @@ async fn work(
     };
     node.stopper().stop(Level::Finish);
     node.wait().await;
-    Telemetry::end(telemetry).await;
+    Telemetry::end(telemetry).await.iter().for_each(|notice| screen.say(notice));
     if let Some(server) = server {
         server.end().await;
     }

@@ -126,7 +126,7 @@ async fn serve(
     if let Some(server) = server {
         server.end().await;
     }
-    Telemetry::end(telemetry).await;
+    Telemetry::end(telemetry).await.iter().for_each(|notice| show(notice));
     // The log may be out of reach at the end; the node itself has ended in order.
     let _ = show_new(place, &store, seen, json).await;
     Ok(if at_once { Kind::Interrupted.exit_code() } else { 0 })

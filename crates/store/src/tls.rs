@@ -185,22 +185,21 @@ fn client(wish: &Wish, proof: Proof) -> Result<ClientConfig> {
 }
 
 fn by_authority(wish: &Wish, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>> {
-    let mut roots = RootCertStore::empty();
-    match wish.authority.as_deref() {
-        None | Some(SYSTEM) => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+    let roots = match wish.authority.as_deref() {
+        None | Some(SYSTEM) => quorate_trust::roots(),
         Some(file) => {
+            let mut roots = RootCertStore::empty();
             for certificate in certificates(file)? {
                 roots.add(certificate).map_err(|e| Error::invalid(format!("{file}: {e}")))?;
             }
+            Arc::new(roots)
         }
-    }
+    };
     if roots.is_empty() {
         return Err(Error::invalid("this machine has no list of authorities to trust")
             .hint("name the one that signed the server's certificate: sslrootcert=FILE"));
     }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
         .build()
         .map_err(|e| Error::failed(format!("TLS: {e}")))
 }

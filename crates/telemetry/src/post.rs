@@ -9,13 +9,9 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// How long a message may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,8 +43,8 @@ async fn send(settings: &Settings, path: &str, body: Vec<u8>) -> Result<(), Lost
     if !settings.is_encrypted {
         return exchange(stream, request).await;
     }
-    let name = ServerName::try_from(place.to_owned()).map_err(|e| Lost::Refused(e.to_string()))?;
-    let stream = connector()?.connect(name, stream).await.map_err(|e| later(&e))?;
+    // Also a certificate that is not accepted may be another one later.
+    let stream = quorate_trust::encrypt(place, stream).await.map_err(|refused| Lost::Later(refused.why))?;
     exchange(stream, request).await
 }
 
@@ -62,18 +58,6 @@ fn request(settings: &Settings, path: &str, body: Vec<u8>) -> Result<Request<Ful
     }
     // Not the reason itself, which may show a header's value.
     request.body(Full::new(body.into())).map_err(|_| Lost::Refused("a header of it is not possible".into()))
-}
-
-fn connector() -> Result<TlsConnector, Lost> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Lost::Refused(e.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 async fn exchange(

@@ -10,4 +10,5 @@ pub mod plot;
 pub mod postgres;
 pub mod proxy;
 pub mod server;
+pub mod tls;
 pub mod verbs;

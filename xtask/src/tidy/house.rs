@@ -5,19 +5,20 @@ use super::{File, Finding};
 use std::collections::BTreeSet;
 
 /// The arrows: each room and the rooms it may depend on. Cargo forbids circles; this forbids the rest.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("quorate-model", &[]),
-    ("quorate-store", &["quorate-model"]),
+    ("quorate-trust", &[]),
+    ("quorate-store", &["quorate-model", "quorate-trust"]),
     ("quorate-service", &["quorate-model", "quorate-store"]),
     ("quorate-process", &["quorate-model"]),
-    ("quorate-drivers", &["quorate-model", "quorate-process"]),
+    ("quorate-drivers", &["quorate-model", "quorate-process", "quorate-trust"]),
     (
         "quorate-runtime",
         &["quorate-model", "quorate-store", "quorate-service", "quorate-process", "quorate-drivers"],
     ),
     ("quorate-server", &["quorate-model", "quorate-store", "quorate-service"]),
     ("quorate-top", &["quorate-model", "quorate-store", "quorate-service", "quorate-server"]),
-    ("quorate-telemetry", &["quorate-model", "quorate-store", "quorate-service"]),
+    ("quorate-telemetry", &["quorate-model", "quorate-store", "quorate-service", "quorate-trust"]),
     ("quorate-testkit", &ROOMS),
     (
         "quorate-bench",
@@ -39,8 +40,9 @@ const ARROWS: [(&str, &[&str]); 16] = [
 ];
 
 /// Every room with a library of the product.
-const ROOMS: [&str; 9] = [
+const ROOMS: [&str; 10] = [
     "quorate-model",
+    "quorate-trust",
     "quorate-store",
     "quorate-service",
     "quorate-process",

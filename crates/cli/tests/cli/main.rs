@@ -13,6 +13,7 @@ mod door;
 mod drive;
 mod events;
 mod goals;
+mod https;
 mod many_machines;
 mod mcp;
 mod memory;

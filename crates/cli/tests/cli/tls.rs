@@ -2,7 +2,7 @@
 
 use crate::door::Door;
 use quorate_testkit::server::Server;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use quorate_testkit::tls::Authority;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 /// Who may come, and how: encrypted with a password, or encrypted with a certificate in the role's name.
@@ -10,31 +10,6 @@ const DOORKEEPER: &str = "local all all trust\nhostssl all agent 127.0.0.1/32 ce
                           hostssl all all 127.0.0.1/32 scram-sha-256\n";
 /// The name in the server's certificate.
 const NAME: &str = "db.test";
-
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Authority {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.self_signed(&key).expect("signed").pem();
-        Authority { issuer: Issuer::new(params, key), certificate }
-    }
-
-    /// Returns a certificate for a name, and its key.
-    fn certify(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        (certificate.pem(), key.serialize_pem())
-    }
-}
 
 /// A server that speaks over TCP, encrypted, and to nobody else there.
 struct Encrypted {
@@ -49,7 +24,7 @@ impl Encrypted {
         let (certificate, key) = authority.certify(NAME);
         write_private(&server, "server.crt", &certificate);
         write_private(&server, "server.key", &key);
-        write_private(&server, "authority.crt", &authority.certificate);
+        write_private(&server, "authority.crt", authority.certificate());
         write_private(&server, "pg_hba.conf", DOORKEEPER);
         let port = free_port();
         for sql in [
@@ -70,7 +45,7 @@ impl Encrypted {
     fn door(&self, user: &str, host: &str, query: &str) -> Door {
         let port = self.port;
         let door = Door::at(&format!("postgres://{user}@{host}:{port}/postgres?hostaddr=127.0.0.1&{query}"));
-        door.write("ours.pem", &self.authority.certificate);
+        door.write("ours.pem", self.authority.certificate());
         door
     }
 }
@@ -119,7 +94,7 @@ fn a_ledger_is_reached_encrypted_and_its_server_must_prove_who_it_is() {
 
     let stranger = Authority::new("a stranger");
     let door = there.door(USER, NAME, "sslmode=verify-full&sslrootcert=strange.pem");
-    door.write("strange.pem", &stranger.certificate);
+    door.write("strange.pem", stranger.certificate());
     refused(&door, "UnknownIssuer", "sslrootcert");
     let door = there.door(USER, "other.test", "sslmode=verify-full&sslrootcert=ours.pem");
     refused(&door, "certificate", "verify-ca");

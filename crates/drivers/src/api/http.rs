@@ -10,15 +10,12 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, USER_AGENT};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use quorate_model::{Error, Result};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use quorate_trust::Refused;
 use serde_json::Value;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -81,6 +78,11 @@ fn away(message: impl Into<String>) -> Error {
     Error::unavailable(message)
 }
 
+/// Who is not believed is no more so the next time: only what passes is tried again.
+fn not_believed(refused: Refused) -> Error {
+    if refused.passes { away(refused.why) } else { Error::failed(refused.why) }
+}
+
 async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(limit, work).await.map_err(|_| away(format!("{what} for {} s", limit.as_secs())))
 }
@@ -88,7 +90,8 @@ async fn within<T>(limit: Duration, what: &str, work: impl Future<Output = T>) -
 /// Asks, and returns once the answer begins.
 ///
 /// # Errors
-/// `Unavailable` when the service cannot be reached or is silent for too long, `Invalid` for an address that is none.
+/// `Unavailable` when the service cannot be reached or is silent for too long, `Failed` when it cannot prove who it is,
+/// `Invalid` for an address that is none.
 pub(super) async fn ask(ask: &Ask) -> Result<Answer> {
     let uri: Uri = ask.url.parse().map_err(|e| Error::invalid(format!("{} is no address: {e}", ask.url)))?;
     let host = uri.host().ok_or_else(|| Error::invalid(format!("{} names no host", ask.url)))?.to_owned();
@@ -98,7 +101,7 @@ pub(super) async fn ask(ask: &Ask) -> Result<Answer> {
     let connect = async {
         let stream = reach(&host, port, is_secret).await?;
         match is_secret {
-            true => begin(encrypt(&host, stream).await?).await,
+            true => begin(quorate_trust::encrypt(&host, stream).await.map_err(not_believed)?).await,
             false => begin(stream).await,
         }
     };
@@ -182,21 +185,6 @@ fn proxy_for(host: &str, is_secret: bool, look: impl Fn(&str) -> Option<String>)
 fn covers(entry: &str, host: &str) -> bool {
     let domain = entry.trim_start_matches("*.").trim_start_matches('.');
     !domain.is_empty() && (entry == "*" || host == domain || host.ends_with(&format!(".{domain}")))
-}
-
-async fn encrypt(host: &str, stream: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>> {
-    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-        .map_err(|_| Error::invalid(format!("{host} is no name that a certificate could have")))?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| Error::failed(format!("TLS cannot be used: {e}")))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
-    connector.connect(name, stream).await.map_err(|e| away(format!("no encrypted connection to {host}: {e}")))
 }
 
 /// Begins to speak HTTP; the connection is served beside the request.
