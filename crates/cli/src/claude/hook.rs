@@ -253,9 +253,8 @@ impl Turn {
         let tasks = self.input.value("/background_tasks").and_then(Value::as_array);
         let is_working = tasks.is_some_and(|tasks| !tasks.is_empty());
         // The status line tells of a full context at the same moment: whichever comes second sees the other, and clears.
-        let session = self.store.write(Beat { id: session.id, working: Some(is_working) }).await?;
-        if let Some(session) = session.filter(Session::may_be_cleared) {
-            session::clear(&self.place, &self.store, &session).await?;
+        if let Some(session) = self.store.write(Beat { id: session.id, working: Some(is_working) }).await? {
+            session::clear(&self.place, &session)?;
         }
         Ok(None)
     }

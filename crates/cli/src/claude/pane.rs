@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 /// Set in the pane of the orchestrator that `quorate up --tmux` starts; the pane's id, or anything where `TMUX_PANE` has it.
 pub(crate) const MARKER: &str = "QUORATE_TMUX_PANE";
 
+/// How often Ctrl-U is pressed: each cuts one line.
+const LINES_CUT: &str = "40";
+
 /// A pane of ours.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pane(String);
@@ -19,8 +22,10 @@ impl Pane {
         own(variable(MARKER)?, variable("TMUX_PANE"))
     }
 
-    /// Types a text.
-    pub(super) fn text(&self, text: &str) -> Result<()> {
+    /// Types a line, without Enter. What somebody has half typed there is cut, so that it is not sent with it; a prompt of
+    /// Claude Code keeps it for Ctrl-Y.
+    pub(super) fn line(&self, text: &str) -> Result<()> {
+        self.keys(&["-N", LINES_CUT, "--", "C-u"])?;
         self.keys(&["-l", "--", text])
     }
 

@@ -7,7 +7,7 @@ use crate::place::Place;
 use quorate_model::{Result, TaskState};
 use quorate_service::checkpoint::{Checkpoint, List, Save};
 use quorate_service::context::{BUDGET_DEFAULT, Context};
-use quorate_service::session::{Clear, Open, Session};
+use quorate_service::session::{Open, Session};
 use quorate_service::task::Task;
 use quorate_service::view::{Claims, Runs, Tasks};
 use quorate_store::Store;
@@ -40,10 +40,10 @@ pub(super) async fn open(place: &Place, store: &Store, name: &str, is_renamed: b
     store.write(open).await
 }
 
-/// Has `/clear` typed into the session's pane if that is ours, its context is full, and no turn goes on: once.
-pub(super) async fn clear(place: &Place, store: &Store, session: &Session) -> Result<()> {
-    let is_ours = Pane::own().is_some();
-    if is_ours && store.write(Clear { id: session.id }).await? {
+/// Has `/clear` typed into the session's pane if that is ours, its context is full, and no turn goes on: once, which the
+/// typist sees to.
+pub(super) fn clear(place: &Place, session: &Session) -> Result<()> {
+    if session.may_be_cleared() && Pane::own().is_some() {
         typist::start(place, &session.name, Line::Clear)?;
     }
     Ok(())

@@ -117,10 +117,7 @@ async fn note(place: &Place, store: &Store, name: &str, usage: &Usage) -> Result
     } else {
         session
     };
-    if session.may_be_cleared() {
-        session::clear(place, store, &session).await?;
-    }
-    Ok(())
+    session::clear(place, &session)
 }
 
 /// The run that goes on, the newest first: `run 3: 12/20 done, 2 running, 1 failed`.

@@ -8,7 +8,8 @@ use super::input::Input;
 use super::pane::Pane;
 use crate::place::Place;
 use quorate_model::{Error, Result};
-use quorate_service::session::{Find, Session};
+use quorate_service::session::{Clear, Find, Session};
+use quorate_store::Store;
 use serde_json::json;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -74,17 +75,24 @@ pub(super) async fn run() -> Result<()> {
         return Err(Error::invalid("only quorate itself starts this, in a pane of its own"));
     };
     let Some(store) = place.look().await? else { return Ok(()) };
+    let typed = type_line(&store, name, line, &pane).await;
+    place.close().await;
+    typed
+}
+
+async fn type_line(store: &Store, name: &str, line: Line, pane: &Pane) -> Result<()> {
     for tried in 0..TRIES {
         tokio::time::sleep(PAUSE).await;
         let session = store.read(Find::Name(name.to_owned())).await?;
-        if !session.is_some_and(|session| line.is_due(&session)) {
-            break;
-        }
+        let Some(session) = session.filter(|session| line.is_due(session)) else { break };
         if tried == 0 {
-            pane.text(line.text())?;
+            // Only now: if a turn has begun meanwhile, the end of that is the next occasion.
+            if line == Line::Clear && !store.write(Clear { id: session.id }).await? {
+                break;
+            }
+            pane.line(line.text())?;
         }
         pane.enter()?;
     }
-    place.close().await;
     Ok(())
 }

@@ -379,6 +379,13 @@ impl Tmux {
         Tmux { socket: socket.to_owned(), pane: pane.to_owned(), name }
     }
 
+    /// What a person types there, without Enter.
+    fn type_words(&self, words: &str) {
+        let mut command = Command::new("tmux");
+        command.args(["-L", &self.name, "send-keys", "-t", &self.pane, "-l", words]);
+        assert!(command.status().expect("tmux is here").success());
+    }
+
     /// A command of ours as it is run in that pane.
     fn inside(&self, door: &Door, words: &[&str], input: &str) {
         let mut command = door.command(words);
@@ -424,6 +431,7 @@ fn a_full_context_in_a_pane_of_ours_is_cleared_once_when_the_turn_is_over_and_go
         lines(&door.ok(&["events", "--kind", "context.cleared", "--json"])).is_empty(),
         "something runs still"
     );
+    tmux.type_words("words half typed");
     call("Stop", json!({ "background_tasks": [] }));
     door.eventually("/clear is typed", |_| (typed() == "/clear\n").then_some(()));
     report(86);

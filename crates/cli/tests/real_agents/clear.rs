@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 /// What is said once, and stands nowhere but in the conversation.
 const SAID: &str = "heliotrope";
 
+/// Is typed by a person who never presses Enter.
+const HALF: &str = "by the way, could";
+
 /// The parts are done by whichever agent is free, once the test lets them.
 const PLAN: &str = r#"
 goal = "three parts"
@@ -20,18 +23,13 @@ run = "until test -e open; do sleep 0.05; done; echo two >> ran; echo '{\"quorat
 [[task]]
 key = "three"
 run = "until test -e open; do sleep 0.05; done; echo three >> ran; echo '{\"quorate\":\"result\",\"value\":\"part three\"}'"
-[[task]]
-key = "judge"
-title = "Judge the parts"
-prompt = "Say how many parts there are to be."
-agent = "orchestrator"
 "#;
 
 #[test]
 fn an_orchestrator_with_a_full_context_is_cleared_and_leads_the_run_to_its_end() {
     let desk = Desk::new();
     desk.model.set([
-        Turn::call("mcp__quorate__next_task", json!({})).expect(SAID),
+        Turn::call("mcp__quorate__next_task", json!({ "wait": "1m" })).expect(SAID),
         Turn::text("I have the task in hand.").expect("Say how many parts").tokens(FULL),
         Turn::read(add_and_finish)
             .expect("Go on with your work")
@@ -48,9 +46,12 @@ fn an_orchestrator_with_a_full_context_is_cleared_and_leads_the_run_to_its_end()
     let door = &desk.team.door;
     door.write("plan.toml", PLAN);
     door.ok(&["run", "plan.toml", "--detach"]);
-    let running = || count(&desk, "running");
-    desk.waits("three agents at work", || running() == 3);
-    desk.types(&format!("Lead the run. The word is {SAID}."), || running() == 4);
+    desk.waits("three agents at work", || count(&desk, "running") == 3);
+    desk.types(&format!("Lead the run. The word is {SAID}."), || desk.model.asked() == 1);
+    // It waits for a task. Meanwhile the person begins to type, and is called away.
+    desk.begins_to_type(HALF);
+    let judge = ["--prompt", "Say how many parts there are to be.", "--agent", "orchestrator", "--in", "1"];
+    door.ok(&[&["task", "add", "Judge the parts"], judge.as_slice()].concat());
     // From here on nobody types but the product.
     desk.waits("the context is given back", || !desk.events("context.restored", "orchestrator").is_empty());
     desk.waits("it goes on, and adds a task", || count(&desk, "waiting") == 1);
@@ -64,6 +65,7 @@ fn an_orchestrator_with_a_full_context_is_cleared_and_leads_the_run_to_its_end()
     let asked = desk.model.end();
     let told: Vec<String> = asked.iter().map(|asked| words_of(&asked.body)).collect();
     assert!(told[..2].iter().all(|told| told.contains(SAID)), "the old conversation");
+    assert!(told.iter().all(|told| !told.contains(HALF)), "what was half typed is not sent");
     for told in &told[2..] {
         assert!(
             !told.contains(SAID) && !told.contains("I have the task in hand"),

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// The window of the orchestrator.
 const LEAD: &str = "=team:lead";
+/// Stands where one types.
+const PROMPT: &str = "❯";
 /// A model whose context has room for 200,000 tokens.
 const MODEL: &str = "claude-sonnet-4-5";
 /// So many are over the threshold of 80 %, and not yet where Claude Code compacts by itself.
@@ -70,21 +72,24 @@ impl Desk {
         serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
     }
 
-    /// Starts agents and an orchestrator, which is Claude Code; answers once its session is known.
+    /// Starts agents and an orchestrator, which is Claude Code; answers once its session is known and it can be typed to.
     pub fn starts(&self, agents: &str) {
         self.team.ok(&["up", "--tmux", "team", "--agents", agents, "--orchestrator", "claude"]);
         self.waits("the orchestrator's session", || !self.events("agent.started", "orchestrator").is_empty());
+        self.waits("its prompt", || self.team.seen(LEAD).contains(PROMPT));
     }
 
-    /// Types a line into the orchestrator's window, and presses Enter until it is taken.
+    /// Types words into the orchestrator's window, without Enter.
+    #[track_caller]
+    pub fn begins_to_type(&self, words: &str) {
+        self.team.asked(&["send-keys", "-t", LEAD, "-l", "--", words]);
+        self.waits("the words stand there", || self.team.seen(LEAD).contains(words));
+    }
+
+    /// Types a line there, and presses Enter until it is taken.
     #[track_caller]
     pub fn types(&self, line: &str, mut is_taken: impl FnMut() -> bool) {
-        self.waits("the line stands there", || {
-            if !self.team.seen(LEAD).contains(line) {
-                self.team.asked(&["send-keys", "-t", LEAD, "-l", "--", line]);
-            }
-            self.team.seen(LEAD).contains(line)
-        });
+        self.begins_to_type(line);
         let mut pressed: Option<Instant> = None;
         self.waits(line, || {
             if pressed.is_none_or(|at| at.elapsed() > AGAIN) {
