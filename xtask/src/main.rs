@@ -14,6 +14,7 @@ mod fire;
 mod fuzz;
 mod judge;
 mod licence;
+mod npm;
 mod pg;
 mod plugin;
 mod setup;
@@ -41,7 +42,8 @@ usage: cargo xtask COMMAND
   deny                      cargo-deny (installs it first, which takes minutes)
   plugin                    asks the real Claude Code whether the plugin is valid (npm brings it into a cache)
                             ends with exit code 2, `not run`, where npm cannot
-  judge                     asks promtool about the metrics and schemathesis (pip brings it into a cache) about the HTTP API
+  judge                     asks strangers' tools about the doors over the network: promtool about the metrics, schemathesis about
+                            the HTTP API, MCP's conformance suite about MCP; pip and npm bring them into a cache
   pg [--fast] [--dir DIR] [--background]
                             a PostgreSQL of your own for benchmarks; prints its URL and runs until Ctrl-C
                             --fast: without fsync; --background: returns, runs until `pg stop`

@@ -3,10 +3,9 @@
 //! Here lives asking the program that the suite of real agents uses, too ([`crate::agents`]). Nobody's own settings are read.
 //! Where npm cannot install it, that is said.
 
-use crate::{Outcome, agents, root, say};
+use crate::{Outcome, agents, npm, root, say};
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Asks; answers why that cannot be done here, if it cannot.
 pub fn check() -> Outcome<Option<String>> {
@@ -16,7 +15,7 @@ pub fn check() -> Outcome<Option<String>> {
     };
     let home = std::env::temp_dir().join(format!("quorate-plugin-{}", std::process::id()));
     fs::create_dir_all(&home).map_err(|e| format!("cannot make {}: {e}", home.display()))?;
-    let mut claude = program(&folder, "claude");
+    let mut claude = npm::program(&folder, "claude");
     claude.args(["plugin", "validate", "plugin", "--strict"]).current_dir(root());
     let asked = claude.env("HOME", &home).stdin(Stdio::null()).output();
     let _ = fs::remove_dir_all(&home);
@@ -31,14 +30,4 @@ pub fn check() -> Outcome<Option<String>> {
         String::from_utf8_lossy(&asked.stdout),
         String::from_utf8_lossy(&asked.stderr)
     ))
-}
-
-/// A program of that folder, with its own Node first: an older one on the PATH does not run it.
-fn program(folder: &Path, name: &str) -> Command {
-    let modules = folder.join("node_modules");
-    let path =
-        format!("{}:{}", modules.join("node/bin").display(), std::env::var("PATH").unwrap_or_default());
-    let mut command = Command::new(modules.join(".bin").join(name));
-    command.env("PATH", path);
-    command
 }

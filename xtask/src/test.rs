@@ -6,7 +6,7 @@
 use crate::cluster::{Cluster, Durability, Until};
 use crate::fire::Ended;
 use crate::step::{Report, Runner};
-use crate::{Outcome, agents, bench, fire, plugin, root, say, setup, tidy};
+use crate::{Outcome, agents, bench, fire, judge, plugin, root, say, setup, tidy};
 use std::process::Command;
 
 /// Runs all steps; with `locked`, Cargo.lock must be up to date.
@@ -37,6 +37,7 @@ pub fn everything(locked: bool) -> Outcome {
     breaking(&mut report, "several hosts", &["hosts", "--short"]);
     breaking(&mut report, "clocks that jump", &["time", "--short"]);
     report.attempt("Claude Code accepts the plugin", plugin::check);
+    judge::steps(&mut report, locked);
     // Only where nobody else is to be kept from working: it builds the bench with optimisation.
     if locked {
         report.check("the ledger's share of its databases' speed", || bench::command(&["--ratio"]));

@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 
 /// The longest part of a wrong input that is repeated in an error, in characters.
 const SHOWN_MAX: usize = 60;
+/// From here on a number with a point may stand for several whole ones.
+const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// An operation: its inputs are its fields.
 pub(crate) trait Ask: DeserializeOwned + JsonSchema + Send + 'static {
@@ -47,6 +49,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     body: &[u8],
 ) -> Result<T> {
     let mut inputs = read_body(body)?;
+    whole_numbers(schema.get("properties"), &mut inputs);
     for (name, text) in texts {
         let value = typed(schema, &name, &text)?;
         if inputs.insert(name.clone(), value).is_some() {
@@ -64,6 +67,17 @@ fn read_body(body: &[u8]) -> Result<Map<String, Value>> {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(Error::invalid("the body is not a JSON object")),
         Err(e) => Err(Error::invalid(format!("the body is not JSON: {e}"))),
+    }
+}
+
+/// Writes whole numbers without a point: JSON has one kind of number, and to some clients `40` and `40.0` are the same.
+pub(crate) fn whole_numbers(fields: Option<&Value>, inputs: &mut Map<String, Value>) {
+    let Some(fields) = fields else { return };
+    for (name, value) in inputs {
+        let Some(number) = value.as_f64().filter(|_| value.is_f64()) else { continue };
+        if number.fract() == 0.0 && number.abs() < EXACT_MAX && is_of(fields, name, "integer") {
+            *value = Value::from(number as i64);
+        }
     }
 }
 
@@ -90,7 +104,11 @@ fn typed(schema: &Schema, name: &str, text: &str) -> Result<Value> {
 
 /// Tells whether the schema says that a field is of a kind, or of that kind or null.
 fn is_a(schema: &Schema, name: &str, kind: &str) -> bool {
-    match schema.get("properties").and_then(|fields| fields.get(name)).and_then(|field| field.get("type")) {
+    schema.get("properties").is_some_and(|fields| is_of(fields, name, kind))
+}
+
+fn is_of(fields: &Value, name: &str, kind: &str) -> bool {
+    match fields.get(name).and_then(|field| field.get("type")) {
         Some(Value::String(is)) => is == kind,
         Some(Value::Array(kinds)) => kinds.iter().any(|is| is == kind),
         _ => false,

@@ -1,6 +1,7 @@
 //! What a field may hold, for the document: patterns and bounds.
 //!
-//! A word of the API means one thing in all operations, so a field's name says which grammar it has. The readers are the law;
+//! A word of the API means one thing in all operations, so a field's name says which grammar it has; where it does not (a kind
+//! of memory, a kind of message), the field itself says it, with the words that are made here. The readers are the law;
 //! this only tells others what they read. What depends on more than the field itself is not said here.
 
 use quorate_model::name::NAME_MAX;
@@ -22,11 +23,27 @@ pub(crate) fn narrow(field: &str, schema: &mut Value) {
     }
 }
 
+/// Returns the pattern of a field that is one of a few words.
+pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.into_iter().collect();
+    format!("^({})$", words.join("|"))
+}
+
+/// Returns the pattern of a name.
+pub(crate) fn name() -> String {
+    format!("^[A-Za-z0-9][A-Za-z0-9._-]{{0,{}}}$", NAME_MAX - 1)
+}
+
+/// Returns what a field is not that may be anything but empty.
+pub(crate) fn blank() -> Value {
+    json!({ "anyOf": [{ "type": "null" }, { "type": "string", "pattern": r"^\s*$" }] })
+}
+
 /// Returns the type that the rules are for, and the rules.
 fn rules(field: &str) -> Option<(&'static str, Value)> {
     Some(match field {
         "agent" | "name" | "from" | "to" | "capability" | "capabilities" => {
-            ("string", json!({ "pattern": format!("^[A-Za-z0-9][A-Za-z0-9._-]{{0,{}}}$", NAME_MAX - 1) }))
+            ("string", json!({ "pattern": name() }))
         }
         "title" | "text" | "error" | "reason" | "action" | "resources" | "goal" => {
             ("string", json!({ "pattern": r"\S" }))

@@ -5,13 +5,14 @@
 use crate::desk::Desk;
 use crate::guard::{self, Guard, Unknown};
 use crate::http::{self, App};
-use crate::mcp;
+use crate::mcp::{self, Mcp};
 use crate::metrics;
 use crate::serve::serve;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use quorate_model::{Error, Result};
+use rmcp::ServerHandler;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -54,6 +55,20 @@ impl Server {
     /// `Invalid` when the address is for other machines and there is no token, or when the port that was asked for is
     /// taken.
     pub async fn begin(desk: Desk, options: ServerOptions) -> Result<Server> {
+        let tools = Mcp::for_all(desk.clone());
+        Server::begin_with(desk, tools, options).await
+    }
+
+    /// Opens the doors of a ledger with something else than our tools at `/mcp`: who judges how it speaks asks for more than
+    /// they are.
+    ///
+    /// # Errors
+    /// As [`begin`](Server::begin).
+    pub async fn begin_with(
+        desk: Desk,
+        handler: impl ServerHandler + Clone,
+        options: ServerOptions,
+    ) -> Result<Server> {
         let strict = !options.listen.ip().is_loopback();
         if strict && options.token.is_none() {
             let message =
@@ -65,18 +80,19 @@ impl Server {
         let (listener, moved) = bind(options.listen, options.is_set).await?;
         let address = listener.local_addr().map_err(|e| no_address(options.listen, &e))?;
         let app = App::new(desk);
+        let mcp = mcp::door::routes(handler);
         let (stop, stopped) = watch::channel(false);
         let mut serving = JoinSet::new();
         let unknown = if strict { Unknown::Nobody } else { Unknown::FromHere };
         let open = Guard::new(options.token.as_deref(), unknown);
-        serving.spawn(serve(listener, router(app.clone(), open), stopped.clone()));
+        serving.spawn(serve(listener, router(app.clone(), mcp.clone(), open), stopped.clone()));
         let mut no_socket = None;
         if let Some(path) = &options.socket {
             match bind_socket(path).await {
                 // Who may open the file is this user; `Host` is whatever the client makes up.
                 Ok(Some(socket)) => {
                     let guard = Guard::new(options.token.as_deref(), Unknown::Anyone);
-                    drop(serving.spawn(serve(socket, router(app, guard), stopped)));
+                    drop(serving.spawn(serve(socket, router(app, mcp, guard), stopped)));
                 }
                 Ok(None) => {}
                 Err(error) => no_socket = Some(error),
@@ -121,11 +137,11 @@ impl Server {
     }
 }
 
-fn router(app: App, guard: Guard) -> Router {
+fn router(app: App, mcp: Router, guard: Guard) -> Router {
     let desk = app.desk.clone();
     let health = || async { "ok\n" };
     http::router(app)
-        .merge(mcp::routes(desk.clone()))
+        .merge(mcp)
         .layer(from_fn_with_state((guard, desk.store().clone()), guard::check))
         .merge(Router::new().route("/health", get(health)).merge(metrics::routes(desk)))
 }

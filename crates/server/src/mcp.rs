@@ -1,10 +1,11 @@
 //! The MCP door: twelve tools for agents, over standard input and output, and over HTTP at `/mcp`.
 //!
 //! Here live the list of tools, who calls, and what keeps a client patient during a long wait. A tool stands in the file of
-//! its noun below. State lives in the ledger, never in a session: every request of the HTTP door stands by itself. The wire
-//! format (specifications 2025-11-25 and 2026-07-28) is the library's business, `rmcp`.
+//! its noun below, the way over HTTP in `door`. State lives in the ledger, never in a session. The wire format
+//! (specifications 2025-11-25 and 2026-07-28) is the library's business, `rmcp`; `cargo xtask judge` has both judged.
 
 mod claim;
+pub(crate) mod door;
 mod memory;
 mod message;
 mod status;
@@ -13,7 +14,6 @@ mod tool;
 
 use crate::caller::Caller;
 use crate::desk::Desk;
-use axum::Router;
 use axum::http::request::Parts;
 use quorate_model::{Error, Result};
 use rmcp::model::{
@@ -21,16 +21,12 @@ use rmcp::model::{
     ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig,
 };
 use rmcp::service::{RequestContext, RoleServer};
-use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;
-use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use rmcp::{ServerHandler, ServiceExt};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tool::{Entry, Turn};
 
-/// Where the door is.
-pub(crate) const PATH: &str = "/mcp";
 /// A client that waits hears something this often.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest name that is made of a client's, in characters.
@@ -77,6 +73,11 @@ impl Mcp {
     /// Makes the tools for one caller: an agent, or a person, whose name is found so or is that of his program.
     pub fn new(desk: Desk, caller: Caller, namer: Option<Namer>) -> Mcp {
         Mcp { desk, caller: Some(caller), namer }
+    }
+
+    /// Makes the tools for everybody who comes over the network: the guard says with each request who calls.
+    pub(crate) fn for_all(desk: Desk) -> Mcp {
+        Mcp { desk, caller: None, namer: None }
     }
 
     /// Serves one client on standard input and output, until it closes them.
@@ -188,19 +189,6 @@ async fn patiently<T>(context: &RequestContext<RoleServer>, calling: impl Future
             }
         }
     }
-}
-
-/// Returns the HTTP door. Who calls, `guard` has found out; names of hosts and origins are its business too.
-pub(crate) fn routes(desk: Desk) -> Router {
-    let config = StreamableHttpServerConfig::default()
-        .with_legacy_session_mode(false)
-        .with_json_response(true)
-        .with_max_request_body_bytes(crate::http::BODY_MAX)
-        .disable_allowed_hosts();
-    let mcp = Mcp { desk, caller: None, namer: None };
-    let service =
-        StreamableHttpService::new(move || Ok(mcp.clone()), Arc::new(NeverSessionManager::default()), config);
-    Router::new().route_service(PATH, service)
 }
 
 #[cfg(test)]

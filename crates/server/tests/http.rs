@@ -32,6 +32,13 @@ async fn a_task_goes_through_its_life(ledger: TestLedger) -> Result<()> {
     let progress = json!({ "term": term, "percent": 40, "message": "half" });
     let told = door.post(&format!("/tasks/{id}/progress"), progress).await.done();
     assert_eq!((&told["progress"], &told["message"]), (&json!(40), &json!("half")));
+    // To JSON that is a whole number; half of one is not.
+    let told =
+        door.post(&format!("/tasks/{id}/progress"), json!({ "term": term, "percent": 60.0 })).await.done();
+    assert_eq!(told["progress"], json!(60));
+    let half =
+        door.post(&format!("/tasks/{id}/progress"), json!({ "term": term, "percent": 60.5 })).await.problem();
+    assert!(half.0 == 400 && half.2.contains("percent"), "{half:?}");
     let late =
         door.post(&format!("/tasks/{id}/done"), json!({ "term": term - 1, "result": 1 })).await.problem();
     assert_eq!((late.0, late.1.as_str()), (412, "stale"), "{}", late.2);

@@ -136,7 +136,7 @@ async fn a_task_goes_through_its_life_in_both_specifications(ledger: TestLedger)
         assert!(next.contains("what to do: Look well.\n"), "{next}");
         let again = client.call("next_task", json!({ "agent": "ada" })).await;
         assert!(again.starts_with(&format!("task {first} (look)")), "{again}");
-        let noted = client.call("progress", json!({ "id": first, "term": 1, "percent": 50 })).await;
+        let noted = client.call("progress", json!({ "id": first, "term": 1.0, "percent": 50.0 })).await;
         assert!(noted.starts_with("noted"), "{noted}");
         let stale = client.fails("finish", json!({ "id": first, "term": 7, "result": "x" })).await;
         assert!(stale.starts_with("stale: "), "{stale}");

@@ -4,6 +4,7 @@ use super::name_of;
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::Desk;
+use crate::grammar::one_of;
 use axum::http::Method;
 use quorate_model::Result;
 use quorate_model::config::Driver;
@@ -39,6 +40,7 @@ pub(crate) struct AgentAdd {
     /// Its name
     name: String,
     /// How it is run; external if not said
+    #[schemars(extend("pattern" = one_of(Driver::ALL.map(Driver::as_str))))]
     driver: Option<String>,
     /// What it can do
     #[serde(default)]

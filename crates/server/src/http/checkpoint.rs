@@ -3,6 +3,7 @@
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::Desk;
+use crate::grammar::blank;
 use axum::http::Method;
 use quorate_model::{CheckpointId, Error, Result, RunId};
 use quorate_service::checkpoint::{List, Save, Show};
@@ -20,6 +21,7 @@ pub(crate) struct CheckpointSave {
     /// The run it is about
     run_id: Option<i64>,
     /// The state: words, or any JSON
+    #[schemars(extend("not" = blank()))]
     state: Value,
 }
 

@@ -4,6 +4,7 @@ use super::{duration_of, field, texts_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::Desk;
+use crate::grammar::{name, one_of};
 use axum::http::Method;
 use quorate_model::memory::{MemoryKind, Query};
 use quorate_model::{Error, MemoryId, Result, RunId, TaskId};
@@ -74,12 +75,14 @@ pub(crate) struct MemoryRecall {
     /// Words to look for; what stands together or in double quotes is one term
     query: String,
     /// Only this kind
+    #[schemars(extend("pattern" = one_of(MemoryKind::ALL.map(MemoryKind::as_str))))]
     kind: Option<String>,
     /// Only what this agent found out
     agent: Option<String>,
     /// Only what belongs to this run
     run_id: Option<i64>,
     /// So many answers at most; 10 if not said
+    #[schemars(extend("minimum" = 1, "maximum" = HITS_MAX))]
     limit: Option<i64>,
 }
 
@@ -145,8 +148,10 @@ pub(crate) struct ContextShow {
     /// The run; without it all that go on, or the last one
     run_id: Option<i64>,
     /// Who asks; an agent's own token says it by itself
+    #[schemars(extend("pattern" = name()))]
     agent: Option<String>,
     /// Tokens at most, counted so that no common model counts more; 2800 if not said
+    #[schemars(extend("minimum" = BUDGET_LEAST))]
     budget: Option<i64>,
 }
 

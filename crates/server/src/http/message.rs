@@ -4,6 +4,7 @@ use super::{field, name_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::Desk;
+use crate::grammar::one_of;
 use axum::http::Method;
 use quorate_model::{MessageId, Result, TaskId};
 use quorate_service::message::{Inbox, MessageKind, Send};
@@ -20,6 +21,7 @@ pub(crate) struct MessageSend {
     /// Whom it is for
     pub(crate) to: String,
     /// note, help, handoff or reply; note if not said
+    #[schemars(extend("pattern" = one_of(MessageKind::ALL.map(MessageKind::as_str))))]
     pub(crate) kind: Option<String>,
     /// The text
     pub(crate) text: String,

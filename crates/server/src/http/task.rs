@@ -4,6 +4,7 @@ use super::{Id, duration_of, field, lease_of, name_of, texts_of, title_of, wait_
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::{Desk, ModelUsage, Watch, claimable};
+use crate::grammar::one_of;
 use axum::http::Method;
 use quorate_model::agent::abilities;
 use quorate_model::at::At;
@@ -31,6 +32,7 @@ pub(crate) struct TaskList {
     /// Only of this run
     run_id: Option<i64>,
     /// Only in this state
+    #[schemars(extend("pattern" = one_of(TaskState::ALL.map(TaskState::as_str))))]
     state: Option<String>,
     /// Only those an agent has, had last, or alone may take
     agent: Option<String>,

@@ -3,6 +3,7 @@
 //! Here live the trait that every tool implements once, the list entry that follows from it, and the reading of its inputs.
 //! What a tool does stands in the file of its noun.
 
+use crate::ask::whole_numbers;
 use crate::caller::Caller;
 use crate::desk::{Desk, Watch};
 use crate::openapi::schema_of;
@@ -112,7 +113,8 @@ fn inputs<T: Tool>() -> Map<String, Value> {
     schema
 }
 
-fn read<T: Tool>(entry: &Entry, inputs: JsonObject) -> Result<T> {
+fn read<T: Tool>(entry: &Entry, mut inputs: JsonObject) -> Result<T> {
+    whole_numbers(entry.tool.input_schema.get("properties"), &mut inputs);
     serde_path_to_error::deserialize(Value::Object(inputs)).map_err(|e| {
         let (place, why) = (e.path().to_string(), e.inner().to_string());
         let message = if place == "." { why.clone() } else { format!("`{place}`: {why}") };
