@@ -27,8 +27,13 @@ done = collections.Counter()
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if isinstance(case.body, dict):
+        # A judge has no time to wait for a task or for a claim.
+        case.body.pop("wait", None)
     # Requests that follow one another know by themselves what exists.
-    if case.meta is None or not case.meta.generation.mode.is_positive or case.meta.phase.name.value == "stateful":
+    if case.meta.phase.name.value == "stateful":
         return
     operation = name_of(case)
     asked[operation] += 1
@@ -37,8 +42,6 @@ def before_call(context, case, kwargs):
         for field, name in SPEAKER.items():
             if field in fields and case.body.get(field) is None:
                 case.body[field] = name
-        # A judge has no time to wait for a task or for a claim.
-        case.body.pop("wait", None)
     if asked[operation] % 2 == 1:
         for field, value in prepared[operation].items():
             put(case, fields, field, value)
