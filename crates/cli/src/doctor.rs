@@ -11,7 +11,7 @@ use quorate_drivers::How;
 use quorate_model::config::Driver;
 use quorate_model::price::AS_OF;
 use quorate_model::{AgentState, Error, Result};
-use quorate_service::doctor::{Ask, Server, Vitals};
+use quorate_service::doctor::{Ask, Pgvector, Server, Vitals};
 use quorate_service::view::Agents;
 use quorate_store::{Store, Url};
 use serde_json::{Value, json};
@@ -220,10 +220,41 @@ async fn ledger_checks(place: &Place, store: &Store) -> Result<Vec<Finding>> {
         findings.push(snapshot(&vitals));
         findings.push(standby(&vitals));
     }
+    findings.extend(embedding(place, &vitals));
     findings.push(prices(&vitals));
     findings.push(agents(place, store).await?);
     findings.push(nodes(store).await?);
     Ok(findings)
+}
+
+/// Looks whether memories can be found by their meaning, where a model is configured for it. The model itself is not
+/// asked.
+fn embedding(place: &Place, vitals: &Vitals) -> Option<Finding> {
+    let config = place.config.memory.embedding.as_ref()?;
+    if let Some(name) = config.key_env.as_ref().filter(|name| place.variable(name).is_none()) {
+        let message = format!("the embedding model wants its key in the variable {name}, which is not set");
+        return Some(warn(
+            "embedding",
+            message,
+            format!("export {name}=…, or write it into .env beside quorate.toml"),
+        ));
+    }
+    let create = format!("psql {} -c 'create extension vector'", place.url.shown());
+    let alone = "memories are found by their words alone";
+    Some(match (&place.url, vitals.pgvector) {
+        (Url::Lite(_), _) | (Url::Pg(_), Pgvector::Installed) => {
+            ok("embedding", format!("memories are found by their meaning, too, with {}", config.model))
+        }
+        (Url::Pg(_), Pgvector::Available) => {
+            warn("embedding", format!("the database lacks the extension pgvector: {alone}"), create)
+        }
+        (Url::Pg(_), Pgvector::Missing) => {
+            let major = vitals.server.as_ref().map_or(0, |server| server.version / 10_000);
+            let install =
+                format!("on the database's host: apt-get install postgresql-{major}-pgvector; then {create}");
+            warn("embedding", format!("the server lacks the extension pgvector: {alone}"), install)
+        }
+    })
 }
 
 fn prices(vitals: &Vitals) -> Finding {

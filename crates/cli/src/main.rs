@@ -134,6 +134,7 @@ async fn with(place: &Place, command: Command, json: bool) -> Result<u8> {
         Command::Remember(args) => memory::remember(place, args, json).await,
         Command::Recall(args) => memory::recall(place, args, json).await,
         Command::Forget(args) => memory::forget(place, &args, json).await,
+        Command::Consolidate(args) => memory::consolidate(place, args, json).await,
         Command::Context(args) => memory::context(place, args, json).await,
         Command::Checkpoint(args) => checkpoint::checkpoint(place, args, json).await,
         Command::Backup(args) => backup::backup(place, &args, json).await,

@@ -1,15 +1,17 @@
 //! `quorate remember`, `recall`, `forget` and `context`.
 
 use crate::args::{
-    Context as ContextArgs, Forget as ForgetArgs, Recall as RecallArgs, Remember as RememberArgs,
+    Consolidate as ConsolidateArgs, Context as ContextArgs, Forget as ForgetArgs, Recall as RecallArgs,
+    Remember as RememberArgs,
 };
 use crate::place::Place;
 use crate::print::style::{Colour, paint};
 use crate::print::{self, time};
-use quorate_model::Result;
 use quorate_model::memory::{Query, excerpt};
+use quorate_model::{Error, Kind, Result};
+use quorate_server::Recalled;
 use quorate_service::context::Context;
-use quorate_service::memory::{Forget, Hit, Recall, Remember};
+use quorate_service::memory::{Asked, Consolidate, Forget, Hit, Recall, Related, Remember};
 use quorate_service::wire;
 use serde_json::json;
 
@@ -42,9 +44,13 @@ pub(crate) async fn recall(place: &Place, args: RecallArgs, json: bool) -> Resul
         kinds: args.kind.into_iter().collect(),
         agent: args.agent,
         run: args.run,
+        meaning: None,
         limit: args.limit,
     };
-    let hits = place.desk(&store).recall(recall).await?;
+    let Recalled { hits, hint } = place.desk(&store).recall(&args.query, recall).await?;
+    if let Some(hint) = hint {
+        print::hint(&hint);
+    }
     let shapes = || hits.iter().map(|hit| wire::Hit::of(hit, &query, EXCERPT)).collect::<Vec<_>>();
     print::answer(json, shapes, || words(&hits, &query));
     Ok(0)
@@ -76,6 +82,33 @@ pub(crate) async fn forget(place: &Place, args: &ForgetArgs, json: bool) -> Resu
     store.write(Forget { id: args.id, by: None }).await?;
     print::answer(json, || json!({ "forgotten": args.id.0 }), || format!("memory {} is forgotten", args.id));
     Ok(0)
+}
+
+/// Asks an agent by a task which memories say the same.
+pub(crate) async fn consolidate(place: &Place, args: ConsolidateArgs, json: bool) -> Result<u8> {
+    let memory = &place.config.memory;
+    let agent = args.agent.or_else(|| memory.consolidate.clone()).ok_or_else(|| {
+        Error::invalid("nobody is named who is to consolidate").hint(
+            "name an agent with --agent, or with `consolidate = \"NAME\"` under [memory] in quorate.toml",
+        )
+    })?;
+    let store = place.open_for("memory to consolidate").await?;
+    place.desk(&store).catch_up().await?;
+    let model = memory.embedding.as_ref().map(|embedding| embedding.model.clone());
+    let groups = store.read(Related { model, every_ms: 0 }).await?;
+    if groups.is_empty() {
+        return Err(Error::new(Kind::Nothing, "nothing new in the memory is like anything else"));
+    }
+    let (found, memories) = (groups.len(), groups.iter().map(Vec::len).sum::<usize>());
+    match store.write(Consolidate { agent: agent.clone(), groups, by: None }).await? {
+        Asked::Now(id) => {
+            let words = || format!("task {id} asks {agent} about {memories} memories in {found} groups");
+            print::answer(json, || json!({ "task_id": id.0 }), words);
+            Ok(0)
+        }
+        Asked::Before(id) => Err(Error::new(Kind::Conflict, format!("task {id} consolidates already"))
+            .hint(format!("`quorate task show {id}` tells how far it is"))),
+    }
 }
 
 pub(crate) async fn context(place: &Place, args: ContextArgs, json: bool) -> Result<u8> {

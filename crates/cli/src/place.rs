@@ -4,6 +4,7 @@
 //! opening, and the beginning of a node that works here. The idea: a command gets one [`Place`] and asks it for what
 //! it needs; nothing is opened before.
 
+use quorate_drivers::api::embeddings::Embedder;
 use quorate_model::config::{Config, Workspace, millis};
 use quorate_model::diagnostic::quote;
 use quorate_model::{Error, Result, RunId};
@@ -164,6 +165,7 @@ impl Place {
             members,
             run,
             door: server.map(Server::url),
+            embedder: self.embedder(),
         };
         Node::begin(store.clone(), options).await
     }
@@ -184,11 +186,18 @@ impl Place {
     /// Returns the desk of this place's ledger.
     pub(crate) fn desk(&self, store: &Store) -> Desk {
         let desk = Desk::new(store.clone(), Arc::new(self.config.clone()), self.folder.clone());
+        let desk = desk.with_embedder(self.embedder());
         // Without a name of this host, no output is known to be here.
         match quorate_process::host() {
             Ok(host) => desk.with_shelf(host, self.state_folder().join("logs")),
             Err(_) => desk,
         }
+    }
+
+    /// Returns the model that finds memories by their meaning, if one is configured.
+    fn embedder(&self) -> Option<Arc<Embedder>> {
+        let config = self.config.memory.embedding.as_ref();
+        config.map(|config| Arc::new(Embedder::new(config, |name| self.variable(name))))
     }
 
     /// Opens the doors of a node that works here.

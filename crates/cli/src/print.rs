@@ -137,6 +137,14 @@ pub(crate) fn note(words: &str) {
     }
 }
 
+/// Writes a hint beside an answer to standard error; with `--json` as a JSON document there.
+pub(crate) fn hint(words: &str) {
+    if screen().json {
+        return to_stderr(&format!("{}\n", json!({ "hint": words })));
+    }
+    to_stderr(&format!("{} {words}\n", style::paint_if(screen().err_colour, Colour::Cyan, "hint:")));
+}
+
 /// Writes an error and its hint to standard error.
 pub(crate) fn error(error: &Error) {
     let screen = screen();

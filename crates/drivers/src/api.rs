@@ -4,6 +4,7 @@
 //! parks the task. How each provider is spoken to is in `talk` and the files of its formats.
 
 mod chat;
+pub mod embeddings;
 mod gemini;
 mod http;
 mod messages;

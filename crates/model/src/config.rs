@@ -6,9 +6,11 @@
 //! so an empty file and no file mean the same.
 
 mod api;
+mod embedding;
 mod workspace;
 
 pub use api::{ApiConfig, Provider, SERVERS_MAX, TOOLS_MAX, ToolConfig};
+pub use embedding::{DIMENSIONS_MAX, EmbeddingConfig, LIKENESS};
 pub use workspace::Workspace;
 
 use crate::budget::{BUDGET_MAX, Budget};
@@ -174,6 +176,10 @@ pub struct MemoryConfig {
     pub count: i64,
     /// Bytes of their texts at most.
     pub size_bytes: i64,
+    /// The model by whose vectors they are found by their meaning; without one, by their words alone.
+    pub embedding: Option<EmbeddingConfig>,
+    /// The agent that is asked once in a while which memories say the same; without one, nobody is.
+    pub consolidate: Option<String>,
 }
 
 impl MemoryConfig {
@@ -318,6 +324,8 @@ impl Default for MemoryConfig {
             lines_ms: 14 * DAY_MS,
             count: 50_000,
             size_bytes: 64_000_000,
+            embedding: None,
+            consolidate: None,
         }
     }
 }
@@ -494,7 +502,7 @@ fn read_config(source: &Source<'_>, mut table: Table<'_, '_>) -> Config {
         budget: table.table("budget").map(|t| read_budget(source, t)).unwrap_or_default(),
         prices: table.table("prices").map(|t| read_prices(source, t)).unwrap_or_default(),
         retention: table.table("retention").map(read_retention).unwrap_or_default(),
-        memory: table.table("memory").map(read_memory).unwrap_or_default(),
+        memory: table.table("memory").map(|t| read_memory(source, t)).unwrap_or_default(),
         orchestrator: table.table("orchestrator").map(read_orchestrator).unwrap_or_default(),
         telemetry: table.table("telemetry").map(|t| read_telemetry(source, t)).unwrap_or_default(),
         agent_tables: table.table("agents").map(|t| read_agents(source, t)).unwrap_or_default(),
@@ -647,7 +655,7 @@ fn read_retention(mut table: Table<'_, '_>) -> RetentionConfig {
     retention
 }
 
-fn read_memory(mut table: Table<'_, '_>) -> MemoryConfig {
+fn read_memory(source: &Source<'_>, mut table: Table<'_, '_>) -> MemoryConfig {
     let default = MemoryConfig::default();
     let mut ms = |key, or| table.duration_ms(key, DURATION_LEAST_MS).unwrap_or(or);
     let memory = MemoryConfig {
@@ -662,6 +670,8 @@ fn read_memory(mut table: Table<'_, '_>) -> MemoryConfig {
         size_bytes: table
             .parsed("size", read_bytes)
             .map_or(default.size_bytes, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX)),
+        consolidate: table.parsed("consolidate", |name| check_name("agent", name).map(|()| name.to_owned())),
+        embedding: table.table("embedding").and_then(|t| embedding::read_embedding(source, t)),
     };
     table.finish();
     memory

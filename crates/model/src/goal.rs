@@ -232,7 +232,7 @@ fn cut(text: &str, most: usize) -> String {
 /// # Errors
 /// `Invalid`, with everything that is wrong, as the planner is told it.
 pub fn read(answer: &str, team: &[Mate], commands: bool, base: Option<&str>) -> Result<Plan> {
-    let text = plan_text(answer)?;
+    let text = json_object(answer, "the answer holds no JSON object, and the plan is one")?;
     let plan = Plan::parse_in(base, "plan.json", text.as_bytes()).map_err(|wrong| {
         Error::invalid(format!("the plan cannot be used: {}", cut(&wrong.to_string(), WRONG_MAX)))
     })?;
@@ -248,7 +248,7 @@ pub fn read(answer: &str, team: &[Mate], commands: bool, base: Option<&str>) -> 
 }
 
 /// Finds the JSON object in what a model said around it.
-fn plan_text(answer: &str) -> Result<String> {
+pub(crate) fn json_object(answer: &str, none: &str) -> Result<String> {
     let words = match serde_json::from_str::<Value>(answer) {
         Ok(Value::String(words)) => words,
         Ok(Value::Object(_)) => return Ok(answer.to_owned()),
@@ -257,7 +257,7 @@ fn plan_text(answer: &str) -> Result<String> {
     let object = words.find('{').zip(words.rfind('}')).filter(|(begin, end)| begin < end);
     match object {
         Some((begin, end)) => Ok(words[begin..=end].to_owned()),
-        None => Err(Error::invalid("the answer holds no JSON object, and the plan is one")),
+        None => Err(Error::invalid(none)),
     }
 }
 

@@ -4,6 +4,12 @@
 //! made of such words only, so no text of a user's can be a mistake in a database's own language. How memories are stored and
 //! found lives in `service::memory`.
 
+pub mod consolidation;
+mod fusion;
+
+pub use consolidation::may_merge;
+pub use fusion::{FoundBy, Fused, fuse};
+
 use crate::error::{Error, Result};
 use std::collections::BTreeSet;
 
@@ -293,12 +299,14 @@ impl Gist {
     /// assert!(!gist("the loader is not fast").is_near(&gist("the loader is fast")));
     /// ```
     pub fn is_near(&self, other: &Gist) -> bool {
-        if self.fixed != other.fixed || self.words.is_empty() {
-            return false;
-        }
+        self.fixed == other.fixed && self.share(other) >= NEAR_PERCENT
+    }
+
+    /// Returns the share of their words that both have, in per cent.
+    pub fn share(&self, other: &Gist) -> usize {
         let common = self.words.intersection(&other.words).count();
         let all = self.words.len() + other.words.len() - common;
-        common * 100 >= all * NEAR_PERCENT
+        common * 100 / all.max(1)
     }
 
     /// Returns the question that finds those that may say the same: its longest words.

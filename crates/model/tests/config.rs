@@ -59,6 +59,12 @@ messages = "6d"
 lines = "7d"
 count = 8
 size = "9MB"
+consolidate = "thinker"
+[memory.embedding]
+base_url = "http://127.0.0.1:11434/v1/"
+model = "small"
+key_env = "EMBED_KEY"
+likeness = 45
 [agents.validation]
 driver = "command"
 capabilities = ["validation", "docs"]
@@ -106,6 +112,7 @@ fn an_empty_file_is_the_default_that_is_documented() {
     let ages = [180, 90, 730, 730, 30, 30, 14].map(|days| days * day);
     assert_eq!(found.memory.ages_ms().into_iter().map(|(_, ms)| ms).collect::<Vec<_>>(), ages);
     assert_eq!((found.memory.count, found.memory.size_bytes), (50_000, 64_000_000));
+    assert_eq!(found.memory.embedding, None, "nobody's model is asked unless somebody says so");
     assert!(found.agents().is_empty());
 }
 
@@ -141,6 +148,13 @@ fn every_key_is_read() {
     let ages = [1, 2, 3, 4, 5, 6, 7].map(|days| days * 24 * 3_600_000);
     assert_eq!(found.memory.ages_ms().into_iter().map(|(_, ms)| ms).collect::<Vec<_>>(), ages);
     assert_eq!((found.memory.count, found.memory.size_bytes), (8, 9_000_000));
+    assert_eq!(found.memory.consolidate.as_deref(), Some("thinker"));
+    let embedding = found.memory.embedding.as_ref().expect("it is given");
+    assert_eq!(
+        (embedding.base_url.as_str(), embedding.model.as_str(), embedding.likeness),
+        ("http://127.0.0.1:11434/v1", "small", 45)
+    );
+    assert_eq!(embedding.key_env.as_deref(), Some("EMBED_KEY"));
     let validation = &found.agent_tables["validation"];
     assert_eq!(validation.driver, Driver::Command);
     assert_eq!(validation.capabilities, ["validation", "docs"]);
@@ -213,6 +227,14 @@ fn wrong_values_say_where_and_what_was_expected() {
     refuse("[health]\nmax_attempts = 0", "`max_attempts` must be a whole number from 1 to 100, not 0");
     refuse("[budget]\nusd = -1", "`usd` must be a number, at least 0");
     refuse("[orchestrator]\nclear_at = 101", "`clear_at` must be a whole number from 1 to 100");
+    refuse("[memory]\nconsolidate = 'a b'", "agent `a b` is not a name");
+    refuse("[memory.embedding]\nmodel = 'm'", "`[memory.embedding]` needs `base_url` and `model`");
+    refuse(
+        "[memory.embedding]\nmodel = 'm'\nbase_url = 'http://me:key@host/v1'",
+        "`key_env` names its variable",
+    );
+    refuse("[memory.embedding]\nmodel = 'm'\nbase_url = 'http://h'\nlikeness = 101", "from 0 to 100");
+    refuse("[memory.embedding]\nmodel = 'm'\nurl = 'http://h'", "unknown key `url`");
     refuse("[budget]\nusd = 1_000_000_001", "`usd` is more than 1000000000 dollars");
     refuse("[agents.a]\nbudget = { dollars = 1 }", "unknown key `dollars`");
     refuse("[prices.m]\ninput = 1", "a price needs `input` and `output`");

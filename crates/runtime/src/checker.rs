@@ -4,16 +4,18 @@
 
 use crate::attempt::beside;
 use crate::node::Shared;
-use crate::planner;
 use crate::renewer::Lost;
 use crate::stop::{Level, Stop};
 use crate::workspace::{Merged, Workspace};
+use crate::{consolidator, planner};
 use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::config::millis;
 use quorate_model::goal::PlanCheck;
+use quorate_model::memory::consolidation::Consolidation;
 use quorate_model::{Result, TaskState};
 use quorate_process::{ExitKind, Limits, supervise};
 use quorate_service::goal::Adopt;
+use quorate_service::memory::{self, Merge};
 use quorate_service::node::Gone;
 use quorate_service::run;
 use quorate_service::task::{NewTask, Release, SettleCheck, TakeCheck, Task};
@@ -56,10 +58,10 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
         Some(hold) => run_check(shared, stop, task, &hold).await,
         None => Outcome::Lost,
     };
-    let (failure, tail, plan) = match outcome {
+    let (failure, tail, follows) = match outcome {
         Outcome::Ended { failure: None, tail } => (merge(shared, task).await, tail, None),
         Outcome::Ended { failure, tail } => (failure, tail, None),
-        Outcome::Planned { tasks, parks } => (None, None, Some((tasks, parks))),
+        Outcome::Passed(follows) => (None, None, Some(follows)),
         Outcome::GivenBack(reason) => {
             let release = Release { id: task.id, term: task.term, reason: reason.into() };
             return shared.insist(CHECKER, stop, &release).await;
@@ -76,8 +78,11 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
         tail,
         retry_after_ms: shared.config.health.retry_after_ms,
     };
-    let state = match plan {
-        Some((tasks, parks)) => shared.insist(CHECKER, stop, &Adopt { settle, tasks, parks }).await?,
+    let state = match follows {
+        Some(Follows::Plan { tasks, parks }) => {
+            shared.insist(CHECKER, stop, &Adopt { settle, tasks, parks }).await?
+        }
+        Some(Follows::Merge(merge)) => shared.insist(CHECKER, stop, &memory::Adopt { settle, merge }).await?,
         None => shared.insist(CHECKER, stop, &settle).await?,
     };
     if let (TaskState::Completed | TaskState::Failed, Some(id)) = (state, task.run_id) {
@@ -91,20 +96,28 @@ pub(crate) enum Outcome {
         failure: Option<String>,
         tail: Option<String>,
     },
-    /// A plan that can be used: these tasks follow, and wait for a person's word or not.
-    Planned {
-        tasks: Vec<NewTask>,
-        parks: bool,
-    },
+    /// It passed, and something follows from it.
+    Passed(Follows),
     /// Not ended, and still ours: another is to run it.
     GivenBack(&'static str),
     Lost,
+}
+
+/// What follows from a check that has passed, in the same transaction.
+pub(crate) enum Follows {
+    /// A plan that can be used: these tasks follow, and wait for a person's word or not.
+    Plan { tasks: Vec<NewTask>, parks: bool },
+    /// Memories that are to be one.
+    Merge(Merge),
 }
 
 async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::renewer::Hold) -> Outcome {
     let Some(verify) = &task.verify else { return Outcome::Ended { failure: None, tail: None } };
     if let Some(check) = PlanCheck::of(verify) {
         return planner::read(shared, stop, task, check).await;
+    }
+    if let Some(asked) = Consolidation::of(verify) {
+        return consolidator::read(shared, stop, task, asked).await;
     }
     let worker = Worker {
         how: How::Shell,

@@ -2,13 +2,14 @@
 //! nobody supervises any more are ended.
 //!
 //! Here lives the loop: history and memory once soon after the start and then every hour, or more often where
-//! `[retention]` or `[memory]` is short; processes every minute, and the memory reads on then. What is in the ledger is
-//! removed by one node at a time; kept output and processes are a matter of each host.
+//! `[retention]` or `[memory]` is short; processes every minute, and the memory reads on then. What is in the ledger
+//! is removed, and shown to an embedding model, by one node at a time; kept output and processes are a matter of each
+//! host.
 
-use crate::memory;
 use crate::node::Shared;
 use crate::orphans::end_strays;
 use crate::stop::{Level, Stop};
+use crate::{consolidator, memory};
 use quorate_model::Result;
 use quorate_model::TaskId;
 use quorate_model::config::{Config, RetentionConfig, millis};
@@ -43,6 +44,9 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
         if let Err(error) = stop.in_time(memory::catch_up(&shared.store, &stop)).await {
             shared.say(format!("the memory does not know the newest for now: {error}"));
         }
+        if let Err(error) = stop.in_time(embed(&shared, &stop)).await {
+            shared.say(format!("memories are found by their words for now: {error}"));
+        }
         if looks % every == 0
             && let Err(error) = stop.in_time(round(&shared, &stop, every)).await
         {
@@ -59,6 +63,20 @@ fn looks_between(config: &Config) -> u32 {
     let shortest = events_ms.min(attempts_ms).min(logs_ms).min(tasks_ms).min(remembered);
     let looks = millis(shortest / ROUNDS_PER_TIME).as_secs() / LOOK_EVERY.as_secs();
     u32::try_from(looks).unwrap_or(LOOKS_MAX).clamp(1, LOOKS_MAX)
+}
+
+/// Shows the embedding model what is new, if this node is the one that does.
+async fn embed(shared: &Shared, stop: &Stop) -> Result<()> {
+    let Some(embedder) = &shared.embedder else { return Ok(()) };
+    let lease_ms = i64::try_from((LOOK_EVERY * 2).as_millis()).unwrap_or(i64::MAX);
+    let lead = Lead { duty: "embedding", node: shared.node_id, lease_ms };
+    match shared.store.write(lead).await? {
+        Some(_) => {
+            memory::embed(&shared.store, embedder, stop).await?;
+            memory::merge_alike(&shared.store, embedder.model(), &shared.state, stop).await
+        }
+        None => Ok(()),
+    }
 }
 
 async fn round(shared: &Shared, stop: &Stop, every: u32) -> Result<()> {
@@ -83,7 +101,11 @@ async fn round(shared: &Shared, stop: &Stop, every: u32) -> Result<()> {
         step.after = seen;
         tokio::time::sleep(BREATH).await;
     }
-    memory::prune(&shared.store, &shared.config.memory, &shared.state, stop).await
+    memory::prune(&shared.store, &shared.config.memory, &shared.state, stop).await?;
+    if let Err(error) = consolidator::begin(shared).await {
+        shared.say(format!("nobody is asked to consolidate the memory for now: {error}"));
+    }
+    Ok(())
 }
 
 /// Removes files that were not written for so long. One that cannot be removed is left for the next round.

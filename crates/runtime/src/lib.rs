@@ -14,6 +14,7 @@
 
 mod attempt;
 mod checker;
+mod consolidator;
 mod health;
 mod janitor;
 mod memory;

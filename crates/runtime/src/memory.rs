@@ -1,12 +1,16 @@
 //! The team's memory, kept up to date and bounded.
 //!
-//! Here live reading on in the log, a little at a time, and the archive: what is to go is first appended to a file of its month
-//! and flushed to the disk. What is to go, and what the log teaches, `service::memory` decides.
+//! Here live reading on in the log, a little at a time, showing an embedding model what is new, and the archive: what
+//! is to go is first appended to a file of its month and flushed to the disk. What is to go, and what the log
+//! teaches, `service::memory` decides.
 
 use crate::stop::{Level, Stop};
+use quorate_drivers::api::embeddings::{BATCH_MAX, Embedder};
 use quorate_model::config::MemoryConfig;
 use quorate_model::{Error, Result};
-use quorate_service::memory::{CatchUp, Limits, Memory, Old, Prune};
+use quorate_service::memory::{
+    Alike, CatchUp, Embedded, KeepVectors, Limits, Memory, Merge, Old, Prune, Twins, Unembedded,
+};
 use quorate_service::{time, wire};
 use quorate_store::Store;
 use std::io::Write as _;
@@ -15,6 +19,10 @@ use std::time::Duration;
 
 /// Steps of reading on that one look takes at most; whoever asks the memory meanwhile reads on by himself.
 const STEPS_MAX: usize = 500;
+
+/// Requests to the embedding model that one look leads to at most, and how long each may take.
+const REQUESTS_MAX: usize = 30;
+const MODEL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Between two steps, so that others get their turn.
 const BREATH: Duration = Duration::from_millis(50);
@@ -33,23 +41,62 @@ pub(crate) async fn catch_up(store: &Store, stop: &Stop) -> Result<()> {
     Ok(())
 }
 
+/// Shows an embedding model what it has not seen. Where nothing is new, it is not asked.
+pub(crate) async fn embed(store: &Store, embedder: &Embedder, stop: &Stop) -> Result<()> {
+    let (model, limit) = (embedder.model().to_owned(), BATCH_MAX as i64);
+    for _ in 0..REQUESTS_MAX {
+        let new = store.read(Unembedded { model: model.clone(), limit }).await?.texts;
+        if new.is_empty() || stop.level() != Level::Go {
+            break;
+        }
+        let texts: Vec<&str> = new.iter().map(|(_, text)| text.as_str()).collect();
+        let vectors = embedder.embed_each(&texts, MODEL_PATIENCE).await?;
+        let kept = new.into_iter().zip(vectors);
+        let vectors = kept.map(|((id, text), vector)| Embedded { id, text, vector }).collect();
+        store.write(KeepVectors { model: model.clone(), vectors }).await?;
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
+}
+
 /// Archives and removes what is older or more than `[memory]` says. The archive is in the folder of state.
 pub(crate) async fn prune(store: &Store, config: &MemoryConfig, state: &Path, stop: &Stop) -> Result<()> {
     let limits = limits(config);
-    let folder = state.join(ARCHIVE);
     while stop.level() == Level::Go {
         let (read_at, old) = store.read(Old { limits: limits.clone() }).await?;
         if old.is_empty() {
             break;
         }
-        let file = folder.join(format!("memory-{}.jsonl", month(read_at)));
-        let archive = format!("{ARCHIVE}/{}", file.file_name().unwrap_or_default().to_string_lossy());
         let ids = old.iter().map(|memory| memory.id).collect();
-        append(file, old).await?;
+        let archive = archive(state, read_at, old).await?;
         store.write(Prune { ids, read_at, archive }).await?;
         tokio::time::sleep(BREATH).await;
     }
     Ok(())
+}
+
+/// Merges memories that an embedding model takes for the same, once each was archived as it was.
+pub(crate) async fn merge_alike(store: &Store, model: &str, state: &Path, stop: &Stop) -> Result<()> {
+    for _ in 0..STEPS_MAX {
+        let Twins { read_at, seen, sets } = store.read(Alike { model: model.to_owned() }).await?;
+        if seen.is_empty() || stop.level() != Level::Go {
+            break;
+        }
+        let originals = sets.iter().flat_map(|set| set.memories.clone()).collect();
+        let archive = archive(state, read_at, originals).await?;
+        store.write(Merge { sets, seen, by: None, archive }).await?;
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(())
+}
+
+/// Archives memories that were read at this time; answers with the archive's name.
+pub(crate) async fn archive(state: &Path, read_at: i64, memories: Vec<Memory>) -> Result<String> {
+    let name = format!("memory-{}.jsonl", month(read_at));
+    if !memories.is_empty() {
+        append(state.join(ARCHIVE).join(&name), memories).await?;
+    }
+    Ok(format!("{ARCHIVE}/{name}"))
 }
 
 fn limits(memory: &MemoryConfig) -> Limits {
@@ -87,10 +134,12 @@ fn write(file: &Path, lines: &str) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::stop::Stopper;
+    use quorate_model::config::{EmbeddingConfig, LIKENESS};
     use quorate_model::memory::{MemoryKind, Query};
     use quorate_service::memory::{Recall, Remember};
+    use quorate_testkit::embeddings::Embeddings;
     use quorate_testkit::ledger::TestLedger;
-    use quorate_testkit::on_every_backend;
+    use quorate_testkit::{on_every_backend, on_every_backend_with_vectors};
 
     async fn told(ledger: &TestLedger, text: &str) -> Result<()> {
         let (agent, text) = ("alpha".into(), text.into());
@@ -139,4 +188,66 @@ mod tests {
     }
 
     on_every_backend!(what_goes_is_in_the_archive_first, what_cannot_be_archived_stays);
+
+    fn embedder(server: &Embeddings) -> Embedder {
+        let config = EmbeddingConfig {
+            base_url: server.base_url(),
+            model: "small".into(),
+            key_env: None,
+            likeness: LIKENESS,
+        };
+        Embedder::new(&config, |_| None)
+    }
+
+    async fn a_model_is_asked_for_what_is_new_alone(ledger: TestLedger) -> Result<()> {
+        let (_stopper, stop) = Stopper::new();
+        let (server, state) = (Embeddings::start(), tempfile::tempdir().expect("a temporary folder"));
+        let embedder = embedder(&server);
+        let round = async || {
+            embed(&ledger.store, &embedder, &stop).await?;
+            merge_alike(&ledger.store, "small", state.path(), &stop).await
+        };
+        round().await?;
+        assert_eq!(server.count(), 0, "there is nothing yet");
+        for n in 0..=BATCH_MAX {
+            told(&ledger, &format!("part {n} is done")).await?;
+        }
+        round().await?;
+        assert_eq!(server.count(), 2);
+        round().await?;
+        assert_eq!(server.count(), 2, "nothing is new");
+        server.fail(Some(500));
+        told(&ledger, "something else").await?;
+        assert!(round().await.is_err());
+        assert!(round().await.expect_err("it is left alone").message.contains("left alone"));
+        assert_eq!(server.count(), 3);
+        Ok(())
+    }
+
+    async fn what_is_alike_is_merged_once_it_is_archived(ledger: TestLedger) -> Result<()> {
+        let (_stopper, stop) = Stopper::new();
+        let (server, state) = (Embeddings::start(), tempfile::tempdir().expect("a temporary folder"));
+        for text in ["the car is slow", "the automobile is sluggish", "the cake is good"] {
+            told(&ledger, text).await?;
+        }
+        embed(&ledger.store, &embedder(&server), &stop).await?;
+        std::fs::write(state.path().join(ARCHIVE), "a file stands in the way").expect("written");
+        assert!(merge_alike(&ledger.store, "small", state.path(), &stop).await.is_err());
+        let count = async || {
+            ledger.store.read(Recall::of(Query::parse("car automobile cake"))).await.map(|hits| hits.len())
+        };
+        assert_eq!(count().await?, 3, "what cannot be archived stays");
+        std::fs::remove_file(state.path().join(ARCHIVE)).expect("removed");
+        merge_alike(&ledger.store, "small", state.path(), &stop).await?;
+        assert_eq!(count().await?, 2);
+        let file = state.path().join("archive/memory-2026-01.jsonl");
+        let kept = std::fs::read_to_string(file).expect("the archive is there");
+        assert!(kept.contains("the automobile is sluggish") && !kept.contains("cake"), "{kept}");
+        Ok(())
+    }
+
+    on_every_backend_with_vectors!(
+        a_model_is_asked_for_what_is_new_alone,
+        what_is_alike_is_merged_once_it_is_archived
+    );
 }

@@ -8,6 +8,7 @@ use crate::session::Session;
 use crate::stop::{LAST_WORDS, Level, Stop, Stopper};
 use crate::team::Member;
 use crate::{checker, health, janitor, orphans};
+use quorate_drivers::api::embeddings::Embedder;
 use quorate_model::config::{Config, millis};
 use quorate_model::{Kind, Result, RunId, TaskId, Term};
 use quorate_service::node::{Begin, End};
@@ -48,6 +49,8 @@ pub struct NodeOptions {
     pub run: Option<RunId>,
     /// Where it is asked over the network, as its children reach it: `http://127.0.0.1:8888`.
     pub door: Option<String>,
+    /// The model that finds memories by their meaning.
+    pub embedder: Option<Arc<Embedder>>,
 }
 
 /// What the loops of a node share.
@@ -63,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) host: String,
     pub(crate) run: Option<RunId>,
     pub(crate) door: Option<String>,
+    pub(crate) embedder: Option<Arc<Embedder>>,
     pub(crate) renewer: Renewer,
     /// The `quorate` program, for the children.
     pub(crate) program: PathBuf,
@@ -264,6 +268,7 @@ async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>
         host,
         run: options.run,
         door: options.door,
+        embedder: options.embedder,
         renewer,
         // Where the system does not tell, the PATH does.
         program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("quorate")),

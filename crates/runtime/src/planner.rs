@@ -3,7 +3,7 @@
 //! Here lives what is known of the team when it is read: the configuration, and who joined by himself. How it is read lives in
 //! `model::goal`, what follows in `service::goal`.
 
-use crate::checker::Outcome;
+use crate::checker::{Follows, Outcome};
 use crate::node::Shared;
 use crate::stop::Stop;
 use quorate_model::goal::{self, Mate, PlanCheck};
@@ -14,7 +14,7 @@ use quorate_service::view::{Agents, Pulse};
 /// Reads a planning task's result as a plan.
 pub(crate) async fn read(shared: &Shared, stop: &Stop, task: &Task, check: PlanCheck) -> Outcome {
     match stop.in_time(tasks_of(shared, task, check)).await {
-        Ok(tasks) => Outcome::Planned { tasks, parks: check == PlanCheck::Approve },
+        Ok(tasks) => Outcome::Passed(Follows::Plan { tasks, parks: check == PlanCheck::Approve }),
         Err(error) if error.kind == quorate_model::Kind::Unavailable => {
             Outcome::GivenBack("the ledger was away while the plan was read")
         }

@@ -54,6 +54,7 @@ impl World {
             state: self.folder.path().join(".quorate"),
             run: None,
             door: None,
+            embedder: None,
         };
         Node::begin(open(url).await, options).await.expect("the node begins")
     }

@@ -48,6 +48,7 @@ impl World {
             state: self.folder.path().join(".quorate"),
             run: None,
             door: None,
+            embedder: None,
         };
         Node::begin(self.store.clone(), options).await.expect("the node begins")
     }

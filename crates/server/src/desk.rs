@@ -9,6 +9,9 @@ mod usage;
 
 pub use usage::ModelUsage;
 
+pub use memory::Recalled;
+
+use quorate_drivers::api::embeddings::Embedder;
 use quorate_model::config::{Config, millis};
 use quorate_model::diagnostic::quote;
 use quorate_model::resource::Resource;
@@ -47,6 +50,8 @@ pub struct Desk {
     folder: Arc<PathBuf>,
     /// This host, and the folder of what attempts left here.
     shelf: Option<Arc<(String, PathBuf)>>,
+    /// The model that finds memories by their meaning.
+    embedder: Option<Arc<Embedder>>,
 }
 
 /// How a wait for a change of the ledger ended.
@@ -107,12 +112,17 @@ impl Watch {
 impl Desk {
     /// Makes the desk of a ledger: with the team's configuration, and the folder that resource names are relative to.
     pub fn new(store: Store, config: Arc<Config>, folder: PathBuf) -> Desk {
-        Desk { store, config, folder: Arc::new(folder), shelf: None }
+        Desk { store, config, folder: Arc::new(folder), shelf: None, embedder: None }
     }
 
     /// Says on which host it stands, and in which folder the output of that host's attempts is.
     pub fn with_shelf(self, host: String, logs: PathBuf) -> Desk {
         Desk { shelf: Some(Arc::new((host, logs))), ..self }
+    }
+
+    /// Says which model finds memories by their meaning.
+    pub fn with_embedder(self, embedder: Option<Arc<Embedder>>) -> Desk {
+        Desk { embedder, ..self }
     }
 
     /// Returns the file with an attempt's output, if it is on this host.

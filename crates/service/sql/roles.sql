@@ -24,7 +24,7 @@ $$;
 
 grant insert, update, delete on
     runs, tasks, task_needs, attempts, agents, nodes, leaders, claims, claim_waits, messages, tokens, sessions, meta,
-    memories, memory_cursor, checkpoints, usage, budgets
+    memories, memory_cursor, memory_vectors, checkpoints, usage, budgets
     to quorate_node;
 grant insert, delete on events to quorate_node;
 
@@ -44,7 +44,7 @@ grant insert, update on sessions to quorate_agent;
 grant insert, update (read_at) on messages to quorate_agent;
 grant insert on events to quorate_agent;
 -- It adds to the memory, and forgets nothing; of what it saved itself, the oldest goes.
-grant insert, update on memories, memory_cursor to quorate_agent;
+grant insert, update on memories, memory_cursor, memory_vectors to quorate_agent;
 grant insert, update, delete on checkpoints to quorate_agent;
 -- What it has used, but neither how much it may use nor from where that is counted.
 grant insert, update on usage to quorate_agent;

@@ -24,6 +24,20 @@ pub struct Vitals {
     pub server: Option<Server>,
     /// Models that were used and for which no price is known.
     pub unpriced: Vec<String>,
+    /// Whether vectors can be compared (PostgreSQL).
+    pub pgvector: Pgvector,
+}
+
+/// The extension that compares vectors.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pgvector {
+    /// The server does not have it.
+    #[default]
+    Missing,
+    /// The server has it, this database does not.
+    Available,
+    /// It is there.
+    Installed,
 }
 
 /// A server and what we may do there.
@@ -110,6 +124,18 @@ async fn postgres(tx: &mut Tx) -> Result<Vitals> {
         events: 0,
         server,
         unpriced: Vec::new(),
+        pgvector: tx.one(PGVECTOR, &[], pgvector_from_row).await?.unwrap_or_default(),
+    })
+}
+
+const PGVECTOR: &str = "select (select count(*) from pg_extension where extname = 'vector') as installed,
+        (select count(*) from pg_available_extensions where name = 'vector') as available";
+
+fn pgvector_from_row(row: &Row<'_>) -> Result<Pgvector> {
+    Ok(match (row.flag("installed")?, row.flag("available")?) {
+        (true, _) => Pgvector::Installed,
+        (false, true) => Pgvector::Available,
+        (false, false) => Pgvector::Missing,
     })
 }
 

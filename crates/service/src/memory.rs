@@ -2,17 +2,24 @@
 //!
 //! Here live telling ([`Remember`]), asking ([`Recall`]) and forgetting. What happens by itself is read from the log, later
 //! (`catch_up`): no task waits for it. What grows old is removed by `prune`. When two memories say the same, and what a
-//! question is, `model::memory` decides.
+//! question is, `model::memory` decides. Finding by meaning is in `meaning`, beside the words; what says
+//! the same in other words is merged by `merge`, and by an agent in `consolidate`.
 
 mod catch_up;
+mod consolidate;
+mod meaning;
+mod merge;
 mod prune;
 
 pub use catch_up::{CatchUp, CaughtUp, SCAN_MAX};
+pub use consolidate::{Adopt, Asked, ByIds, Consolidate, Related};
+pub use meaning::{Embedded, KeepVectors, Meaning, Unembedded, Waiting, embeds};
+pub use merge::{ALIKE_MAX, Alike, Merge, Set, Twins};
 pub use prune::{Limits, Old, PRUNE_MAX, Prune};
 
 use crate::task;
 use quorate_model::diagnostic::floor_char_boundary;
-use quorate_model::memory::{Gist, MemoryKind, Query, words};
+use quorate_model::memory::{FoundBy, Gist, MemoryKind, Query, words};
 use quorate_model::{Error, Event, EventKind, MemoryId, Result, RunId, TaskId};
 use quorate_store::{Dialect, Read, Row, Sql, Tx, Write, args};
 
@@ -254,6 +261,7 @@ const INSERT_PG: &str = "insert into memories (kind, text, tags, agent, task_id,
 fn rewrite(tx: &mut Tx, id: MemoryId, new: &New<'_>) {
     let all = all_words(new);
     let args = args![id, new.text, Gist::of(new.kind, new.text).mark(), new.at, new.agent, &all];
+    meaning::expire(tx, id);
     match tx.dialect() {
         Dialect::Lite => {
             tx.later(
@@ -392,6 +400,8 @@ pub struct Recall {
     pub agent: Option<String>,
     /// Only what belongs to this run.
     pub run: Option<RunId>,
+    /// What it means, to find what says it in other words, too; `None`: by words alone.
+    pub meaning: Option<Meaning>,
     /// So many answers at most.
     pub limit: i64,
 }
@@ -403,12 +413,14 @@ pub struct Hit {
     pub memory: Memory,
     /// How well it fits, in millionths; comparable within one answer only.
     pub score: i64,
+    /// By what it was found.
+    pub by: FoundBy,
 }
 
 impl Recall {
     /// Returns the question for everything that fits.
     pub fn of(query: Query) -> Recall {
-        Recall { query, kinds: Vec::new(), agent: None, run: None, limit: 10 }
+        Recall { query, kinds: Vec::new(), agent: None, run: None, meaning: None, limit: 10 }
     }
 
     async fn search(&self, tx: &mut Tx) -> Result<Vec<Hit>> {
@@ -435,12 +447,15 @@ impl Read for Recall {
     type Answer = Vec<Hit>;
 
     async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Hit>> {
-        self.search(tx).await
+        match &self.meaning {
+            Some(meaning) => meaning::hybrid(tx, self, meaning).await,
+            None => self.search(tx).await,
+        }
     }
 }
 
 fn hit(row: &Row<'_>) -> Result<Hit> {
-    Ok(Hit { memory: from_row(row)?, score: row.int("score")? })
+    Ok(Hit { memory: from_row(row)?, score: row.int("score")?, by: FoundBy::Words })
 }
 
 const SEARCH_LITE: &str = concat!(

@@ -40,6 +40,11 @@ pub static SCHEMA: Schema = Schema {
             lite: include_str!("../migrations/sqlite/0006.sql"),
             pg: include_str!("../migrations/postgres/0006.sql"),
         },
+        Migration {
+            name: "vectors of memories",
+            lite: include_str!("../migrations/sqlite/0007.sql"),
+            pg: include_str!("../migrations/postgres/0007.sql"),
+        },
     ],
     shift_leases: &[
         "update tasks set lease_until = lease_until + $1 where lease_until is not null",

@@ -724,13 +724,19 @@ pub struct Hit {
     pub memory: Memory,
     /// How well it fits; comparable within one answer only
     pub score: f64,
+    /// By what it was found: words, meaning or both
+    pub found_by: String,
 }
 
 impl Hit {
     /// Returns the shape of an answer with so many characters of its text at most.
     pub fn of(hit: &memory::Hit, query: &Query, max: usize) -> Hit {
         let text = excerpt(&hit.memory.text, query, max);
-        Hit { memory: Memory { text, ..(&hit.memory).into() }, score: hit.score as f64 / 1e6 }
+        Hit {
+            memory: Memory { text, ..(&hit.memory).into() },
+            score: hit.score as f64 / 1e6,
+            found_by: hit.by.as_str().to_owned(),
+        }
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Arg<'a> {
     Ints(Vec<Option<i64>>),
     /// A list of texts or nulls.
     Texts(Vec<Option<String>>),
+    /// The numbers of an embedding: `real[]`, and on SQLite a blob of them, four bytes each, the lowest first.
+    Vector(std::borrow::Cow<'a, [f32]>),
 }
 
 /// Columns of rows that a statement takes apart with `unnest`, which fills up short lists with nulls. PostgreSQL handles each
@@ -54,6 +56,7 @@ impl Arg<'_> {
             Arg::Text(text) => Arg::Text(text.into_owned().into()),
             Arg::Ints(list) => Arg::Ints(list),
             Arg::Texts(list) => Arg::Texts(list),
+            Arg::Vector(numbers) => Arg::Vector(numbers.into_owned().into()),
         }
     }
 }
@@ -117,6 +120,12 @@ impl From<Vec<Option<String>>> for Arg<'_> {
     }
 }
 
+impl<'a> From<&'a [f32]> for Arg<'a> {
+    fn from(numbers: &'a [f32]) -> Self {
+        Arg::Vector(numbers.into())
+    }
+}
+
 impl From<&[String]> for Arg<'_> {
     fn from(list: &[String]) -> Self {
         Arg::Texts(list.iter().cloned().map(Some).collect())
@@ -166,6 +175,7 @@ impl ToSql for Arg<'_> {
             Arg::Text(text) => text.as_ref().to_sql(ty, out),
             Arg::Ints(list) => list.to_sql(ty, out),
             Arg::Texts(list) => list.to_sql(ty, out),
+            Arg::Vector(numbers) => numbers.as_ref().to_sql(ty, out),
         }
     }
 

@@ -24,6 +24,7 @@ mod store;
 mod tls;
 mod tx;
 mod url;
+mod vector;
 
 pub use arg::Arg;
 pub use changes::Changes;

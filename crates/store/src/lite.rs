@@ -403,6 +403,7 @@ impl LiteConn {
         let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
         conn.create_scalar_function("now_ms", 0, flags, move |_| Ok(read.load(Ordering::Relaxed)))
             .and_then(|()| conn.create_scalar_function("log_head", 0, flags, |_| Ok(i64::MAX)))
+            .and_then(|()| crate::vector::register(&conn))
             .map_err(|e| wrong(&e, path))?;
         Ok(LiteConn { conn, path: path.to_owned(), now })
     }
@@ -481,6 +482,10 @@ fn bind(statement: &mut rusqlite::Statement<'_>, index: usize, arg: &Arg<'_>) ->
         Arg::Text(text) => statement.raw_bind_parameter(index, text.as_ref()),
         Arg::Ints(list) => statement.raw_bind_parameter(index, json_list(list, i64::to_string)),
         Arg::Texts(list) => statement.raw_bind_parameter(index, json_list(list, |text| json_text(text))),
+        Arg::Vector(numbers) => {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            statement.raw_bind_parameter(index, bytes)
+        }
     }
 }
 

@@ -87,6 +87,7 @@ fn type_of(arg: &Arg<'_>) -> Type {
         Arg::Text(_) => Type::TEXT,
         Arg::Ints(_) => Type::INT8_ARRAY,
         Arg::Texts(_) => Type::TEXT_ARRAY,
+        Arg::Vector(_) => Type::FLOAT4_ARRAY,
     }
 }
 

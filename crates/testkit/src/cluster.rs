@@ -56,6 +56,24 @@ impl Installation {
             .or_else(|| cache_folder().and_then(|root| Installation::unpacked(&root)))
     }
 
+    /// Finds a PostgreSQL that has the extension pgvector: the one that [`find`](Installation::find) finds, or the
+    /// one that `cargo xtask setup` has put into the cache for this.
+    pub fn find_with_vectors() -> Option<Installation> {
+        let cached = || vectors_folder().and_then(|root| first_below(&root));
+        Installation::find()
+            .filter(Installation::has_vectors)
+            .or_else(cached)
+            .filter(Installation::has_vectors)
+    }
+
+    /// Tells whether the extension pgvector lies beside the programs, where Debian or a build of one's own puts it.
+    pub fn has_vectors(&self) -> bool {
+        let version = self.bin.parent().and_then(Path::file_name).unwrap_or_default();
+        let debian = self.bin.ancestors().nth(4).map(|usr| usr.join("share/postgresql").join(version));
+        let own = self.bin.parent().map(|prefix| prefix.join("share/postgresql"));
+        [debian, own].into_iter().flatten().any(|share| share.join("extension/vector.control").is_file())
+    }
+
     /// Returns the installation below `root`, where .deb archives of PostgreSQL were unpacked.
     pub fn unpacked(root: &Path) -> Option<Installation> {
         newest_in(&root.join("usr/lib/postgresql"))
@@ -114,6 +132,22 @@ fn newest_in(folder: &Path) -> Option<Installation> {
         .collect();
     versions.sort();
     versions.into_iter().rev().find_map(|(_, bin)| Installation::in_folder(bin))
+}
+
+/// Returns the folder of a PostgreSQL with pgvector that a Python package has brought.
+pub fn vectors_folder() -> Option<PathBuf> {
+    cache_folder().map(|cache| cache.with_file_name("pgvector"))
+}
+
+/// Finds the installation that a Python package has somewhere in its folder of packages.
+fn first_below(root: &Path) -> Option<Installation> {
+    let below = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let packages =
+        below(&root.join("lib")).into_iter().flat_map(|python| below(&python.join("site-packages")));
+    packages.into_iter().find_map(|package| Installation::in_folder(package.join("pginstall/bin")))
 }
 
 /// Asks `pg_config`, which systems without Debian's folders have beside the server.
@@ -204,8 +238,8 @@ pub struct Cluster {
     lifeline: Option<ChildStdin>,
 }
 
-/// The watchdog. Signals are ignored so that Ctrl-C, which reaches a whole terminal, cannot end it before its work
-/// is done; PostgreSQL sets its own handlers. It waits for a line or the end of `$HOLD`: `-` is the pipe to our process,
+/// The watchdog. Signals are ignored so that Ctrl-C, which reaches a whole terminal, cannot end it before its work is
+/// done; PostgreSQL sets its own handlers. It waits for a line or the end of `$HOLD`: `-` is the pipe to our process,
 /// else a fifo, opened both ways so that it has a reader, and never an end, from before the first `ready`.
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM PIPE
@@ -456,6 +490,28 @@ mod tests {
     fn system_programs_need_no_library_folders() {
         assert!(libraries_beside(Path::new("/usr/lib/postgresql/15/bin")).is_empty());
         assert!(libraries_beside(Path::new("/opt/pg/bin")).is_empty());
+    }
+
+    #[test]
+    fn pgvector_is_found_where_packages_put_it() {
+        let root = std::env::temp_dir().join(format!("quorate-vectors-{}", random_hex()));
+        let check = |bin: &str, control: &str| {
+            let bin = root.join(bin);
+            fs::create_dir_all(&bin).expect("makes the folder");
+            PROGRAMS.iter().for_each(|program| fs::write(bin.join(program), "").expect("writes"));
+            let installation = Installation::in_folder(bin).expect("it is complete");
+            assert!(!installation.has_vectors());
+            let control = root.join(control);
+            fs::create_dir_all(control.parent().expect("has one")).expect("makes the folder");
+            fs::write(control, "").expect("writes");
+            assert!(installation.has_vectors());
+        };
+        check("usr/lib/postgresql/15/bin", "usr/share/postgresql/15/extension/vector.control");
+        let packages = "venv/lib/python3.11/site-packages/some_server/pginstall";
+        check(&format!("{packages}/bin"), &format!("{packages}/share/postgresql/extension/vector.control"));
+        let found = first_below(&root.join("venv")).expect("it is found");
+        assert_eq!(found.bin(), root.join(packages).join("bin"));
+        fs::remove_dir_all(&root).expect("removes it");
     }
 
     #[test]

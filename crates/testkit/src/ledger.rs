@@ -47,7 +47,7 @@ impl TestLedger {
     pub async fn new(backend: Backend) -> TestLedger {
         match backend {
             Backend::Lite => TestLedger::lite().await,
-            Backend::Pg => TestLedger::pg().await,
+            Backend::Pg => TestLedger::pg(postgres::Schema::create()).await,
         }
     }
 
@@ -60,8 +60,18 @@ impl TestLedger {
         TestLedger { store, url, clock: SimClock::Lite { clock, _folder: folder } }
     }
 
-    async fn pg() -> TestLedger {
-        let schema = postgres::Schema::create();
+    /// Makes an empty ledger whose database can compare vectors; `None` where pgvector is not here.
+    ///
+    /// # Panics
+    /// When it cannot be made: the test fails.
+    pub async fn with_vectors(backend: Backend) -> Option<TestLedger> {
+        match backend {
+            Backend::Lite => Some(TestLedger::lite().await),
+            Backend::Pg => Some(TestLedger::pg(postgres::Schema::create_with_vectors()?).await),
+        }
+    }
+
+    async fn pg(schema: postgres::Schema) -> TestLedger {
         let url = Url::Pg(schema.url().to_owned());
         let store = Store::open(&url, Options::new(&SCHEMA)).await.expect("the ledger opens");
         let client = connect(schema.url()).await;
@@ -167,6 +177,26 @@ pub fn run<F: Future<Output = Result<()>>>(backend: Backend, test: impl FnOnce(T
     });
 }
 
+/// Runs one test on one database that can compare vectors; says so where pgvector is not here.
+///
+/// # Panics
+/// When the test does, or returns an error.
+#[expect(clippy::print_stderr, reason = "what is not run is said")]
+pub fn run_with_vectors<F: Future<Output = Result<()>>>(
+    backend: Backend,
+    test: impl FnOnce(TestLedger) -> F,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let Some(ledger) = TestLedger::with_vectors(backend).await else {
+            return eprintln!("not run: pgvector is not here (`cargo xtask setup` brings it where it can)");
+        };
+        if let Err(error) = test(ledger).await {
+            panic!("{error:?}");
+        }
+    });
+}
+
 /// Stamps each named `async fn(TestLedger) -> Result<()>` as a test on both databases.
 #[macro_export]
 macro_rules! on_every_backend {
@@ -176,6 +206,19 @@ macro_rules! on_every_backend {
         }
         mod postgres {
             $(#[test] fn $test() { $crate::ledger::run($crate::ledger::Backend::Pg, super::$test); })*
+        }
+    };
+}
+
+/// Stamps each named test on both databases, with pgvector on PostgreSQL.
+#[macro_export]
+macro_rules! on_every_backend_with_vectors {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite_with_vectors {
+            $(#[test] fn $test() { $crate::ledger::run_with_vectors($crate::ledger::Backend::Lite, super::$test); })*
+        }
+        mod postgres_with_vectors {
+            $(#[test] fn $test() { $crate::ledger::run_with_vectors($crate::ledger::Backend::Pg, super::$test); })*
         }
     };
 }

@@ -2,6 +2,7 @@
 
 pub mod bouncer;
 pub mod cluster;
+pub mod embeddings;
 pub mod handler;
 pub mod ledger;
 pub mod model;

@@ -17,6 +17,7 @@ pub const SERVER_VARIABLE: &str = "QUORATE_TEST_PG";
 pub struct Schema {
     name: String,
     url: String,
+    server: &'static Server,
 }
 
 impl Schema {
@@ -25,12 +26,27 @@ impl Schema {
     /// # Panics
     /// When no server can be had or the server refuses: the test fails, with what to do about it.
     pub fn create() -> Schema {
+        Schema::on(server())
+    }
+
+    /// Makes one whose database has the extension pgvector, in another schema. `None` where no PostgreSQL with
+    /// pgvector can be found: not every distribution has it.
+    ///
+    /// # Panics
+    /// When the server does not start or refuses.
+    pub fn create_with_vectors() -> Option<Schema> {
+        static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+        let server = SERVER.get_or_init(|| Some(start_with_vectors(&Installation::find_with_vectors()?)));
+        server.as_ref().map(Schema::on)
+    }
+
+    fn on(server: &'static Server) -> Schema {
         let name = format!("t_{}_{}", std::process::id(), random_hex());
-        if let Err(why) = server().run(&format!("create schema {name}")) {
+        if let Err(why) = server.run(&format!("create schema {name}")) {
             panic!("cannot make schema {name}: {why}");
         }
-        let url = format!("{}&options=-csearch_path%3D{name}", server().url);
-        Schema { name, url }
+        let url = format!("{}&options=-csearch_path%3D{name}", server.url);
+        Schema { name, url, server }
     }
 
     /// Returns the URL whose connections see this schema and no other (`search_path` is set by the URL).
@@ -48,7 +64,7 @@ impl Schema {
     /// # Errors
     /// What `psql` said.
     pub fn psql(&self, sql: &str) -> Result<String, String> {
-        server().installation.psql(&self.url, sql)
+        self.server.installation.psql(&self.url, sql)
     }
 }
 
@@ -56,7 +72,7 @@ impl Drop for Schema {
     fn drop(&mut self) {
         // A connection that the test left in mid-transaction holds locks: the schema then goes with the server.
         let sql = format!("set lock_timeout = '2s'; drop schema if exists {} cascade", self.name);
-        let _ = server().run(&sql);
+        let _ = self.server.run(&sql);
     }
 }
 
@@ -68,6 +84,7 @@ pub fn server_url() -> &'static str {
     &server().url
 }
 
+#[derive(Debug)]
 struct Server {
     url: String,
     installation: Installation,
@@ -89,6 +106,15 @@ fn server() -> &'static Server {
             panic!("no PostgreSQL for this test: {why}\nrun `cargo xtask test`, which brings its own")
         }
     })
+}
+
+fn start_with_vectors(installation: &Installation) -> Server {
+    let cluster = Cluster::start(installation, Durability::None, Until::ProcessEnds, None)
+        .unwrap_or_else(|why| panic!("PostgreSQL with pgvector does not start: {why}"));
+    let server =
+        Server { url: cluster.url().to_owned(), installation: installation.clone(), _cluster: Some(cluster) };
+    server.run("create extension vector schema public").unwrap_or_else(|why| panic!("pgvector: {why}"));
+    server
 }
 
 fn find_or_start() -> Result<Server, String> {

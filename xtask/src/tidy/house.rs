@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
         "quorate-runtime",
         &["quorate-model", "quorate-store", "quorate-service", "quorate-process", "quorate-drivers"],
     ),
-    ("quorate-server", &["quorate-model", "quorate-store", "quorate-service"]),
+    ("quorate-server", &["quorate-model", "quorate-store", "quorate-service", "quorate-drivers"]),
     ("quorate-top", &["quorate-model", "quorate-store", "quorate-service", "quorate-server"]),
     ("quorate-telemetry", &["quorate-model", "quorate-store", "quorate-service", "quorate-trust"]),
     ("quorate-testkit", &ROOMS),

@@ -72,6 +72,19 @@ pub(crate) struct Forget {
     pub(crate) id: MemoryId,
 }
 
+/// Asks an agent which memories say the same, and merges those
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate consolidate --agent lead
+
+The agent gets an ordinary task with groups of memories; a node checks its answer, archives what changes and merges. Ends with 7
+where nothing new is like anything else.")]
+pub(crate) struct Consolidate {
+    /// Who is asked; without it the agent that `consolidate` under [memory] in quorate.toml names
+    #[arg(long, value_name = "NAME", value_parser = value::agent)]
+    pub(crate) agent: Option<String>,
+}
+
 /// Prints what a fresh orchestrator needs: ids, states, blockers, newest findings
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

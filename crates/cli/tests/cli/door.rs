@@ -33,10 +33,40 @@ macro_rules! on_both {
 }
 pub(crate) use on_both;
 
+/// Stamps each named `fn(Door)` as a test on both databases, with pgvector on PostgreSQL.
+macro_rules! on_both_with_vectors {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $test() { crate::door::run_with_vectors(crate::door::Backend::Lite, super::$test); })*
+        }
+        mod postgres {
+            $(#[test] fn $test() { crate::door::run_with_vectors(crate::door::Backend::Pg, super::$test); })*
+        }
+    };
+}
+pub(crate) use on_both_with_vectors;
+
+/// Runs a test where vectors can be compared; says so where pgvector is not here.
+#[expect(clippy::print_stderr, reason = "what is not run is said")]
+pub fn run_with_vectors(backend: Backend, test: fn(Door)) {
+    match Door::with_vectors(backend) {
+        Some(door) => test(door),
+        None => eprintln!("not run: pgvector is not here (`cargo xtask setup` brings it where it can)"),
+    }
+}
+
 impl Door {
     pub fn new(backend: Backend) -> Door {
         let schema = (backend == Backend::Pg).then(Schema::create);
         Door { folder: tempfile::tempdir().expect("a temporary folder"), schema, url: None }
+    }
+
+    /// A folder whose ledger can compare vectors; `None` where pgvector is not here.
+    pub fn with_vectors(backend: Backend) -> Option<Door> {
+        match backend {
+            Backend::Lite => Some(Door::lite()),
+            Backend::Pg => Some(Door { schema: Some(Schema::create_with_vectors()?), ..Door::lite() }),
+        }
     }
 
     /// A folder whose ledger is at this address.

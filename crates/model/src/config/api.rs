@@ -132,7 +132,7 @@ pub(super) fn read_api(source: &Source<'_>, driver: Driver, table: &mut Table<'_
     api
 }
 
-fn check_base_url(url: &str) -> Result<String> {
+pub(super) fn check_base_url(url: &str) -> Result<String> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let is_good = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains([' ', '?', '#', '@']));
     match is_good {

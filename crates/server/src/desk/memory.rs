@@ -1,23 +1,40 @@
-//! The memory at every door: whoever asks it first reads on in the log.
+//! The memory at every door: whoever asks it first reads on in the log, and shows an embedding model what is new.
 //!
-//! Here lives that order of steps. So an answer is complete though no node runs.
+//! Here lives that order of steps. So an answer is complete though no node runs. A model that cannot be asked costs a
+//! little time, and the answer says that it was found by words alone.
 
 use super::Desk;
-use quorate_model::Result;
-use quorate_model::Seq;
+use quorate_drivers::api::embeddings::Embedder;
+use quorate_model::{Error, MemoryId, Result, Seq};
 use quorate_service::context::{Context, Facts};
-use quorate_service::memory::{CatchUp, Hit, Recall};
+use quorate_service::memory::{CatchUp, Embedded, Hit, KeepVectors, Meaning, Recall, Unembedded, embeds};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Steps of reading on that one who asks takes at most. Who finds more to read than 100,000 events is answered with what is
-/// known by then.
+/// Steps of reading on that one who asks takes at most. Who finds more to read than 100,000 events is answered with
+/// what is known by then.
 const STEPS_MAX: usize = 500;
 
 /// How long one who asks waits at most for transactions of others that may yet write before what he has seen done.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks whether they have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How long the embedding model may take, for the question and for what is new.
+const MODEL_PATIENCE: Duration = Duration::from_secs(2);
+/// New memories that one who asks shows the model at most; a node shows it the rest.
+const NEW_MAX: i64 = 16;
+/// Why words alone are looked for on PostgreSQL without pgvector.
+const NO_PGVECTOR: &str = "the database has no extension pgvector (`quorate doctor` tells how to get it)";
+
+/// An answer of the memory.
+#[derive(Debug)]
+pub struct Recalled {
+    /// What was found, the best first.
+    pub hits: Vec<Hit>,
+    /// Why it was searched by words alone, though an embedding model is configured.
+    pub hint: Option<String>,
+}
 
 impl Desk {
     /// Reads on in the log until the memory holds what has happened.
@@ -44,13 +61,55 @@ impl Desk {
         Ok(())
     }
 
-    /// Asks the memory.
+    /// Asks the memory, in the words of whoever asks.
     ///
     /// # Errors
     /// Those of the ledger.
-    pub async fn recall(&self, recall: Recall) -> Result<Vec<Hit>> {
+    pub async fn recall(&self, question: &str, recall: Recall) -> Result<Recalled> {
         self.catch_up().await?;
-        self.store.read(recall).await
+        let (meaning, hint) = match self.meaning(question, &recall).await {
+            Ok(meaning) => (meaning, None),
+            Err(error) => (None, Some(format!("found by words alone: {}", error.message))),
+        };
+        let hits = self.store.read(Recall { meaning, ..recall }).await?;
+        Ok(Recalled { hits, hint })
+    }
+
+    /// What a question means, once the model has seen what is new. Nothing without a model, or where it would find
+    /// nothing.
+    async fn meaning(&self, question: &str, recall: &Recall) -> Result<Option<Meaning>> {
+        let is_asked = recall.kinds.is_empty() || recall.kinds.iter().any(|kind| embeds(*kind));
+        let Some(embedder) = self.embedder.as_deref().filter(|_| is_asked && !question.trim().is_empty())
+        else {
+            return Ok(None);
+        };
+        let model = embedder.model().to_owned();
+        let waiting = self.store.read(Unembedded { model: model.clone(), limit: NEW_MAX }).await?;
+        if !waiting.compares {
+            return Err(Error::unavailable(NO_PGVECTOR));
+        }
+        let begun = Instant::now();
+        let vector = embedder.embed(&[question], MODEL_PATIENCE).await?.pop();
+        // What is not seen in time is still found by its words.
+        let _ = self.show(embedder, waiting.texts, MODEL_PATIENCE.saturating_sub(begun.elapsed())).await;
+        Ok(vector.map(|vector| Meaning { model, vector, likeness: embedder.likeness() }))
+    }
+
+    /// Shows the model memories that it has not seen.
+    async fn show(
+        &self,
+        embedder: &Embedder,
+        new: Vec<(MemoryId, String)>,
+        patience: Duration,
+    ) -> Result<()> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let texts: Vec<&str> = new.iter().map(|(_, text)| text.as_str()).collect();
+        let vectors = embedder.embed(&texts, patience).await?;
+        let kept = new.into_iter().zip(vectors);
+        let vectors = kept.map(|((id, text), vector)| Embedded { id, text, vector: Some(vector) }).collect();
+        self.store.write(KeepVectors { model: embedder.model().to_owned(), vectors }).await
     }
 
     /// Asks what somebody needs to go on.

@@ -105,9 +105,10 @@ impl Ask for MemoryRecall {
             kinds: self.kind.as_deref().map(kind_of).transpose()?.into_iter().collect(),
             agent: self.agent,
             run: self.run_id.map(RunId),
+            meaning: None,
             limit,
         };
-        let hits = desk.recall(recall).await?;
+        let hits = desk.recall(&self.query, recall).await?.hits;
         Ok(hits.iter().map(|hit| wire::Hit::of(hit, &query, EXCERPT)).collect())
     }
 }

@@ -82,7 +82,8 @@ Each answer names its source (task:7, attempt:7.2, message:3). Ask before you fi
     const READS: bool = true;
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let query = Query::parse(&words_of("query", self.query)?);
+        let question = words_of("query", self.query)?;
+        let query = Query::parse(&question);
         let limit = self.limit.unwrap_or(HITS);
         if !(1..=HITS_MAX).contains(&limit) {
             return Err(Error::invalid(format!("`limit` is a number from 1 to {HITS_MAX}")));
@@ -92,13 +93,16 @@ Each answer names its source (task:7, attempt:7.2, message:3). Ask before you fi
             kinds: self.kind.as_deref().map(kind_of).transpose()?.into_iter().collect(),
             agent: None,
             run: self.run_id.map(RunId),
+            meaning: None,
             limit,
         };
-        let hits = turn.desk.recall(recall).await?;
-        if hits.is_empty() {
-            return Ok("the team knows nothing of that".into());
+        let found = turn.desk.recall(&question, recall).await?;
+        let mut lines: Vec<String> = found.hits.iter().map(|hit| shown(hit, &query)).collect();
+        if lines.is_empty() {
+            lines.push("the team knows nothing of that".into());
         }
-        Ok(hits.iter().map(|hit| shown(hit, &query)).collect::<Vec<_>>().join("\n"))
+        lines.extend(found.hint.map(|hint| format!("({hint})")));
+        Ok(lines.join("\n"))
     }
 }
 

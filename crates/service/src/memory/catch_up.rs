@@ -8,6 +8,7 @@ use super::{Kin, New, TEXT_MAX, keep, keep_of, shortened};
 use crate::checkpoint;
 use quorate_model::goal::PlanCheck;
 use quorate_model::memory::MemoryKind;
+use quorate_model::memory::consolidation::Consolidation;
 use quorate_model::{Event, EventKind, MessageId, Result, RunId, Seq, TaskId};
 use quorate_store::{Row, Sql, Tx, Write, args};
 use serde_json::Value;
@@ -44,7 +45,13 @@ impl Write for CatchUp {
         let last = tx.one(LAST, &[], |row| Ok(Seq(row.int("seq")?))).await?.unwrap_or(Seq(-1));
         let none = CaughtUp { kept: 0, merged: 0, more: false, seen, end: last };
         let Some((Some(end), count)) = end else { return Ok(none) };
-        let facts = tx.all(FACTS, args![seen, end, TEXT_MAX as i64, PlanCheck::LIKE], Fact::from_row).await?;
+        let facts = tx
+            .all(
+                FACTS,
+                args![seen, end, TEXT_MAX as i64, PlanCheck::LIKE, Consolidation::LIKE],
+                Fact::from_row,
+            )
+            .await?;
         let mut round = Round { done: none, kinds: BTreeMap::new(), runs: BTreeSet::new() };
         for fact in &facts {
             round.take(tx, fact).await?;
@@ -67,9 +74,10 @@ const LAST: &str = "select seq from events order by seq desc limit 1";
 const END: &str = "select max(seq) as seq, count(*) as n
     from (select seq from events where seq > $1 and seq < log_head() order by seq limit $2) as next";
 
-// A plan is tasks, which are in the ledger: what a planner answers is no finding.
+// A plan is tasks, which are in the ledger: what a planner answers is no finding. Nor is what one answers who consolidates.
 const FACTS: &str = "select e.seq, e.at, e.kind, e.agent, e.task_id, e.run_id, e.message, e.data, t.title,
-           case when e.kind = 'task.completed' and t.state = 'completed' and coalesce(t.verify, '') not like $4 then substr(t.result, 1, cast($3 as integer)) end as result
+           case when e.kind = 'task.completed' and t.state = 'completed' and coalesce(t.verify, '') not like $4 and coalesce(t.verify, '') not like $5
+                then substr(t.result, 1, cast($3 as integer)) end as result
       from events e left join tasks t on t.id = e.task_id
      where e.seq > $1 and e.seq <= $2
        and e.kind in ('task.completed', 'task.retried', 'task.failed', 'task.parked', 'message.sent', 'log.line',
