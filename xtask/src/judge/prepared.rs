@@ -20,7 +20,7 @@ const PLAN: &str = r#"{"tasks":[{"key":"a","title":"a","prompt":"words"}]}"#;
 pub fn on(node: &Served) -> Outcome<String> {
     let mut ground = Ground { node, lines: String::new() };
     ground.plans()?;
-    ground.fillers()?;
+    ground.runs()?;
     ground.team()?;
     ground.tasks()?;
     ground.rest()?;
@@ -72,17 +72,19 @@ impl Ground<'_> {
         }
     }
 
-    fn fillers(&mut self) -> Outcome {
-        let tasks: Vec<String> =
-            (0..FILLERS).map(|n| format!(r#"{{"key":"k{n}","prompt":"words","agent":"nobody"}}"#)).collect();
-        let run =
-            self.add("/runs", &format!(r#"{{"plan":{{"goal":"fill","task":[{}]}}}}"#, tasks.join(",")))?;
-        self.is("showRun", "id", &run.to_string());
-        let run = self.add(
-            "/runs",
-            r#"{"plan":{"goal":"end","task":[{"key":"a","prompt":"words","agent":"nobody"}]}}"#,
-        )?;
-        self.is("cancelRun", "id", &run.to_string());
+    /// Runs whose tasks nobody takes: one to be shown, which is long; others to be called off, and to be gone on with.
+    fn runs(&mut self) -> Outcome {
+        for (operation, length) in [("showRun", FILLERS), ("cancelRun", 1), ("resumeRun", 1)] {
+            let tasks: Vec<String> = (0..length)
+                .map(|n| format!(r#"{{"key":"k{n}","prompt":"words","agent":"nobody"}}"#))
+                .collect();
+            let plan = format!(r#"{{"plan":{{"goal":"for {operation}","task":[{}]}}}}"#, tasks.join(","));
+            let run = self.add("/runs", &plan)?;
+            self.is(operation, "id", &run.to_string());
+            if operation == "resumeRun" {
+                self.post(&format!("/runs/{run}/cancel"), "{}")?;
+            }
+        }
         Ok(())
     }
 
@@ -113,6 +115,7 @@ impl Ground<'_> {
             }
             if operation != "showOutput" {
                 self.is(operation, "term", "1");
+                self.is(operation, "usage", "[]");
             }
         }
         for operation in ["showTask", "cancelTask", "reassignTask", "retryTask"] {
