@@ -59,13 +59,15 @@ usage: cargo xtask COMMAND
   fire storm [--release] [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full]
              [--tasks N] [--quorate PATH]
                             kills and stops what works at a plan, then checks everything; --short: a minute
+  fire goal [--release] [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full] [--quorate PATH]
+                            kills who plans a goal, works at it and reports: it is reached all the same; --short: a minute
   fire hosts [--release] [silence|link|stall|slow|loss] [--seed N] [--short]
                             three nodes and a database in network namespaces: cut off, slowed down, losing packets
   fire time [--release] [postgres|one|host] [--seed N] [--short]
                             the wall clock jumps by an hour, a node sleeps past its leases
                             both end with exit code 2, `not run`, where this machine cannot run them
   fire mutants [--release] [NAME] [--seed N]
-                            takes one guard away after another: the storm must go red
+                            takes one guard away after another: the storm, or the goal, must go red
   fire trouble [--release] [CASE] [--backend sqlite|postgres|both] [--short] [--seed N]
                             makes trouble for the database and heals it: all must go on by itself, with nothing lost
   fuzz [TARGET…] [--seconds N]

@@ -33,6 +33,7 @@ pub fn everything(locked: bool) -> Outcome {
     }
     agents::step(&mut report, locked);
     breaking(&mut report, "a storm on each database", &["storm", "--short"]);
+    breaking(&mut report, "a goal on each database, and who works at it is killed", &["goal", "--short"]);
     breaking(&mut report, "short trouble with the database", &["trouble", "--short"]);
     breaking(&mut report, "several hosts", &["hosts", "--short"]);
     breaking(&mut report, "clocks that jump", &["time", "--short"]);

@@ -7,7 +7,7 @@ use crate::args;
 use crate::claude;
 use crate::place::Place;
 use quorate_model::Result;
-use quorate_model::name::check_name;
+use quorate_model::name::check_agent;
 use quorate_server::{Caller, Mcp, Namer};
 use quorate_store::Store;
 use std::sync::Arc;
@@ -30,6 +30,6 @@ fn namer(place: Place, store: Store) -> Namer {
 
 fn caller(agent: Option<String>) -> Result<Caller> {
     let Some(agent) = agent else { return Ok(Caller::Person) };
-    check_name("agent", &agent)?;
+    check_agent(&agent)?;
     Ok(Caller::Agent(agent))
 }

@@ -89,11 +89,26 @@ pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: b
     let members = place.team(at_most(agents));
     place.check_ready(&members)?;
     let store = place.open_for_node().await?;
+    if is_told_only(&place, &store, id, json).await? {
+        return Ok(0);
+    }
     let since = store.read(Latest).await?;
     // What a crash left behind ends first, so that what it failed is among what is tried anew.
     end_orphans(&store, &place.agents_url.full(), millis(place.config.health.grace_ms)).await?;
     store.write(Resume { id }).await?;
     work(place, store, (id, since), members, How { json, approve: false, plan_only: false }).await
+}
+
+/// Writes and prints the report of a run that was completed and has none: whoever worked at it died before that. Answers
+/// whether that was all there was to do.
+async fn is_told_only(place: &Place, store: &Store, id: RunId, json: bool) -> Result<bool> {
+    let run = store.read(Pulse { id, node: None }).await?.run;
+    if run.state != "completed" || run.report.is_some() {
+        return Ok(false);
+    }
+    let (story, folder) = keep_report(store, &place.state_folder(), id).await?;
+    conclude(&story, &End::Over(run), &folder, json);
+    Ok(true)
 }
 
 fn say_stored(id: RunId, json: bool) {

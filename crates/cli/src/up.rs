@@ -15,12 +15,15 @@ use quorate_model::{Error, Kind, Result, Seq, nearest};
 use quorate_runtime::{Level, Member, Node};
 use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
+use quorate_service::run::Unreported;
 use quorate_service::task::Task;
 use quorate_service::view::{Agents, Pulse, Tasks};
 use quorate_service::{node, wire};
 use quorate_store::Store;
 use std::time::Duration;
 
+/// Reports that a node writes when it begins, at most.
+const REPORTS_MAX: i64 = 1_000;
 /// How long `down` waits for a node to end.
 const DOWN_WAIT: Duration = Duration::from_secs(30);
 
@@ -96,6 +99,9 @@ async fn serve(
         server.no_socket().into_iter().for_each(|error| show(&error.message));
     }
     print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
+    if let Err(error) = keep_missed_reports(place, &store).await {
+        show(&error.message);
+    }
     let mut changes = store.changes();
     let urgent = loop {
         match show_new(place, &store, seen, json).await {
@@ -163,6 +169,14 @@ async fn keep_reports(place: &Place, store: &Store, events: &[Logged]) -> Result
         if run.detached && run.report.is_none() {
             keep_report(store, &place.state_folder(), id).await?;
         }
+    }
+    Ok(())
+}
+
+/// Writes those that are missing: a node was killed before it wrote them, or none was there.
+async fn keep_missed_reports(place: &Place, store: &Store) -> Result<()> {
+    for id in soon(store.read(Unreported { limit: REPORTS_MAX })).await? {
+        keep_report(store, &place.state_folder(), id).await?;
     }
     Ok(())
 }

@@ -104,6 +104,20 @@ pub struct Line {
     pub term: i64,
 }
 
+impl Line {
+    /// Returns it as the words that stand in what a model says.
+    pub fn words(self) -> String {
+        format!("by attempt {} under term {}", self.attempt, self.term)
+    }
+
+    /// Finds such words in a text.
+    pub fn told(text: &str) -> Option<Line> {
+        let (attempt, rest) = text.split_once("by attempt ")?.1.split_once(" under term ")?;
+        let end = rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len());
+        Some(Line { attempt: attempt.parse().ok()?, term: rest[..end].parse().ok()? })
+    }
+}
+
 /// Something was done to a process, or to all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disturbance {

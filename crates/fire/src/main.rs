@@ -1,8 +1,8 @@
 //! `fire`: tests that break things, and say what held.
 //!
 //! Here live the command line and the order of the storms. What a storm is lives in `storm`, what must hold when it
-//! is over in `check`, the proof that the checks see something in `mutants`, trouble with the database in `trouble`. Started by `cargo xtask fire`, which
-//! builds everything.
+//! is over in `check`, the proof that the checks see something in `mutants`, trouble with the database in `trouble`, goals in
+//! words in `goal`. Started by `cargo xtask fire`, which builds everything.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
 mod arena;
@@ -11,6 +11,7 @@ mod check;
 mod clock;
 mod disk;
 mod follower;
+mod goal;
 mod history;
 mod hosts;
 mod ledger;
@@ -38,6 +39,7 @@ type Outcome<T = ()> = Result<T, String>;
 const HELP: &str = "\
 usage: fire storm [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full] [--tasks N]
                   [--quorate PATH]
+       fire goal [--seed N] [--seeds K] [--backend sqlite|postgres|both] [--short|--full] [--quorate PATH]
        fire hosts [silence|link|stall|slow|loss] [--seed N] [--short] [--quorate PATH]
        fire time [postgres|one|host] --faketime LIBRARY [--seed N] [--short] [--quorate PATH]
        fire mutants [NAME] --root PATH [--seed N]
@@ -51,6 +53,11 @@ storm: nodes and agents work at a plan while they are killed and stopped; then e
   --full            1,000 tasks and at most 120 s of blows
   --tasks N         another number of tasks
   --quorate PATH    the program (else the one beside this program)
+
+goal: agents that ask models plan a goal, work at it and report, while they, the nodes and the command that works at it are
+killed in every step; then everything is checked; both databases at the same time
+  --short           one seed (the default)
+  --full            20 seeds
 
 hosts: three nodes and a database, each in a network namespace of its own; one is cut off, slowed down, loses packets
   --short           less work, and without `link` and `stall`: under 45 s
@@ -107,6 +114,14 @@ impl Request {
     fn options(&self, seed: u64, backend: Backend, program: PathBuf) -> Options {
         Options { seed, backend, program, tasks: self.tasks, rage: self.rage, deadline: self.deadline }
     }
+
+    /// Returns the program that was named, or the one beside this program.
+    fn program(&self) -> Outcome<PathBuf> {
+        match &self.program {
+            Some(program) => std::path::absolute(program).map_err(|e| e.to_string()),
+            None => beside_us(),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -115,6 +130,12 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["storm", rest @ ..] => match read(rest) {
             Some(request) if request.name.is_empty() => storms(&request),
+            _ => return usage(),
+        },
+        ["goal", rest @ ..] => match read(rest) {
+            Some(request) if request.name.is_empty() => {
+                request.program().and_then(|program| goal::stories(&request, &program))
+            }
             _ => return usage(),
         },
         ["hosts", rest @ ..] => match hosts::run(rest) {
@@ -185,10 +206,7 @@ fn backends(word: &str) -> Option<Vec<Backend>> {
 
 /// Runs all storms; answers whether all were clean.
 fn storms(request: &Request) -> Outcome<bool> {
-    let program = match &request.program {
-        Some(program) => std::path::absolute(program).map_err(|e| e.to_string())?,
-        None => beside_us()?,
-    };
+    let program = request.program()?;
     let first = request.seed.unwrap_or_else(draw);
     let mut red = Vec::new();
     for seed in first..first.saturating_add(request.seeds) {

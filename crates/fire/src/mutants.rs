@@ -1,11 +1,12 @@
 //! The test of the test: take one guard away, and the storm must see it.
 //!
 //! Here live the mutations, as data, and their running: the tracked tree is copied, one guard is taken away, the
-//! program is built there, and a storm with it must go red by the check that stands for what the guard promises.
+//! program is built there, and a storm, or the story of a goal, with it must go red by the check that stands for what the guard
+//! promises.
 
 use crate::arena::Backend;
-use crate::storm;
-use crate::{Outcome, Request};
+use crate::verdict::Verdict;
+use crate::{Outcome, Request, goal, storm};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,10 +18,21 @@ pub struct Mutation {
     pub name: &'static str,
     /// What is changed.
     pub edits: &'static [Edit],
-    /// Where it is tried.
+    /// By what it is tried …
+    pub play: Play,
+    /// … and where.
     pub backend: Backend,
     /// The checks of which at least one must go red.
     pub reds: &'static [&'static str],
+}
+
+/// What must go red.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Play {
+    /// A storm.
+    Storm,
+    /// The story of a goal.
+    Goal,
 }
 
 /// A text that stands once in a file, and what it becomes.
@@ -35,7 +47,7 @@ pub struct Edit {
 }
 
 /// All mutations.
-pub const MUTATIONS: [Mutation; 11] = [
+pub const MUTATIONS: [Mutation; 15] = [
     Mutation {
         name: "term-check-on-finish",
         edits: &[Edit {
@@ -43,6 +55,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "where id = $1 and term = $2 and state = 'running' and verify is null returning ",
             put: "where id = $1 and term >= $2 and state = 'running' and verify is null returning ",
         }],
+        play: Play::Storm,
         backend: Backend::Lite,
         reds: &["the_result_is_that_of_the_accepted_attempt"],
     },
@@ -53,6 +66,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "where id = $1 and term = $2 and coalesce(state, '') = 'running'",
             put: "where id = $1 and term >= $2 and coalesce(state, '') = 'running'",
         }],
+        play: Play::Storm,
         backend: Backend::Pg,
         reds: &["the_result_is_that_of_the_accepted_attempt"],
     },
@@ -63,6 +77,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "where id = any($1::bigint[]) and term = ($2::bigint[])[array_position($1::bigint[], id)]",
             put: "where id = any($1::bigint[]) and term >= ($2::bigint[])[array_position($1::bigint[], id)]",
         }],
+        play: Play::Storm,
         backend: Backend::Pg,
         reds: &["the_result_is_that_of_the_accepted_attempt", "a_task_is_completed_once"],
     },
@@ -73,6 +88,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "if task.state != TaskState::Running || task.term != self.term {",
             put: "if task.state != TaskState::Running {",
         }],
+        play: Play::Storm,
         backend: Backend::Lite,
         reds: &["only_a_hurt_attempt_fails"],
     },
@@ -83,6 +99,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "order by priority, id limit 1 for update skip locked) t limit 1\"",
             put: "order by priority, id limit 1 for update) t limit 1\"",
         }],
+        play: Play::Storm,
         backend: Backend::Pg,
         reds: &["takers_pass_over_a_locked_task"],
     },
@@ -100,6 +117,7 @@ pub const MUTATIONS: [Mutation; 11] = [
                 put: "order by priority, id limit $1 for update\"",
             },
         ],
+        play: Play::Storm,
         backend: Backend::Pg,
         reds: &["takers_pass_over_a_locked_task"],
     },
@@ -110,6 +128,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "if renew(shared, store, options).await {",
             put: "if { let _ = renew; true } {",
         }],
+        play: Play::Storm,
         backend: Backend::Pg,
         reds: &["nothing_healthy_lost_its_lease"],
     },
@@ -120,6 +139,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "done.lapsed = lapse(tx).await?;",
             put: "done.lapsed = 0;",
         }],
+        play: Play::Storm,
         backend: Backend::Lite,
         reds: &["every_task_has_ended"],
     },
@@ -130,6 +150,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "self.held_by_another(wish, &wanted).or_else(|| self.behind_another(wish, &wanted))",
             put: "self.behind_another(wish, &wanted)",
         }],
+        play: Play::Storm,
         backend: Backend::Lite,
         reds: &["claims_do_not_overlap"],
     },
@@ -140,6 +161,7 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "orphans::end_orphans(&store, &options.agents_url.full(), grace).await?;",
             put: "let _ = grace;",
         }],
+        play: Play::Storm,
         backend: Backend::Lite,
         reds: &["no_orphan_is_left"],
     },
@@ -150,8 +172,53 @@ pub const MUTATIONS: [Mutation; 11] = [
             find: "events where seq < log_head() order by seq desc",
             put: "events order by seq desc",
         }],
+        play: Play::Storm,
         backend: Backend::Pg,
         reds: &["the_follower_saw_the_log"],
+    },
+    Mutation {
+        name: "term-check-on-plan",
+        edits: &[Edit {
+            file: "crates/service/src/task/finish.rs",
+            find: "if task.state == TaskState::Running && task.term == self.term {",
+            put: "if task.state == TaskState::Running {",
+        }],
+        play: Play::Goal,
+        backend: Backend::Lite,
+        reds: &["the_result_is_that_of_the_accepted_attempt", "a_plan_is_adopted_once"],
+    },
+    Mutation {
+        name: "replans",
+        edits: &[Edit {
+            file: "crates/service/src/goal.rs",
+            find: "if failed == 0 || plans.len() as i64 > REPLANS_MAX {",
+            put: "if failed == 0 || plans.len() as i64 > REPLANS_MAX + 1 {",
+        }],
+        play: Play::Goal,
+        backend: Backend::Lite,
+        reds: &["replans_are_bounded"],
+    },
+    Mutation {
+        name: "replaced",
+        edits: &[Edit {
+            file: "crates/service/src/run.rs",
+            find: "let replaced = goal::replaced_below(tx, run.id).await?;",
+            put: "let replaced = TaskId(0);",
+        }],
+        play: Play::Goal,
+        backend: Backend::Lite,
+        reds: &["what_was_replaced_rests"],
+    },
+    Mutation {
+        name: "usage-once",
+        edits: &[Edit {
+            file: "crates/service/src/usage.rs",
+            find: "let (before, now) = (Spent::of(replaced), Spent::of(&self.used));",
+            put: "let (before, now) = (Spent::of(replaced.take(0)), Spent::of(&self.used));",
+        }],
+        play: Play::Goal,
+        backend: Backend::Lite,
+        reds: &["what_was_used_is_counted_once"],
     },
 ];
 
@@ -182,12 +249,11 @@ pub fn run(root: &Path, request: &Request) -> Outcome<bool> {
     Ok(unseen.is_empty())
 }
 
-/// Runs storms until one goes red as it should; answers with its seed.
+/// Plays until it goes red as it should; answers with the seed.
 fn see(mutation: &Mutation, program: &Path, request: &Request) -> Outcome<Option<u64>> {
     let first = request.seed.unwrap_or(1);
     for seed in first..first + SEEDS_MAX {
-        let options = request.options(seed, mutation.backend, program.to_owned());
-        let verdict = storm::run(&options)?;
+        let verdict = play(mutation, program, request, seed)?;
         print!("{verdict}");
         verdict.forget();
         if mutation.reds.iter().any(|red| verdict.went_red_by(red)) {
@@ -195,6 +261,14 @@ fn see(mutation: &Mutation, program: &Path, request: &Request) -> Outcome<Option
         }
     }
     Ok(None)
+}
+
+fn play(mutation: &Mutation, program: &Path, request: &Request, seed: u64) -> Outcome<Verdict> {
+    let (backend, program) = (mutation.backend, program.to_owned());
+    match mutation.play {
+        Play::Storm => storm::run(&request.options(seed, backend, program)),
+        Play::Goal => goal::story(&goal::Options { seed, backend, program }),
+    }
 }
 
 /// Copies the tree with one guard taken away, and builds the program there.
@@ -255,6 +329,7 @@ fn copy_tracked(root: &Path, to: &Path) -> Outcome {
 mod tests {
     use super::*;
     use crate::check::CHECKS;
+    use crate::goal::CHECKS as OF_GOALS;
 
     #[test]
     fn every_text_to_be_mutated_stands_once_in_the_tree() {
@@ -271,8 +346,10 @@ mod tests {
     #[test]
     fn every_mutation_names_checks_that_exist() {
         for mutation in &MUTATIONS {
+            let of_goals = OF_GOALS.iter().map(|(name, _)| *name).filter(|_| mutation.play == Play::Goal);
+            let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).chain(of_goals).collect();
             for red in mutation.reds {
-                assert!(CHECKS.iter().any(|(name, _)| name == red), "{red}");
+                assert!(names.contains(red), "{red}");
             }
         }
     }

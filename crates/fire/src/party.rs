@@ -32,7 +32,7 @@ pub struct Member {
     pub name: String,
     /// Whether it is a node with several agents.
     pub is_node: bool,
-    words: Vec<&'static str>,
+    words: Vec<String>,
     setting: Setting,
     child: Option<Child>,
     log: PathBuf,
@@ -150,6 +150,14 @@ impl Party {
         self.members.iter_mut().enumerate().filter_map(ended).collect()
     }
 
+    /// Returns whether a member has ended by itself, and well, and what it has said.
+    pub fn ended(&mut self, at: usize) -> Option<(bool, String)> {
+        let member = &mut self.members[at];
+        let status = member.child.as_mut()?.try_wait().ok()??;
+        (member.child, member.stopped) = (None, None);
+        Some((status.success(), member.said()))
+    }
+
     /// Returns the places of those that run and are nodes, or single agents.
     pub fn running(&self, is_node: bool) -> Vec<usize> {
         let fits = |member: &Member| member.is_node == is_node && member.child.is_some();
@@ -179,6 +187,7 @@ impl Drop for Party {
 
 impl Member {
     fn new(name: &str, is_node: bool, words: Vec<&'static str>) -> Member {
+        let words = words.into_iter().map(str::to_owned).collect();
         let (child, log, setting) = (None, PathBuf::new(), Setting::default());
         Member { name: name.to_owned(), is_node, words, setting, child, log, lives: 0, stopped: None }
     }
@@ -186,6 +195,11 @@ impl Member {
     /// Makes a node that runs somewhere else, or otherwise.
     pub fn node_in(setting: Setting, name: &str, words: Vec<&'static str>) -> Member {
         Member { setting, ..Member::new(name, true, words) }
+    }
+
+    /// Adds a word to those with which it is started, where that was not known before.
+    pub fn add_word(&mut self, word: String) {
+        self.words.push(word);
     }
 
     /// Returns what it has said in its present life.
@@ -211,7 +225,8 @@ impl Member {
         self.log = arena.path().join(format!("logs/{}-{}.log", self.name, self.lives));
         let log = std::fs::File::create(&self.log).map_err(|e| e.to_string())?;
         let other = log.try_clone().map_err(|e| e.to_string())?;
-        let mut command = arena.command(&self.words);
+        let words: Vec<&str> = self.words.iter().map(String::as_str).collect();
+        let mut command = arena.command(&words);
         command.stdout(log).stderr(other).envs(self.setting.env.iter().cloned());
         self.setting.home.iter().try_for_each(|home| home.prepare(&mut command))?;
         die_with_us(&mut command);

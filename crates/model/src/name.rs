@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 /// The longest name of an agent or capability, in characters.
 pub const NAME_MAX: usize = 64;
 
+/// The most digits that the number of a node has.
+pub const NODE_MAX: usize = 19;
+
 /// The longest key of a task, in characters.
 pub const KEY_MAX: usize = 128;
 
@@ -25,6 +28,27 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
     Err(Error::invalid(format!("{what} {} is not a name", quote(text))).hint(format!(
         "use 1 to {NAME_MAX} of the characters A-Z a-z 0-9 . _ - and begin with a letter or digit"
     )))
+}
+
+/// Checks the name by which an agent of the team is called: its own, or `NAME@NODE`, as a node calls it while another has the
+/// name.
+///
+/// ```
+/// use quorate_model::name::check_agent;
+/// assert!(check_agent("ada").is_ok() && check_agent("ada@7").is_ok());
+/// assert!(check_agent("ada@home").is_err());
+/// ```
+///
+/// # Errors
+///
+/// `Invalid` where what stands before the `@` is no name, or what stands behind it no number.
+pub fn check_agent(text: &str) -> Result<()> {
+    let is_node =
+        |node: &str| (1..=NODE_MAX).contains(&node.len()) && node.bytes().all(|b| b.is_ascii_digit());
+    match text.split_once('@') {
+        Some((name, node)) if is_node(node) => check_name("agent", name),
+        _ => check_name("agent", text),
+    }
 }
 
 /// Checks the key of a task.
@@ -80,6 +104,18 @@ mod tests {
         for name in ["", "-a", ".a", "a b", "ä", "a/b", "a\n", &"x".repeat(NAME_MAX + 1)] {
             assert!(check_name("agent", name).is_err(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn an_agent_may_be_called_after_its_node() {
+        let longest = format!("{}@{}", "x".repeat(NAME_MAX), i64::MAX);
+        for name in ["a", "planner-1@7", &longest] {
+            assert_eq!(check_agent(name), Ok(()), "{name}");
+        }
+        for name in ["", "@7", "a@", "a@b", "a@7@8", "-a@7", "a@-1", &format!("{longest}0")] {
+            assert!(check_agent(name).is_err(), "{name:?}");
+        }
+        assert!(check_name("agent", "a@7").is_err(), "nobody is given such a name by hand");
     }
 
     #[test]

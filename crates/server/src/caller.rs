@@ -3,7 +3,7 @@
 //! Here lives what each caller may do in whose name. How a caller is recognised is the business of `guard`.
 
 use quorate_model::diagnostic::quote;
-use quorate_model::name::check_name;
+use quorate_model::name::check_agent;
 use quorate_model::{Error, Kind, Result};
 use quorate_service::task::Task;
 
@@ -30,7 +30,7 @@ impl Caller {
                 format!("this token is {}'s, it cannot speak for {}", own, quote(&name)),
             )
             .hint("leave out the name, or use that agent's token")),
-            (Caller::Person, Some(name)) => check_name("agent", &name).map(|()| name),
+            (Caller::Person, Some(name)) => check_agent(&name).map(|()| name),
             (Caller::Person, None) => Err(Error::invalid("which agent? `agent` is missing")
                 .hint("an agent's own token (QUORATE_TOKEN) says it by itself")),
         }

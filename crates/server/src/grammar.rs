@@ -4,7 +4,7 @@
 //! of memory, a kind of message), the field itself says it, with the words that are made here. The readers are the law;
 //! this only tells others what they read. What depends on more than the field itself is not said here.
 
-use quorate_model::name::NAME_MAX;
+use quorate_model::name::{NAME_MAX, NODE_MAX};
 use quorate_model::plan::ATTEMPTS_MAX;
 use serde_json::{Value, json};
 
@@ -30,8 +30,18 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 }
 
 /// Returns the pattern of a name.
-pub(crate) fn name() -> String {
-    format!("^[A-Za-z0-9][A-Za-z0-9._-]{{0,{}}}$", NAME_MAX - 1)
+fn name() -> String {
+    format!("^{}$", letters())
+}
+
+/// Returns the pattern of the name by which an agent of the team is called.
+pub(crate) fn agent() -> String {
+    format!("^{}(@[0-9]{{1,{NODE_MAX}}})?$", letters())
+}
+
+/// A name that is given to somebody or something.
+fn letters() -> String {
+    format!("[A-Za-z0-9][A-Za-z0-9._-]{{0,{}}}", NAME_MAX - 1)
 }
 
 /// Returns what a field is not that may be anything but empty.
@@ -42,9 +52,8 @@ pub(crate) fn blank() -> Value {
 /// Returns the type that the rules are for, and the rules.
 fn rules(field: &str) -> Option<(&'static str, Value)> {
     Some(match field {
-        "agent" | "name" | "from" | "to" | "capability" | "capabilities" => {
-            ("string", json!({ "pattern": name() }))
-        }
+        "name" | "capability" | "capabilities" => ("string", json!({ "pattern": name() })),
+        "agent" | "from" | "to" => ("string", json!({ "pattern": agent() })),
         "title" | "text" | "error" | "reason" | "action" | "resources" | "goal" => {
             ("string", json!({ "pattern": r"\S" }))
         }

@@ -29,7 +29,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Json, Router};
 use quorate_model::config::{DURATION_LEAST_MS, LEASE_LEAST_MS};
-use quorate_model::name::check_name;
+use quorate_model::name::{check_agent, check_name};
 use quorate_model::plan::TITLE_MAX;
 use quorate_model::{Error, Result, duration};
 use schemars::{JsonSchema, Schema};
@@ -235,6 +235,11 @@ pub(crate) fn field<T>(name: &str, read: Result<T>) -> Result<T> {
 /// Reads a name.
 pub(crate) fn name_of(name: &str, text: String) -> Result<String> {
     field(name, check_name(name, &text).map(|()| text))
+}
+
+/// Reads the name of an agent of the team.
+pub(crate) fn agent_of(name: &str, text: String) -> Result<String> {
+    field(name, check_agent(&text).map(|()| text))
 }
 
 /// Reads a duration of at least 100 ms, in milliseconds.

@@ -232,6 +232,11 @@ async fn plans_of(tx: &mut Tx, run: RunId) -> Result<Vec<Task>> {
     tx.all(sql, args, Task::from_row).await
 }
 
+/// Returns the task that made the last plan of a run, or is to make it: what is older and did not succeed, that plan replaces.
+pub(crate) async fn replaced_below(tx: &mut Tx, run: RunId) -> Result<TaskId> {
+    Ok(plans_of(tx, run).await?.last().map_or(TaskId(0), |plan| plan.id))
+}
+
 async fn plan_anew(tx: &mut Tx, run: &Run, plans: &[Task]) -> Result<()> {
     let Some(first) = plans.first() else { return Ok(()) };
     let question = question_again(first.prompt.as_deref().unwrap_or(&run.goal), &outcomes(tx, run.id).await?);

@@ -5,7 +5,7 @@
 use crate::goal::{self, AfterFailure};
 use crate::task::{self, NewTask, Task, columns};
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId};
-use quorate_store::{Row, Sql, Tx, Write, args};
+use quorate_store::{Read, Row, Sql, Tx, Write, args};
 
 /// A run as it is stored.
 #[derive(Debug, Clone)]
@@ -245,7 +245,8 @@ async fn open_tasks(tx: &mut Tx, id: RunId) -> Result<Vec<Task>> {
     tx.all(sql, args![id], Task::from_row).await
 }
 
-/// Lets a run go on: what failed or was cancelled is tried anew, also in one that a crash left in the middle.
+/// Lets a run go on: what failed or was cancelled is tried anew, also in one that a crash left in the middle. Not so what a
+/// later plan has replaced: others do that work now.
 #[derive(Debug, Clone)]
 pub struct Resume {
     /// The run.
@@ -264,7 +265,8 @@ impl Write for Resume {
             )
             .hint("begin a new one with `quorate run`"));
         }
-        let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id], Task::from_row).await?;
+        let replaced = goal::replaced_below(tx, run.id).await?;
+        let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id, replaced], Task::from_row).await?;
         task::reopen_all(tx, &ended, "its run was resumed").await?;
         let waiting = crate::usage::grant_run(tx, run.id).await?;
         waiting.iter().for_each(|task| task::unpark(tx, task, "its run was resumed"));
@@ -284,12 +286,13 @@ const ENDED_BY_THEMSELVES: Sql = Sql::Each {
     lite: concat!(
         "select ",
         columns!(),
-        " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null order by id"
+        " from tasks where run_id = $1 and id >= $2 and state in ('failed', 'cancelled') and blocked_by is null
+          order by id"
     ),
     pg: concat!(
         "select ",
         columns!(),
-        " from tasks where run_id = $1 and state in ('failed', 'cancelled') and blocked_by is null
+        " from tasks where run_id = $1 and id >= $2 and state in ('failed', 'cancelled') and blocked_by is null
           order by id for update"
     ),
 };
@@ -321,5 +324,21 @@ impl Write for Reported {
     async fn apply(&self, tx: &mut Tx) -> Result<()> {
         tx.run("update runs set report = $2 where id = $1", args![self.id, &self.report]).await?;
         Ok(())
+    }
+}
+
+/// Asks for detached runs that have ended and whose report nobody has written: no node was there, or it died before it did so.
+#[derive(Debug, Clone)]
+pub struct Unreported {
+    /// So many at most, the oldest first.
+    pub limit: i64,
+}
+
+impl Read for Unreported {
+    type Answer = Vec<RunId>;
+
+    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<RunId>> {
+        let sql = "select id from runs where state <> 'running' and detached = 1 and report is null order by id limit $1";
+        tx.all(sql, args![self.limit], |row| Ok(RunId(row.int("id")?))).await
     }
 }

@@ -3,7 +3,7 @@
 use quorate_model::goal::{PLAN_ATTEMPTS, PlanCheck, REPLANS_MAX};
 use quorate_model::{Kind, Result, RunId, TaskId, TaskState};
 use quorate_service::goal::{APPROVAL, Adopt, Approve, Decompose};
-use quorate_service::run::{Cancel, Settle};
+use quorate_service::run::{Cancel, Resume, Settle};
 use quorate_service::task::{
     self, Done, DoneAnswer, NewTask, Release, SettleCheck, Take, TakeCheck, Taken, Unpark, Work,
 };
@@ -172,6 +172,48 @@ async fn plans_are_made_anew_so_often_and_no_more(ledger: TestLedger) -> Result<
     Ok(())
 }
 
+async fn a_resumed_run_leaves_what_a_later_plan_has_replaced(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Run).await?;
+    let adopt = planned(&ledger, run, vec![keyed("a", &[]), keyed("b", &[0])], false).await?;
+    ledger.store.write(adopt).await?;
+    fail_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "running", "a new plan is asked for");
+    ledger.store.write(Resume { id: run }).await?;
+    let replaced = ["plan completed", "a failed", "b cancelled"];
+    assert_eq!(
+        keys(&ledger, run).await?,
+        [&replaced[..], &["plan-2 ready"]].concat(),
+        "while it is planned anew"
+    );
+    let adopt = planned(&ledger, run, vec![keyed("c", &[]), keyed("d", &[0])], false).await?;
+    ledger.store.write(adopt).await?;
+    ledger.store.write(Resume { id: run }).await?;
+    let planned_anew = [&replaced[..], &["plan-2 completed", "c ready", "d waiting"]].concat();
+    assert_eq!(keys(&ledger, run).await?, planned_anew, "while the new plan is worked at");
+    for _ in 0..2 {
+        done_next(&ledger).await?;
+    }
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    Ok(())
+}
+
+async fn a_failed_run_is_resumed_with_its_last_plan(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Run).await?;
+    for _ in 0..=REPLANS_MAX {
+        let adopt = planned(&ledger, run, vec![keyed("a", &[])], false).await?;
+        ledger.store.write(adopt).await?;
+        fail_next(&ledger).await?;
+        settle(&ledger, run).await?;
+    }
+    assert_eq!(ledger.store.write(Resume { id: run }).await?.state, "running");
+    let open: Vec<String> =
+        keys(&ledger, run).await?.into_iter().filter(|key| key.ends_with("ready")).collect();
+    assert_eq!(open, ["a-3 ready"]);
+    done_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    Ok(())
+}
+
 async fn a_run_without_a_planner_fails_as_ever(ledger: TestLedger) -> Result<()> {
     let (run, _) = ledger.start(vec![keyed("a", &[])]).await?;
     fail_next(&ledger).await?;
@@ -254,6 +296,8 @@ on_every_backend!(
     one_task_of_an_unapproved_plan_can_be_let_go_by_itself,
     a_new_plan_is_asked_for_when_a_task_fails_for_good,
     plans_are_made_anew_so_often_and_no_more,
+    a_resumed_run_leaves_what_a_later_plan_has_replaced,
+    a_failed_run_is_resumed_with_its_last_plan,
     a_run_without_a_planner_fails_as_ever,
     a_task_that_is_decomposed_ends_with_its_subtasks,
     a_task_that_is_decomposed_fails_with_its_run_and_is_checked_if_it_has_a_check,

@@ -1,21 +1,19 @@
 //! A model on this machine that says what a script tells it to, in the way of whichever provider it is asked.
 //!
-//! Here live the script, the server and its strictness: a request that the script does not expect is answered with an
-//! error and fails the test at its end. How each provider's answers look is in [`wire`].
+//! Here live the script and its strictness: a request that the script does not expect is answered with an error and fails
+//! the test at its end. The server is in [`local`], how each provider's answers look in [`wire`].
 //!
 //! It speaks Anthropic's messages, OpenAI's responses and chat completions, and Gemini's `streamGenerateContent`, all
 //! as streams. What real programs ask beside that (how many tokens, which models there are) has its usual answer.
 
+pub mod local;
 pub mod wire;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
+use axum::http::{HeaderMap, Method};
+use local::{LocalServer, Reply, Request};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use tokio::sync::oneshot;
 
 /// One answer of the model, and what its request must hold.
 #[derive(Debug, Clone, Default)]
@@ -97,10 +95,8 @@ struct State {
 /// The server; it ends with the value.
 #[derive(Debug)]
 pub struct ScriptedModel {
-    url: String,
+    server: LocalServer,
     state: Arc<Mutex<State>>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl ScriptedModel {
@@ -110,13 +106,9 @@ impl ScriptedModel {
     /// Where this machine has no loopback interface or no thread to give.
     pub fn start(script: impl IntoIterator<Item = Turn>) -> ScriptedModel {
         let state = Arc::new(Mutex::new(State { script: script.into_iter().collect(), ..State::default() }));
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a listener that does not block");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let (stop, stopped) = oneshot::channel();
         let shared = state.clone();
-        let thread = thread::spawn(move || serve(listener, shared, stopped));
-        ScriptedModel { url, state, stop: Some(stop), thread: Some(thread) }
+        let server = LocalServer::start(move |request| std::future::ready(answer(&shared, request)));
+        ScriptedModel { server, state }
     }
 
     /// Gives it another script.
@@ -136,7 +128,7 @@ impl ScriptedModel {
 
     /// Returns its address, without a path.
     pub fn url(&self) -> &str {
-        &self.url
+        self.server.url()
     }
 
     /// Ends it; answers with what was asked.
@@ -145,7 +137,7 @@ impl ScriptedModel {
     /// When something was asked that the script does not expect, or less than it expects.
     #[track_caller]
     pub fn end(mut self) -> Vec<Asked> {
-        self.stop();
+        self.server.stop();
         let state = std::mem::take(&mut *lock(&self.state));
         assert!(
             state.wrong.is_empty(),
@@ -155,81 +147,42 @@ impl ScriptedModel {
         assert!(state.script.is_empty(), "the model was not asked {} more times", state.script.len());
         state.asked
     }
-
-    fn stop(&mut self) {
-        // Dropped or sent: both end it.
-        let _ = self.stop.take().map(|stop| stop.send(()));
-        let _ = self.thread.take().map(thread::JoinHandle::join);
-    }
-}
-
-impl Drop for ScriptedModel {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn serve(listener: std::net::TcpListener, state: Arc<Mutex<State>>, stopped: oneshot::Receiver<()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async move {
-        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-        let answer = move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-            let state = state.clone();
-            async move { answer(&state, &method, &uri, headers, &body) }
-        };
-        let server = axum::serve(listener, Router::new().fallback(answer));
-        tokio::select! {
-            _ = server.into_future() => {}
-            _ = stopped => {}
-        }
-    });
-}
-
-fn answer(
-    state: &Mutex<State>,
-    method: &Method,
-    uri: &Uri,
-    headers: HeaderMap,
-    body: &[u8],
-) -> Response<Body> {
-    let path = uri.path();
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    if let Some(usual) = aside(method, path) {
-        return reply(200, "application/json", usual.to_string());
+fn answer(state: &Mutex<State>, request: Request) -> Reply {
+    let Request { method, path, headers, body } = request;
+    if let Some(usual) = aside(&method, &path) {
+        return Reply::new(200, "application/json", usual.to_string());
     }
     let mut state = lock(state);
-    let Some(format) = wire::Format::of(path).filter(|_| *method == Method::POST) else {
+    let Some(format) = wire::Format::of(&path).filter(|_| method == Method::POST) else {
         state.wrong.push(format!("{method} {path}"));
-        return reply(404, "application/json", wire::error(404));
+        return Reply::refusal(404);
     };
     let Some(turn) = state.script.pop_front() else {
         state.wrong.push(format!("{method} {path} after the end of the script: {}", head(&body)));
-        return reply(400, "application/json", wire::error(400));
+        return Reply::refusal(400);
     };
     let text = body.to_string();
     let missing: Vec<&String> = turn.expects.iter().filter(|part| !text.contains(part.as_str())).collect();
     if !missing.is_empty() {
         let wrong = format!("{method} {path} without {missing:?}: {}", head(&body));
         state.wrong.push(wrong);
-        return reply(400, "application/json", wire::error(400));
+        return Reply::refusal(400);
     }
     let number = state.asked.len();
-    state.asked.push(Asked { path: path.to_owned(), headers, body: body.clone() });
-    if let Some((status, after)) = turn.refuses {
-        let mut refusal = reply(status, "application/json", wire::error(status));
-        if let Some(seconds) = after {
-            refusal.headers_mut().insert("retry-after", seconds.into());
-        }
-        return refusal;
+    state.asked.push(Asked { path, headers, body: body.clone() });
+    if let Some((status, retry_after)) = turn.refuses {
+        return Reply { retry_after, ..Reply::refusal(status) };
     }
     let mut says = turn.says;
     says.extend(turn.reads.map(|read| read(&body)).unwrap_or_default());
     let tokens = turn.tokens.unwrap_or(wire::TOKENS);
-    reply(200, "text/event-stream", format.stream(&says, number, &body, tokens))
+    Reply::new(200, "text/event-stream", format.stream(&says, number, &body, tokens))
 }
 
 /// What real programs ask beside the script, and its usual answer.
@@ -242,15 +195,6 @@ fn aside(method: &Method, path: &str) -> Option<Value> {
     }
     // Gemini CLI asks a small model which larger one to ask.
     path.ends_with(":generateContent").then(wire::routing)
-}
-
-fn reply(status: u16, kind: &str, body: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if let Ok(kind) = kind.parse() {
-        response.headers_mut().insert("content-type", kind);
-    }
-    response
 }
 
 /// How much of a request is shown that was not expected, in characters.

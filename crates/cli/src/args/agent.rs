@@ -69,7 +69,7 @@ pub(crate) struct AgentName {
   quorate agent add maria --driver human --capability approve")]
 pub(crate) struct AgentAdd {
     /// Its name
-    #[arg(value_parser = value::agent)]
+    #[arg(value_parser = value::new_agent)]
     pub(crate) name: String,
     /// How it is run; an external agent pulls its work by itself
     #[arg(long, value_name = "D", default_value = "external", value_parser = value::driver)]
@@ -86,7 +86,7 @@ pub(crate) struct AgentAdd {
   quorate agent run builder --capability build --command ./agents/build.sh --fast")]
 pub(crate) struct AgentRun {
     /// Its name; settings come from quorate.toml if it stands there
-    #[arg(value_parser = value::agent)]
+    #[arg(value_parser = value::new_agent)]
     pub(crate) name: String,
     /// How it is run
     #[arg(long, value_name = "D", value_parser = value::driver)]

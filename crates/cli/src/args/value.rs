@@ -44,8 +44,13 @@ pub(crate) fn usd(text: &str) -> Result<i64, String> {
     one_text(quorate_model::budget::parse_usd(text))
 }
 
-/// The name of an agent.
+/// The name of an agent of the team.
 pub(crate) fn agent(text: &str) -> Result<String, String> {
+    one_text(name::check_agent(text).map(|()| text.to_owned()))
+}
+
+/// A name that is given to an agent.
+pub(crate) fn new_agent(text: &str) -> Result<String, String> {
     one_text(name::check_name("agent", text).map(|()| text.to_owned()))
 }
 

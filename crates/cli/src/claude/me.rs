@@ -4,7 +4,7 @@
 //! Claude Code gives it, else by the processes above us. What is stored of it is `service::session`'s.
 
 use crate::place::Place;
-use quorate_model::name::check_name;
+use quorate_model::name::check_agent;
 use quorate_model::{Error, Result};
 use quorate_process::{ProcessId, ancestry, boot_id, host, name};
 use quorate_service::session::{Find, PROCESSES_MAX, Process};
@@ -19,7 +19,7 @@ const SHELLS: [&str; 8] = ["sh", "bash", "dash", "zsh", "fish", "ksh", "ash", "b
 pub(super) fn named(place: &Place) -> Result<Option<String>> {
     let agent = place.variable("QUORATE_AGENT");
     if let Some(name) = &agent {
-        check_name("agent", name)?;
+        check_agent(name)?;
     }
     Ok(agent)
 }

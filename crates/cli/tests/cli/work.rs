@@ -225,6 +225,39 @@ fn a_detached_run_is_done_by_a_node(door: Door) {
     door.fails(7, &["down"]);
 }
 
+/// A run whose last word came when nobody was there who writes reports, as when the node is killed just then.
+fn a_run_without_its_report(door: &Door) {
+    door.write("quorate.toml", FAST);
+    door.write("plan.toml", "goal = \"Told late\"\n[[task]]\nkey = \"a\"\nprompt = \"think\"\n");
+    door.ok(&["run", "plan.toml", "--detach"]);
+    let term = door.json(&["task", "next", "--agent", "me"])["term"].to_string();
+    door.ok(&["task", "done", "1", "--term", &term, "--result", "\"It was seven.\""]);
+    let run = door.json(&["runs", "show", "1"]);
+    assert_eq!((word(&run["state"]), run["report"].is_null()), ("completed", true), "{run}");
+}
+
+fn a_report_that_nobody_wrote_is_written_by_the_next_node(door: Door) {
+    a_run_without_its_report(&door);
+    let mut node = door.start(&["up", "--agents", "1"]);
+    let report = door.eventually("it is written", |door| {
+        let run = door.json(&["runs", "show", "1"]);
+        let folder = run["report"].as_str()?;
+        std::fs::read_to_string(door.path().join(folder).join("report.md")).ok()
+    });
+    assert!(report.contains("# Told late") && report.contains("It was seven."), "{report}");
+    node.interrupt();
+    assert!(node.child().wait().expect("it has ended").success());
+}
+
+fn a_completed_run_is_resumed_to_its_report_once(door: Door) {
+    a_run_without_its_report(&door);
+    let report = door.ok(&["runs", "resume", "1"]);
+    assert!(report.contains("# Told late") && report.contains("It was seven."), "{report}");
+    assert!(door.path().join(".quorate/runs/1/report.md").is_file());
+    let told = door.fails(3, &["runs", "resume", "1"]);
+    assert!(word(&told["message"]).contains("nothing to resume"), "{told}");
+}
+
 fn one_agent_runs_beside_a_node(door: Door) {
     door.write(
         "quorate.toml",
@@ -244,6 +277,50 @@ fn one_agent_runs_beside_a_node(door: Door) {
     door.fails(5, &["agent", "run", "sola"]);
 }
 
+/// Two nodes with the same agents: those of the second have names of their own, and the doors take them.
+fn agents_of_a_second_node_work_under_names_of_their_own(door: Door) {
+    door.write("quorate.toml", format!("{FAST}[agents.hand]\ncommand = [\"sh\", \"hand.sh\"]\n"));
+    door.write(
+        "hand.sh",
+        "cat > /dev/null\nquorate claim file-$QUORATE_TASK_ID --agent $QUORATE_AGENT --task $QUORATE_TASK_ID --term $QUORATE_TERM || exit 1\n\
+         while [ ! -e go ]; do sleep 0.05; done\n",
+    );
+    let names = |door: &Door, words: &[&str], key: &str| -> Vec<String> {
+        let list = door.json(words);
+        let names = list.as_array().into_iter().flatten().map(|one| word(&one[key]).to_owned());
+        names.collect()
+    };
+    let mut nodes = vec![door.start(&["up"])];
+    door.eventually("the first is there", |door| {
+        names(door, &["agent", "list"], "name").contains(&"hand".to_owned()).then_some(())
+    });
+    nodes.push(door.start(&["up"]));
+    let second = door.eventually("the second is there", |door| {
+        names(door, &["agent", "list"], "name").into_iter().find(|name| name.starts_with("hand@"))
+    });
+    for title in ["one", "two"] {
+        door.ok(&["task", "add", title, "--prompt", "think"]);
+    }
+    door.eventually("both have claimed", |door| {
+        let mut holders = names(door, &["claims"], "agent");
+        holders.sort();
+        (holders == ["hand", &second]).then_some(())
+    });
+    assert_eq!(word(&door.json(&["agent", "show", &second])["name"]), second);
+    door.ok(&["send", "--from", "me", "--to", &second, "well done"]);
+    assert!(door.ok(&["inbox", &second]).contains("well done"));
+    door.fails(2, &["agent", "add", "mine@7"]);
+    door.write("go", "");
+    door.eventually("both are done", |door| {
+        let states = names(door, &["task", "list"], "state");
+        (states == ["completed", "completed"]).then_some(())
+    });
+    for node in &mut nodes {
+        node.interrupt();
+        assert!(node.child().wait().expect("it has ended").success());
+    }
+}
+
 on_both!(
     a_plan_is_done_and_its_report_is_kept,
     a_failed_task_fails_the_run_and_what_needs_it_is_cancelled,
@@ -257,5 +334,8 @@ on_both!(
     ctrl_c_finishes_what_runs_and_says_what_is_left,
     ctrl_c_twice_stops_at_once_and_hands_the_task_back,
     a_detached_run_is_done_by_a_node,
+    a_report_that_nobody_wrote_is_written_by_the_next_node,
+    a_completed_run_is_resumed_to_its_report_once,
     one_agent_runs_beside_a_node,
+    agents_of_a_second_node_work_under_names_of_their_own,
 );

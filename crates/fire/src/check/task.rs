@@ -61,9 +61,13 @@ pub fn the_result_is_that_of_the_accepted_attempt(history: &History) -> Vec<Stri
     findings
 }
 
+/// Reads who gave a result: a script says it in two fields, a model in its words.
 fn result(task: &Task) -> Option<Line> {
     let value: serde_json::Value = serde_json::from_str(task.result.as_deref()?).ok()?;
-    Some(Line { attempt: value["attempt"].as_i64()?, term: value["term"].as_i64()? })
+    match value.as_str() {
+        Some(words) => Line::told(words),
+        None => Some(Line { attempt: value["attempt"].as_i64()?, term: value["term"].as_i64()? }),
+    }
 }
 
 /// The file of a completed task has a line of the attempt that completed it.
@@ -136,6 +140,15 @@ mod tests {
         check(the_result_is_that_of_the_accepted_attempt, "its result is nothing", |h| {
             h.tasks[1].result = None;
         });
+    }
+
+    #[test]
+    fn a_result_in_words_says_whose_it_is() {
+        let mut history = crate::check::sample::good();
+        history.tasks[0].result = Some("\"Done, by attempt 2 under term 3.\"".into());
+        assert_eq!(the_result_is_that_of_the_accepted_attempt(&history), Vec::<String>::new());
+        history.tasks[0].result = Some("\"Done, by attempt 1 under term 3.\"".into());
+        assert_eq!(the_result_is_that_of_the_accepted_attempt(&history).len(), 1);
     }
 
     #[test]

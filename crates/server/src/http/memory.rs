@@ -4,7 +4,7 @@ use super::{duration_of, field, texts_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::Desk;
-use crate::grammar::{name, one_of};
+use crate::grammar::{agent, one_of};
 use axum::http::Method;
 use quorate_model::memory::{MemoryKind, Query};
 use quorate_model::{Error, MemoryId, Result, RunId, TaskId};
@@ -149,7 +149,7 @@ pub(crate) struct ContextShow {
     /// The run; without it all that go on, or the last one
     run_id: Option<i64>,
     /// Who asks; an agent's own token says it by itself
-    #[schemars(extend("pattern" = name()))]
+    #[schemars(extend("pattern" = agent()))]
     agent: Option<String>,
     /// Tokens at most, counted so that no common model counts more; 2800 if not said
     #[schemars(extend("minimum" = BUDGET_LEAST))]

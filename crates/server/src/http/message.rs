@@ -1,6 +1,6 @@
 //! Messages: agent to agent or person. The sender is who asks.
 
-use super::{field, name_of, words_of};
+use super::{agent_of, field, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::Desk;
@@ -41,7 +41,7 @@ impl Ask for MessageSend {
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<super::Id> {
         let text = words_of("text", self.text)?;
         let kind = self.kind.map(|kind| field("kind", kind.parse::<MessageKind>())).transpose()?;
-        let to = name_of("to", self.to)?;
+        let to = agent_of("to", self.to)?;
         let from = by.acts_as(self.from)?;
         desk.seen(&from).await?;
         desk.add_configured(&to).await?;

@@ -1,6 +1,6 @@
 //! Tasks: what an agent that pulls its work and a person do with them.
 
-use super::{Id, duration_of, field, lease_of, name_of, texts_of, title_of, wait_of, words_of};
+use super::{Id, agent_of, duration_of, field, lease_of, name_of, texts_of, title_of, wait_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::{Desk, ModelUsage, Watch, claimable};
@@ -215,7 +215,7 @@ impl TaskAdd {
             work,
             priority: priority.unwrap_or_default().number(),
             capability: self.capability.map(|name| name_of("capability", name)).transpose()?,
-            agent: self.agent.map(|name| name_of("agent", name)).transpose()?,
+            agent: self.agent.map(|name| agent_of("agent", name)).transpose()?,
             verify: self.verify.map(|check| words_of("verify", check)).transpose()?,
             claims: field("claims", claimable(&self.claims, desk.folder()))?,
             outputs: texts_of("outputs", self.outputs)?,
@@ -527,7 +527,7 @@ impl Ask for TaskReassign {
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Task> {
         by.must_be_person("take tasks from others")?;
         let reason = words_of("reason", self.reason.unwrap_or_else(|| "a person reassigned it".into()))?;
-        let to = self.to.map(|to| name_of("to", to)).transpose()?;
+        let to = self.to.map(|to| agent_of("to", to)).transpose()?;
         if let Some(to) = &to {
             desk.add_configured(to).await?;
         }
