@@ -72,6 +72,8 @@ fn nobody_is_asked_where_nothing_new_is_alike(door: Door) {
     door.fails(5, &["consolidate", "--agent", "adda"]);
     let output = door.run(&["consolidate", "--agent", "ada"]);
     assert!(texts(&output).0.contains("task 1 asks ada about 2 memories in 1 groups"), "{output:?}");
+    door.fails(7, &["consolidate", "--agent", "ada"]);
+    door.ok(&["remember", "--agent", "ada", "no space left: the disk of the runner is full"]);
     let error = door.fails(3, &["consolidate", "--agent", "ada"]);
     assert!(word(&error["message"]).contains("task 1 consolidates already"), "{error}");
 }
