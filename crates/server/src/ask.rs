@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 
 /// The longest part of a wrong input that is repeated in an error, in characters.
 const SHOWN_MAX: usize = 60;
-/// From here on a number with a point may stand for several whole ones.
-const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+/// The first number that is too large for a field, 2^63.
+const WHOLE_MAX: f64 = 9_223_372_036_854_775_808.0;
 
 /// An operation: its inputs are its fields.
 pub(crate) trait Ask: DeserializeOwned + JsonSchema + Send + 'static {
@@ -70,25 +70,30 @@ fn read_body(body: &[u8]) -> Result<Map<String, Value>> {
     }
 }
 
-/// Writes whole numbers without a point: JSON has one kind of number, and to some clients `40` and `40.0` are the same.
+/// Writes whole numbers as such where a field takes one.
 pub(crate) fn whole_numbers(fields: Option<&Value>, inputs: &mut Map<String, Value>) {
     let Some(fields) = fields else { return };
     for (name, value) in inputs {
-        let Some(number) = value.as_f64().filter(|_| value.is_f64()) else { continue };
-        if number.fract() == 0.0 && number.abs() < EXACT_MAX && is_of(fields, name, "integer") {
-            *value = Value::from(number as i64);
+        let Some(number) = value.as_f64().filter(|_| value.is_f64()).and_then(whole) else { continue };
+        if is_of(fields, name, "integer") {
+            *value = number.into();
         }
     }
+}
+
+/// Returns a whole number, however it was written: to JSON, `40`, `40.0` and `4e1` are the same.
+fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() < WHOLE_MAX).then_some(number as i64)
 }
 
 /// What a text in a path or query stands for.
 fn typed(schema: &Schema, name: &str, text: &str) -> Result<Value> {
     let is = |kind: &str| is_a(schema, name, kind);
     if is("integer") {
-        let number = text.parse::<i64>();
+        let number = text.parse::<i64>().ok().or_else(|| whole(serde_json::from_str(text).ok()?));
         return number
             .map(Value::from)
-            .map_err(|_| Error::invalid(format!("`{name}` is {:?}, not a whole number", shown(text))));
+            .ok_or_else(|| Error::invalid(format!("`{name}` is {:?}, not a whole number", shown(text))));
     }
     if is("boolean") {
         let flag = text.parse::<bool>();

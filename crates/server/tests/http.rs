@@ -53,6 +53,9 @@ async fn a_task_goes_through_its_life(ledger: TestLedger) -> Result<()> {
         (&json!({ "found": 3 }), Some(1))
     );
     assert_eq!(door.post("/tasks/next", json!({ "agent": "ada", "wait": "10ms" })).await.done(), Value::Null);
+    let attempt = |number: &str| format!("/tasks/{id}/output?attempt={number}");
+    assert_eq!(door.get(&attempt("1.0")).await.done()["attempt"], json!(1));
+    assert_eq!(door.get(&attempt("1.5")).await.problem().0, 400);
     let listed = door.get("/tasks?state=completed").await.done();
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
     let status = door.get("/status").await.done();
