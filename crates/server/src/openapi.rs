@@ -12,6 +12,10 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+/// What the document says of itself, and of each text that is sent.
+const ABOUT: &str =
+    "Coordinates a team of AI agents through one ledger. No text may hold the character U+0000.";
+
 /// Returns the schema of a value by itself.
 pub(crate) fn schema_of<T: JsonSchema>() -> Schema {
     SchemaSettings::draft2020_12()
@@ -137,8 +141,7 @@ impl Document {
         }
         json!({
             "openapi": "3.1.0",
-            "info": { "title": "Quorate", "version": env!("CARGO_PKG_VERSION"),
-                      "description": "Coordinates a team of AI agents through one ledger." },
+            "info": { "title": "Quorate", "version": env!("CARGO_PKG_VERSION"), "description": ABOUT },
             "security": [{ "token": [] }, {}],
             "paths": self.paths,
             "components": {
