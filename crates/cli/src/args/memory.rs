@@ -80,7 +80,7 @@ pub(crate) struct Forget {
 The agent gets an ordinary task with groups of memories; a node checks its answer, archives what changes and merges. Ends with 7
 where nothing new is like anything else.")]
 pub(crate) struct Consolidate {
-    /// Who is asked; without it the agent that `consolidate` under [memory] in quorate.toml names
+    /// Who is asked; without it the agent that `consolidate` in the table `memory` of quorate.toml names
     #[arg(long, value_name = "NAME", value_parser = value::agent)]
     pub(crate) agent: Option<String>,
 }
