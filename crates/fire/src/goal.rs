@@ -41,6 +41,8 @@ pub use check::OWN as CHECKS;
 const TICK: Duration = Duration::from_millis(20);
 /// How long a goal may take to be reached, or to be given up.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// How long the first plan may take to be asked for: a disk that is busy keeps nodes from beginning.
+const FIRST_ASKED: Duration = Duration::from_secs(60);
 /// How long a model may take to be asked again before the blows at a step are given up.
 const ASKED_AGAIN: Duration = Duration::from_secs(20);
 /// How long another may take to have a late planner's task.
@@ -225,11 +227,13 @@ impl Story {
         let (goal, step) = (Goal::Detached, Step::Plan(1));
         self.model.hold(goal, step);
         NODES.into_iter().try_for_each(|at| self.party.start(at, &self.arena))?;
-        let Some(first) = self.wait_until_asked(goal, step, 0, ASKED_AGAIN) else {
+        let Some(first) = self.wait_until_asked(goal, step, 0, FIRST_ASKED) else {
+            let said: Vec<String> = self.party.members.iter().map(Member::said).collect();
             return Err(format!(
-                "no plan was asked for within {} s: {:?}",
-                ASKED_AGAIN.as_secs(),
-                self.model.seen().wrong
+                "no plan was asked for within {} s: {:?}; the nodes said: {}",
+                FIRST_ASKED.as_secs(),
+                self.model.seen().wrong,
+                said.join(" / ")
             ));
         };
         self.struck = first.id;
