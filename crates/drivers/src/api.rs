@@ -17,7 +17,7 @@ mod tool;
 use crate::agent::refusal;
 use crate::drive::{Job, conclude, nobody_reads};
 use crate::ending::{Ending, LastWords};
-use crate::say::{Out, Parked, Writer, call, short};
+use crate::say::{ERROR_MAX, Out, Parked, Writer, call, short};
 use crate::usage::Meter;
 use http::Ask;
 use quorate_model::{Error, Kind, Result};
@@ -43,8 +43,6 @@ const RETRIES_MAX: u32 = 5;
 const WAIT_SHORT: Duration = Duration::from_secs(60);
 /// The first wait where the service says none; doubles.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
-/// How much of a service's error is told, in characters.
-const ERROR_MAX: usize = 300;
 
 /// Runs a model as an agent on one task, writing to `out` as a command agent does; answers with the exit code.
 ///
@@ -171,7 +169,7 @@ impl<'a, W: Write> Session<'a, W> {
                 }
             };
             if is_error {
-                self.say(&Out::Text(format!("[tool] failed: {}", short(&text, ERROR_MAX))))?;
+                self.say(&Out::tool_failed(&text))?;
             }
             answers.push(Answered { call: called, text, is_error });
         }

@@ -18,6 +18,8 @@ const SIGN_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// The longest text of one block, in bytes; more of it is left out.
 pub(crate) const TEXT_MAX: usize = 16 << 10;
+/// How much of an error is told, in characters.
+pub(crate) const ERROR_MAX: usize = 300;
 /// The longest line that tells what a tool was called with, in characters.
 const CALL_MAX: usize = 200;
 
@@ -34,6 +36,13 @@ pub enum Out {
     Usage(Usage),
     /// What it came to.
     Result(Value),
+}
+
+impl Out {
+    /// That a tool has failed, and why.
+    pub(crate) fn tool_failed(why: &str) -> Out {
+        Out::Text(format!("[tool] failed: {}", short(why, ERROR_MAX)))
+    }
 }
 
 /// Why an agent cannot go on, and until when.

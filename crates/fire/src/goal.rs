@@ -20,9 +20,9 @@ use crate::follower::Follower;
 use crate::history::{History, read_lines};
 use crate::ledger::Ledger;
 use crate::party::{Member, Party, Setting, signal};
-use crate::procfs::{Marked, children_of};
+use crate::procfs::{Marked, children_of, end_orphans};
 use crate::seed::Chance;
-use crate::verdict::Verdict;
+use crate::verdict::{Reds, Verdict};
 use crate::{Outcome, Request};
 use blows::{Blow, Moment, Tally, Whom};
 use model::{Call, Model};
@@ -76,7 +76,7 @@ pub struct Options {
 /// Plays the stories that were asked for, of each seed one on every database, side by side; answers whether all were clean.
 pub fn stories(request: &Request, program: &Path) -> Outcome<bool> {
     let first = request.seed.unwrap_or_else(crate::draw);
-    let mut red = Vec::new();
+    let mut reds = Reds::default();
     for seed in first..first.saturating_add(request.seeds) {
         for backend in &request.backends {
             println!("seed {seed} {}: a goal, and who works at it is killed", backend.name());
@@ -95,16 +95,10 @@ pub fn stories(request: &Request, program: &Path) -> Outcome<bool> {
         });
         for (backend, verdict) in request.backends.iter().zip(told) {
             let verdict = verdict.map_err(|why| format!("seed {seed} {}: {why}", backend.name()))?;
-            print!("{verdict}");
-            if !verdict.is_clean() {
-                red.push(format!("{seed} on {}", backend.name()));
-            }
+            reds.tell(seed, *backend, &verdict);
         }
     }
-    if !red.is_empty() {
-        println!("red: seed {}", red.join(", seed "));
-    }
-    Ok(red.is_empty())
+    Ok(reds.end())
 }
 
 /// Plays one and judges it.
@@ -521,18 +515,12 @@ impl Story {
         });
         self.follower.kill();
         self.rest(|story| children_of(story.arena.url()).is_empty());
-        let orphans = children_of(self.arena.url());
-        for orphan in &orphans {
-            signal(orphan.pid, Signal::SIGKILL);
-        }
+        let orphans = end_orphans(&children_of(self.arena.url()));
         let stood = self.disk.end()?;
         let history = History {
             lines: read_lines(&self.arena.path().join("out"))?,
             followed: self.follower.seen(),
-            orphans: orphans
-                .iter()
-                .map(|o| format!("process {} of task {}: {}", o.pid, o.task, o.command))
-                .collect(),
+            orphans,
             killed: std::mem::take(&mut self.killed),
             desertions: std::mem::take(&mut self.desertions),
             disturbances: [self.party.record.as_slice(), &stood].concat(),

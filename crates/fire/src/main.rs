@@ -29,6 +29,7 @@ mod verdict;
 
 use crate::arena::Backend;
 use crate::storm::Options;
+use crate::verdict::Reds;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -208,21 +209,15 @@ fn backends(word: &str) -> Option<Vec<Backend>> {
 fn storms(request: &Request) -> Outcome<bool> {
     let program = request.program()?;
     let first = request.seed.unwrap_or_else(draw);
-    let mut red = Vec::new();
+    let mut reds = Reds::default();
     for seed in first..first.saturating_add(request.seeds) {
         for backend in &request.backends {
             println!("seed {seed} {}: {} tasks", backend.name(), request.tasks);
             let verdict = storm::run(&request.options(seed, *backend, program.clone()))?;
-            print!("{verdict}");
-            if !verdict.is_clean() {
-                red.push(format!("{seed} on {}", backend.name()));
-            }
+            reds.tell(seed, *backend, &verdict);
         }
     }
-    if !red.is_empty() {
-        println!("red: seed {}", red.join(", seed "));
-    }
-    Ok(red.is_empty())
+    Ok(reds.end())
 }
 
 fn beside_us() -> Outcome<PathBuf> {

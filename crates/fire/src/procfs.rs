@@ -1,7 +1,9 @@
 //! Which processes belong to a storm: those that carry its ledger's address in their environment.
 //!
-//! Here lives the reading of `/proc`. A process is never chosen by its name.
+//! Here live the reading of `/proc`, and the end of what is left at last. A process is never chosen by its name.
 
+use crate::party::signal;
+use nix::sys::signal::Signal;
 use std::fs;
 
 /// A process that works, or has worked, at a task of this storm.
@@ -24,6 +26,15 @@ pub fn children_of(url: &str) -> Vec<Marked> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid| marked(pid, url)).collect()
+}
+
+/// Kills what nobody has ended; answers with words about each.
+pub fn end_orphans(orphans: &[Marked]) -> Vec<String> {
+    let end = |orphan: &Marked| {
+        signal(orphan.pid, Signal::SIGKILL);
+        format!("process {} of task {}: {}", orphan.pid, orphan.task, orphan.command)
+    };
+    orphans.iter().map(end).collect()
 }
 
 fn marked(pid: i32, url: &str) -> Option<Marked> {

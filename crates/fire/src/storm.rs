@@ -14,7 +14,7 @@ use crate::history::{History, Hold, read_lines};
 use crate::ledger::Ledger;
 use crate::party::{Party, signal};
 use crate::plan::LATE;
-use crate::procfs::{Marked, children_of};
+use crate::procfs::{Marked, children_of, end_orphans};
 use crate::seed::Chance;
 use crate::verdict::{Tally, Verdict};
 use nix::sys::signal::Signal;
@@ -414,16 +414,11 @@ impl Storm {
         let history = History::read(&mut self.ledger)?;
         let stood = self.disk.end()?;
         self.tally.stalls = stood.len();
-        for orphan in &orphans {
-            signal(orphan.pid, Signal::SIGKILL);
-        }
+        let orphans = end_orphans(&orphans);
         Ok(History {
             lines: read_lines(&self.arena.path().join("out"))?,
             followed: self.follower.seen(),
-            orphans: orphans
-                .iter()
-                .map(|o| format!("process {} of task {}: {}", o.pid, o.task, o.command))
-                .collect(),
+            orphans,
             killed: std::mem::take(&mut self.killed),
             desertions: std::mem::take(&mut self.desertions),
             disturbances: [self.party.record.as_slice(), &stood].concat(),

@@ -1,5 +1,6 @@
-//! What is said of a storm: one line, and on red what was wrong.
+//! What is said of a storm: one line, and on red what was wrong; and of several, which were red.
 
+use crate::arena::Backend;
 use crate::history::History;
 use crate::storm::Options;
 use std::fmt::{self, Display, Formatter};
@@ -102,6 +103,28 @@ impl Verdict {
     pub fn forget(&self) {
         // What cannot be removed stays for the person who looks into the temporary folder.
         let _ = self.kept.as_ref().map(std::fs::remove_dir_all);
+    }
+}
+
+/// Which of several storms, or stories, were red.
+#[derive(Debug, Default)]
+pub struct Reds(Vec<String>);
+
+impl Reds {
+    /// Tells what came of one.
+    pub fn tell(&mut self, seed: u64, backend: Backend, verdict: &Verdict) {
+        print!("{verdict}");
+        if !verdict.is_clean() {
+            self.0.push(format!("{seed} on {}", backend.name()));
+        }
+    }
+
+    /// Tells which were red; answers whether none was.
+    pub fn end(self) -> bool {
+        if !self.0.is_empty() {
+            println!("red: seed {}", self.0.join(", seed "));
+        }
+        self.0.is_empty()
     }
 }
 

@@ -220,7 +220,8 @@ pub fn question_again(first: &str, outcomes: &[Outcome]) -> String {
     text
 }
 
-fn cut(text: &str, most: usize) -> String {
+/// Returns the beginning of a text, so many characters at most.
+pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some((at, _)) => format!("{}…", &text[..at]),

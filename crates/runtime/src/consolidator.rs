@@ -56,9 +56,7 @@ async fn merge_of(shared: &Shared, task: &Task, asked: &Consolidation) -> Result
     Ok(Merge { sets, seen: Vec::new(), by: task.owner.clone(), archive })
 }
 
-/// The memory that was said oftenest, else first, stays.
 fn set(merger: Merger, memories: &BTreeMap<MemoryId, Memory>) -> Set {
-    let mut all: Vec<Memory> = merger.ids.iter().filter_map(|id| memories.get(id).cloned()).collect();
-    all.sort_by_key(|memory| (std::cmp::Reverse(memory.count), memory.id));
-    Set { memories: all, says: Some((merger.kind, merger.text)) }
+    let all = merger.ids.iter().filter_map(|id| memories.get(id).cloned()).collect();
+    Set::of(all, Some((merger.kind, merger.text)))
 }

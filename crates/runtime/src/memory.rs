@@ -9,7 +9,7 @@ use quorate_drivers::api::embeddings::{BATCH_MAX, Embedder};
 use quorate_model::config::MemoryConfig;
 use quorate_model::{Error, Result};
 use quorate_service::memory::{
-    Alike, CatchUp, Embedded, KeepVectors, Limits, Memory, Merge, Old, Prune, Twins, Unembedded,
+    Alike, CatchUp, KeepVectors, Limits, Memory, Merge, Old, Prune, Twins, Unembedded,
 };
 use quorate_service::{time, wire};
 use quorate_store::Store;
@@ -51,9 +51,7 @@ pub(crate) async fn embed(store: &Store, embedder: &Embedder, stop: &Stop) -> Re
         }
         let texts: Vec<&str> = new.iter().map(|(_, text)| text.as_str()).collect();
         let vectors = embedder.embed_each(&texts, MODEL_PATIENCE).await?;
-        let kept = new.into_iter().zip(vectors);
-        let vectors = kept.map(|((id, text), vector)| Embedded { id, text, vector }).collect();
-        store.write(KeepVectors { model: model.clone(), vectors }).await?;
+        store.write(KeepVectors::of(&model, new, vectors)).await?;
         tokio::time::sleep(BREATH).await;
     }
     Ok(())

@@ -7,9 +7,8 @@
 mod memory;
 mod usage;
 
-pub use usage::ModelUsage;
-
 pub use memory::Recalled;
+pub use usage::ModelUsage;
 
 use quorate_drivers::api::embeddings::Embedder;
 use quorate_model::config::{Config, millis};

@@ -6,7 +6,7 @@
 use super::{Launch, Means, Stream, more, silent_end, unknown, words};
 use crate::ending::{Ending, LastWords, parked};
 use crate::prompt::Prompt;
-use crate::say::{Out, Parked, call, short};
+use crate::say::{Out, Parked, call};
 use crate::settings::Settings;
 use crate::usage::{Meter, Usage, count};
 use serde_json::{Value, json};
@@ -26,8 +26,6 @@ const FINISH: &str = "__quorate__finish";
 const COUNTED_MAX: usize = 64;
 /// Messages whose usage still grows: one for it and each of its sub-agents.
 const GROWING_MAX: usize = 64;
-/// How much of a tool's failure is told, in characters.
-const ERROR_MAX: usize = 300;
 
 pub(super) fn launch(settings: &Settings, prompt: &Prompt, means: &Means) -> Launch {
     let mut args = words(["-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages"]);
@@ -256,7 +254,7 @@ fn tool_results(event: &Value) -> Vec<Out> {
         .map(|block| {
             let content = &block["content"];
             let said = content.as_str().map_or_else(|| content.to_string(), str::to_owned);
-            Out::Text(format!("[tool] failed: {}", short(&said, ERROR_MAX)))
+            Out::tool_failed(&said)
         })
         .collect();
     if outs.is_empty() { vec![Out::Sign] } else { outs }

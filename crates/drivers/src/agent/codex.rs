@@ -6,7 +6,7 @@ use super::refusal::{is_limit, refused};
 use super::{Launch, Means, Stream, more, silent_end, unknown, words};
 use crate::ending::{Ending, LastWords};
 use crate::prompt::Prompt;
-use crate::say::{Out, Parked, call, short};
+use crate::say::{ERROR_MAX, Out, Parked, call, short};
 use crate::settings::Settings;
 use crate::usage::{Meter, Usage, count};
 use serde_json::Value;
@@ -15,8 +15,6 @@ pub(super) const PASSED: &[&str] = &["CODEX_API_KEY", "CODEX_HOME", "OPENAI_API_
 
 /// The name under which its usage is counted where its table names no model: it does not tell which it chose.
 const UNNAMED: &str = "codex";
-/// How much of a failed command's output is told, in characters.
-const ERROR_MAX: usize = 300;
 
 pub(super) fn launch(settings: &Settings, prompt: &Prompt, means: &Means) -> Launch {
     let mut args = words(["exec", "--json", "--skip-git-repo-check"]);
@@ -138,7 +136,7 @@ impl Codex {
             }
             Some("mcp_tool_call") if !item["error"].is_null() => {
                 let why = item["error"]["message"].as_str().unwrap_or("no reason told");
-                Out::Text(format!("[tool] failed: {}", short(why, ERROR_MAX)))
+                Out::tool_failed(why)
             }
             Some("file_change") => Out::Doing(format!("[tool] edit: {}", changed(item))),
             // It warns and goes on.

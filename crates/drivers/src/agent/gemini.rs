@@ -6,7 +6,7 @@ use super::refusal::{is_limit, refused};
 use super::{Home, Launch, Means, Stream, more, silent_end, unknown, words};
 use crate::ending::{Ending, LastWords};
 use crate::prompt::Prompt;
-use crate::say::{Out, Parked, call, short};
+use crate::say::{ERROR_MAX, Out, Parked, call, short};
 use crate::settings::Settings;
 use crate::usage::{Meter, Usage, count};
 use serde_json::{Value, json};
@@ -26,8 +26,6 @@ pub(super) const PASSED: &[&str] = &[
 const APPROVAL: [&str; 3] = ["--approval-mode", "-y", "--yolo"];
 /// The longest message that is put together, in bytes.
 const MESSAGE_MAX: usize = 512 << 10;
-/// How much of an error is told, in characters.
-const ERROR_MAX: usize = 300;
 
 pub(super) fn launch(settings: &Settings, prompt: &Prompt, means: &Means) -> Launch {
     let mut args = words(["-o", "stream-json", "--skip-trust"]);
@@ -99,7 +97,7 @@ impl Stream for Gemini {
                     .as_str()
                     .or(event["output"].as_str())
                     .unwrap_or("no reason told");
-                vec![Out::Text(format!("[tool] failed: {}", short(why, ERROR_MAX)))]
+                vec![Out::tool_failed(why)]
             }
             "tool_result" => vec![Out::Sign],
             "error" => self.trouble(event["message"].as_str().unwrap_or("an error without words")),

@@ -6,7 +6,7 @@
 
 use super::http::{self, Ask};
 use super::{bearer, said};
-use crate::say::short;
+use crate::say::{ERROR_MAX, short};
 use hyper::body::Bytes;
 use quorate_model::config::{DIMENSIONS_MAX, EmbeddingConfig};
 use quorate_model::{Error, Kind, Result};
@@ -23,8 +23,6 @@ pub const BATCH_MAX: usize = 32;
 const TEXT_MAX: usize = 2_000;
 /// The largest answer that is read, in bytes.
 const ANSWER_MAX: usize = 16 << 20;
-/// How much of a service's error is told, in characters.
-const ERROR_MAX: usize = 300;
 /// How long a service that has failed is left alone; doubles with each failure, up to the longest.
 const REST_FIRST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(600);

@@ -10,11 +10,10 @@ use crate::clock::now_ms;
 use crate::follower::Follower;
 use crate::history::{History, read_lines};
 use crate::ledger::Ledger;
-use crate::party::{Party, signal};
-use crate::procfs::children_of;
+use crate::party::Party;
+use crate::procfs::{children_of, end_orphans};
 use crate::seed::Chance;
 use crate::trouble::clerk::{Book, Clerk};
-use nix::sys::signal::Signal;
 use quorate_testkit::server::Server;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -233,16 +232,11 @@ impl Scene {
             let task = history.tasks.iter_mut().find(|task| task.id.to_string() == *id);
             task.into_iter().for_each(|task| task.key.clone_from(title));
         }
-        for orphan in &orphans {
-            signal(orphan.pid, Signal::SIGKILL);
-        }
+        let orphans = end_orphans(&orphans);
         Ok(History {
             lines: read_lines(&self.arena.path().join("out"))?,
             followed: self.follower.seen(),
-            orphans: orphans
-                .iter()
-                .map(|o| format!("process {} of task {}: {}", o.pid, o.task, o.command))
-                .collect(),
+            orphans,
             desertions: Vec::new(),
             disturbances: self.party.record.clone(),
             lease_ms: LEASE_MS as i64,

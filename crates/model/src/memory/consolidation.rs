@@ -7,7 +7,7 @@
 
 use super::{Gist, MemoryKind};
 use crate::error::{Error, Result};
-use crate::goal::json_object;
+use crate::goal::{cut, json_object};
 use crate::ids::MemoryId;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -128,13 +128,6 @@ pub fn question(groups: &[Vec<Shown>]) -> String {
          - If nothing says the same, answer {{\"merge\": []}}.\n"
     );
     text
-}
-
-fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        None => text.to_owned(),
-        Some((at, _)) => format!("{}…", &text[..at]),
-    }
 }
 
 /// Memories that an agent wants to be one.

@@ -7,7 +7,7 @@ use super::Desk;
 use quorate_drivers::api::embeddings::Embedder;
 use quorate_model::{Error, MemoryId, Result, Seq};
 use quorate_service::context::{Context, Facts};
-use quorate_service::memory::{CatchUp, Embedded, Hit, KeepVectors, Meaning, Recall, Unembedded, embeds};
+use quorate_service::memory::{CatchUp, Hit, KeepVectors, Meaning, Recall, Unembedded, embeds};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -107,9 +107,8 @@ impl Desk {
         }
         let texts: Vec<&str> = new.iter().map(|(_, text)| text.as_str()).collect();
         let vectors = embedder.embed(&texts, patience).await?;
-        let kept = new.into_iter().zip(vectors);
-        let vectors = kept.map(|((id, text), vector)| Embedded { id, text, vector: Some(vector) }).collect();
-        self.store.write(KeepVectors { model: embedder.model().to_owned(), vectors }).await
+        let vectors = vectors.into_iter().map(Some).collect();
+        self.store.write(KeepVectors::of(embedder.model(), new, vectors)).await
     }
 
     /// Asks what somebody needs to go on.

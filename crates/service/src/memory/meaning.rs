@@ -100,6 +100,15 @@ pub struct Embedded {
     pub vector: Option<Vec<f32>>,
 }
 
+impl KeepVectors {
+    /// Puts what waited together with what the model made of it, one vector for each text.
+    pub fn of(model: &str, waited: Vec<(MemoryId, String)>, vectors: Vec<Option<Vec<f32>>>) -> KeepVectors {
+        let pairs = waited.into_iter().zip(vectors);
+        let vectors = pairs.map(|((id, text), vector)| Embedded { id, text, vector }).collect();
+        KeepVectors { model: model.to_owned(), vectors }
+    }
+}
+
 impl Write for KeepVectors {
     type Answer = ();
 
@@ -171,7 +180,8 @@ async fn like(tx: &mut Tx, recall: &Recall, meaning: &Meaning) -> Result<Vec<Hit
     tx.all(LIKE, args, hit).await
 }
 
-fn hit(row: &Row<'_>) -> Result<Hit> {
+/// Reads what was found by its meaning.
+pub(super) fn hit(row: &Row<'_>) -> Result<Hit> {
     Ok(Hit { memory: from_row(row)?, score: row.int("score")?, by: FoundBy::Meaning })
 }
 

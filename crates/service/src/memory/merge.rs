@@ -4,12 +4,13 @@
 //! Here live the question for what is alike ([`Alike`]) and the merging itself ([`Merge`]). Between the two its asker
 //! writes what goes, and what is rewritten, into an archive. Who is merged with whom `model::memory` decides.
 
-use super::meaning::compares;
+use super::meaning::{compares, hit};
 use super::{BY_ID, Hit, Memory, New, SOURCES_MAX, TAGS_MAX, from_row, memory_columns, rewrite};
 use quorate_model::memory::consolidation::TWIN_LIKENESS;
-use quorate_model::memory::{FoundBy, MemoryKind, may_merge};
+use quorate_model::memory::{MemoryKind, may_merge};
 use quorate_model::{Event, EventKind, MemoryId, Result};
-use quorate_store::{Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Read, Sql, Tx, Write, args};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 /// Memories that others are looked for in one step: each costs a look at all vectors.
@@ -66,11 +67,9 @@ impl Read for Alike {
                     && may_merge((memory.kind, &memory.text), (other.kind, &other.text))
             };
             let Some(twin) = found.iter().find(is_twin) else { continue };
-            let mut pair = vec![memory.clone(), twin.memory.clone()];
-            // Who was said oftener, else first, is the one that is known.
-            pair.sort_by_key(|one| (std::cmp::Reverse(one.count), one.id));
+            let pair = vec![memory.clone(), twin.memory.clone()];
             used.extend(pair.iter().map(|one| one.id));
-            sets.push(Set { memories: pair, says: None });
+            sets.push(Set::of(pair, None));
         }
         Ok(Twins { read_at, seen: unseen.iter().map(|memory| memory.id).collect(), sets })
     }
@@ -88,10 +87,6 @@ fn may_go(memory: &Memory) -> bool {
 /// Finds those that are most like a memory, as its model sees them. Only where vectors can be compared.
 pub(super) async fn near(tx: &mut Tx, id: MemoryId, likeness: i64, limit: i64) -> Result<Vec<Hit>> {
     tx.all(NEAR, args![id, likeness, limit], hit).await
-}
-
-fn hit(row: &Row<'_>) -> Result<Hit> {
-    Ok(Hit { memory: from_row(row)?, score: row.int("score")?, by: FoundBy::Meaning })
 }
 
 const UNSEEN: &str = concat!(
@@ -167,6 +162,12 @@ const SEEN: Sql = Sql::Each {
 };
 
 impl Set {
+    /// Makes one of them: who was said oftenest, else first, is the one that is known, and stays.
+    pub fn of(mut memories: Vec<Memory>, says: Option<(MemoryKind, String)>) -> Set {
+        memories.sort_by_key(|memory| (Reverse(memory.count), memory.id));
+        Set { memories, says }
+    }
+
     /// Locks the memories, in the order of their ids.
     async fn is_unchanged(&self, tx: &mut Tx) -> Result<bool> {
         let mut memories: Vec<&Memory> = self.memories.iter().collect();
