@@ -40,23 +40,34 @@ pub(crate) fn path_fields(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
 }
 
-/// Reads the inputs of an operation.
-///
-/// Path and query hold texts; which of them are numbers, flags and lists, the schema tells.
-pub(crate) fn read<T: DeserializeOwned>(
-    schema: &Schema,
-    texts: Vec<(String, String)>,
-    body: &[u8],
-) -> Result<T> {
-    let mut inputs = read_body(body)?;
-    whole_numbers(schema.get("properties"), &mut inputs);
-    for (name, text) in texts {
-        let value = typed(schema, &name, &text)?;
-        if inputs.insert(name.clone(), value).is_some() {
-            return Err(Error::invalid(format!("`{}` is given twice", shown(&name))));
-        }
+/// The inputs of an operation, as they came.
+pub(crate) struct Inputs<'a> {
+    /// What they are.
+    pub(crate) schema: &'a Schema,
+    /// Those of path and query. They hold texts; which of them are numbers, flags and lists, the schema tells.
+    pub(crate) texts: Vec<(String, String)>,
+    /// A JSON object, or nothing.
+    pub(crate) body: &'a [u8],
+}
+
+impl Inputs<'_> {
+    /// Reads them.
+    pub(crate) fn read<T: DeserializeOwned>(self) -> Result<T> {
+        let schema = self.schema;
+        serde_path_to_error::deserialize(self.value()?).map_err(|e| wrong(schema, &e))
     }
-    serde_path_to_error::deserialize(Value::Object(inputs)).map_err(|e| wrong(schema, &e))
+
+    fn value(self) -> Result<Value> {
+        let mut inputs = read_body(self.body)?;
+        whole_numbers(self.schema.get("properties"), &mut inputs);
+        for (name, text) in self.texts {
+            let value = typed(self.schema, &name, &text)?;
+            if inputs.insert(name.clone(), value).is_some() {
+                return Err(Error::invalid(format!("`{}` is given twice", shown(&name))));
+            }
+        }
+        Ok(Value::Object(inputs))
+    }
 }
 
 fn read_body(body: &[u8]) -> Result<Map<String, Value>> {

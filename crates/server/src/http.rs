@@ -15,7 +15,7 @@ mod run;
 mod status;
 pub(crate) mod task;
 
-use crate::ask::{self, Ask};
+use crate::ask::{Ask, Inputs};
 use crate::caller::Caller;
 use crate::desk::Desk;
 use crate::openapi::{Document, schema_of};
@@ -32,8 +32,11 @@ use quorate_model::config::{DURATION_LEAST_MS, LEASE_LEAST_MS};
 use quorate_model::name::{check_agent, check_name};
 use quorate_model::plan::TITLE_MAX;
 use quorate_model::{Error, Result, duration};
+use quorate_service::wire;
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
+use serde_json::Value;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -77,9 +80,9 @@ struct Doors {
 impl Doors {
     fn with<A: Ask>(mut self) -> Doors {
         self.document.add::<A>();
-        let schema = Arc::new(schema_of::<A>());
+        let operation = Operation { schema: Arc::new(schema_of::<A>()), begin: begin::<A> };
         let handler = move |state, caller, path, query, headers, body| {
-            handle::<A>(Arc::clone(&schema), state, caller, path, query, headers, body)
+            handle(operation.clone(), state, caller, path, query, headers, body)
         };
         let method = MethodFilter::try_from(A::METHOD).expect("an operation has an ordinary method");
         self.router = self.router.route(&format!("{BASE}{}", A::PATH), on(method, handler));
@@ -135,7 +138,7 @@ fn doors() -> Doors {
 }
 
 impl Doors {
-    fn document(self) -> (Router<App>, serde_json::Value) {
+    fn document(self) -> (Router<App>, Value) {
         let Doors { router, mut document } = self;
         event::describe(&mut document);
         backup::describe(&mut document);
@@ -144,7 +147,7 @@ impl Doors {
 }
 
 /// Returns the OpenAPI document.
-pub(crate) fn document() -> serde_json::Value {
+pub(crate) fn document() -> Value {
     doors().document().1
 }
 
@@ -174,8 +177,23 @@ async fn no_method(method: Method) -> Failure {
     Failure::with(StatusCode::METHOD_NOT_ALLOWED, error)
 }
 
-async fn handle<A: Ask>(
+/// All of an operation that differs from others: so the rest is compiled once.
+#[derive(Clone)]
+struct Operation {
     schema: Arc<Schema>,
+    begin: fn(Inputs<'_>, Desk, Caller) -> UnderWay,
+}
+
+/// An operation that is under way.
+type UnderWay = Pin<Box<dyn Future<Output = Result<Value>> + Send>>;
+
+fn begin<A: Ask>(inputs: Inputs<'_>, desk: Desk, by: Caller) -> UnderWay {
+    let asked: Result<A> = inputs.read();
+    Box::pin(async move { Ok(wire::value(asked?.answer(&desk, &by).await?)) })
+}
+
+async fn handle(
+    operation: Operation,
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     path: RawPathParams,
@@ -188,11 +206,11 @@ async fn handle<A: Ask>(
     let answer = async {
         let body = body_of(body)?;
         must_be_json(&headers, &body)?;
-        let asked: A = ask::read(&schema, texts, &body)?;
-        Ok::<_, Failure>(asked.answer(&app.desk, &caller).await?)
+        let inputs = Inputs { schema: &operation.schema, texts, body: &body };
+        Ok::<_, Failure>((operation.begin)(inputs, app.desk, caller).await?)
     };
     match answer.await {
-        Ok(answer) => Json(quorate_service::wire::value(answer)).into_response(),
+        Ok(answer) => Json(answer).into_response(),
         Err(failure) => failure.into_response(),
     }
 }

@@ -88,6 +88,18 @@ impl Document {
         content: Value,
     ) {
         let inputs = Inputs::json_schema(&mut self.taken).to_value();
+        self.describe(&inputs, method, path, name, about, content);
+    }
+
+    fn describe(
+        &mut self,
+        inputs: &Value,
+        method: &Method,
+        path: &str,
+        name: &str,
+        about: &str,
+        content: Value,
+    ) {
         let fields = inputs.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         let required: Vec<&str> = inputs
             .get("required")

@@ -8,7 +8,7 @@ use crate::task::{self, Kinds, Task};
 use crate::token;
 use quorate_model::agent::abilities;
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
-use quorate_store::{Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Row, Sql, Tx, Write, args};
 
 /// A member of the team as it is stored.
 #[derive(Debug, Clone)]
@@ -132,24 +132,26 @@ pub struct Add {
 impl Write for Add {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
-        let known = find(tx, &self.name).await?;
-        if known
-            .as_ref()
-            .is_some_and(|a| !a.removed && a.driver == self.driver && a.capabilities == self.capabilities)
-        {
-            return Ok(());
-        }
-        tx.later(
-            "insert into agents (name, driver, capabilities, created_at) values ($1, $2, $3, now_ms())
-             on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities, removed = 0",
-            args![&self.name, &self.driver, &capabilities],
-        );
-        if known.is_none_or(|agent| agent.removed) {
-            tx.record(added(&self.name, &self.driver));
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
+            let known = find(tx, &self.name).await?;
+            if known
+                .as_ref()
+                .is_some_and(|a| !a.removed && a.driver == self.driver && a.capabilities == self.capabilities)
+            {
+                return Ok(());
+            }
+            tx.later(
+                "insert into agents (name, driver, capabilities, created_at) values ($1, $2, $3, now_ms())
+                 on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities, removed = 0",
+                args![&self.name, &self.driver, &capabilities],
+            );
+            if known.is_none_or(|agent| agent.removed) {
+                tx.record(added(&self.name, &self.driver));
+            }
+            Ok(())
+        })
     }
 }
 
@@ -169,30 +171,35 @@ pub struct Seen {
 impl Write for Seen {
     type Answer = Agent;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Agent> {
-        match find(tx, &self.name).await? {
-            Some(agent) if !agent.removed => {
-                tx.later("update agents set heartbeat_at = now_ms() where name = $1", args![&self.name]);
-                Ok(agent)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Agent> {
+        Box::pin(async move {
+            match find(tx, &self.name).await? {
+                Some(agent) if !agent.removed => {
+                    tx.later("update agents set heartbeat_at = now_ms() where name = $1", args![&self.name]);
+                    Ok(agent)
+                }
+                _ if self.strict => {
+                    let error = unknown(tx, &self.name).await?;
+                    Err(Error {
+                        kind: Kind::Refused,
+                        message: format!("{}, and strict_agents is set", error.message),
+                        ..error
+                    })
+                }
+                _ => {
+                    let sql = concat!(
+                        "insert into agents (name, driver, created_at, heartbeat_at) values ($1, 'external', now_ms(), now_ms())
+                         on conflict (name) do update set removed = 0, heartbeat_at = now_ms() returning ",
+                        columns!()
+                    );
+                    tx.record(added(&self.name, "external"));
+                    Ok(tx
+                        .one(sql, args![&self.name], Agent::from_row)
+                        .await?
+                        .expect("an upsert returns its row"))
+                }
             }
-            _ if self.strict => {
-                let error = unknown(tx, &self.name).await?;
-                Err(Error {
-                    kind: Kind::Refused,
-                    message: format!("{}, and strict_agents is set", error.message),
-                    ..error
-                })
-            }
-            _ => {
-                let sql = concat!(
-                    "insert into agents (name, driver, created_at, heartbeat_at) values ($1, 'external', now_ms(), now_ms())
-                     on conflict (name) do update set removed = 0, heartbeat_at = now_ms() returning ",
-                    columns!()
-                );
-                tx.record(added(&self.name, "external"));
-                Ok(tx.one(sql, args![&self.name], Agent::from_row).await?.expect("an upsert returns its row"))
-            }
-        }
+        })
     }
 }
 
@@ -225,51 +232,54 @@ pub struct Begin {
 impl Write for Begin {
     type Answer = Term;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Term> {
-        let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
-        if find(tx, &self.name).await?.is_none_or(|agent| agent.removed) {
-            tx.record(added(&self.name, &self.driver));
-        }
-        let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_until, heartbeat_at,
-                      created_at, takes)
-                   values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms(), $8)
-                   on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
-                      takes = excluded.takes, state = case when agents.state = 'failed' and agents.node = excluded.node then 'failed' else 'ready' end,
-                      reason = case when agents.state = 'failed' and agents.node = excluded.node then agents.reason end,
-                      respawns = case when agents.node = excluded.node then agents.respawns else 0 end,
-                      last_crash = case when agents.node = excluded.node then agents.last_crash end,
-                      removed = 0, node = excluded.node, host = excluded.host, pid = excluded.pid,
-                      term = agents.term + 1, lease_until = excluded.lease_until, heartbeat_at = excluded.heartbeat_at
-                   where (agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node)
-                     and not exists (select 1 from tasks t
-                                      where t.owner = excluded.name and t.state in ('running', 'verifying')
-                                        and t.node <> excluded.node and t.lease_until >= now_ms())
-                   returning term";
-        let args = args![
-            &self.name,
-            &self.driver,
-            capabilities,
-            &self.node,
-            &self.host,
-            self.pid,
-            self.lease_ms,
-            self.takes.as_str()
-        ];
-        let Some(term) = tx.one(sql, args, |row| row.int("term")).await? else {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("agent `{}` has a session elsewhere, or its work goes on there", self.name),
-            )
-            .hint(format!("`quorate agent show {}` tells where", self.name)));
-        };
-        token::begin_session(tx, &self.name, &self.node, self.token.as_deref());
-        let data = serde_json::json!({ "node": self.node, "host": self.host, "pid": self.pid, "term": term });
-        tx.record(
-            Event::new(EventKind::AgentStarted, format!("{} started", self.name))
-                .agent(&self.name)
-                .data(data),
-        );
-        Ok(Term(term))
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Term> {
+        Box::pin(async move {
+            let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
+            if find(tx, &self.name).await?.is_none_or(|agent| agent.removed) {
+                tx.record(added(&self.name, &self.driver));
+            }
+            let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_until, heartbeat_at,
+                          created_at, takes)
+                       values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms(), $8)
+                       on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
+                          takes = excluded.takes, state = case when agents.state = 'failed' and agents.node = excluded.node then 'failed' else 'ready' end,
+                          reason = case when agents.state = 'failed' and agents.node = excluded.node then agents.reason end,
+                          respawns = case when agents.node = excluded.node then agents.respawns else 0 end,
+                          last_crash = case when agents.node = excluded.node then agents.last_crash end,
+                          removed = 0, node = excluded.node, host = excluded.host, pid = excluded.pid,
+                          term = agents.term + 1, lease_until = excluded.lease_until, heartbeat_at = excluded.heartbeat_at
+                       where (agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node)
+                         and not exists (select 1 from tasks t
+                                          where t.owner = excluded.name and t.state in ('running', 'verifying')
+                                            and t.node <> excluded.node and t.lease_until >= now_ms())
+                       returning term";
+            let args = args![
+                &self.name,
+                &self.driver,
+                capabilities,
+                &self.node,
+                &self.host,
+                self.pid,
+                self.lease_ms,
+                self.takes.as_str()
+            ];
+            let Some(term) = tx.one(sql, args, |row| row.int("term")).await? else {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("agent `{}` has a session elsewhere, or its work goes on there", self.name),
+                )
+                .hint(format!("`quorate agent show {}` tells where", self.name)));
+            };
+            token::begin_session(tx, &self.name, &self.node, self.token.as_deref());
+            let data =
+                serde_json::json!({ "node": self.node, "host": self.host, "pid": self.pid, "term": term });
+            tx.record(
+                Event::new(EventKind::AgentStarted, format!("{} started", self.name))
+                    .agent(&self.name)
+                    .data(data),
+            );
+            Ok(Term(term))
+        })
     }
 }
 
@@ -285,18 +295,20 @@ pub struct End {
 impl Write for End {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let sql = "update agents set lease_until = null, node = null, pid = null, host = null,
-                          state = case when state = 'failed' then state else 'idle' end
-                    where name = $1 and node = $2";
-        if tx.run(sql, args![&self.name, &self.node]).await? > 0 {
-            tx.record(
-                Event::new(EventKind::AgentStopped, format!("{} stopped", self.name)).agent(&self.name),
-            );
-            token::end_session(tx, &self.name);
-            release_of_agent(tx, &self.name).await?;
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let sql = "update agents set lease_until = null, node = null, pid = null, host = null,
+                              state = case when state = 'failed' then state else 'idle' end
+                        where name = $1 and node = $2";
+            if tx.run(sql, args![&self.name, &self.node]).await? > 0 {
+                tx.record(
+                    Event::new(EventKind::AgentStopped, format!("{} stopped", self.name)).agent(&self.name),
+                );
+                token::end_session(tx, &self.name);
+                release_of_agent(tx, &self.name).await?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -327,33 +339,37 @@ pub enum AfterCrash {
 impl Write for Crash {
     type Answer = AfterCrash;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<AfterCrash> {
-        let agent = lock(tx, &self.name).await?;
-        let sql = "select coalesce(last_crash, 0) as task from agents where name = $1";
-        let last = tx.one(sql, args![&self.name], |row| row.int("task")).await?.unwrap_or(0);
-        // One task that always kills its agent is the task's fault: its attempts bound it, not the agent's brake.
-        let counts = self.spawn || last != self.task.0;
-        if counts && agent.respawns >= self.max_respawns {
-            let reason =
-                format!("{} (respawned {} times without completing a task)", self.reason, agent.respawns);
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, AfterCrash> {
+        Box::pin(async move {
+            let agent = lock(tx, &self.name).await?;
+            let sql = "select coalesce(last_crash, 0) as task from agents where name = $1";
+            let last = tx.one(sql, args![&self.name], |row| row.int("task")).await?.unwrap_or(0);
+            // One task that always kills its agent is the task's fault: its attempts bound it, not the agent's brake.
+            let counts = self.spawn || last != self.task.0;
+            if counts && agent.respawns >= self.max_respawns {
+                let reason =
+                    format!("{} (respawned {} times without completing a task)", self.reason, agent.respawns);
+                tx.later(
+                    "update agents set state = 'failed', reason = $2 where name = $1",
+                    args![&self.name, &reason],
+                );
+                let event = Event::new(EventKind::AgentFailed, format!("{} failed: {reason}", self.name));
+                tx.record(event.agent(&self.name).task(self.task));
+                release_of_agent(tx, &self.name).await?;
+                return Ok(AfterCrash::Failed);
+            }
+            let respawns = agent.respawns + i64::from(counts);
             tx.later(
-                "update agents set state = 'failed', reason = $2 where name = $1",
-                args![&self.name, &reason],
+                "update agents set respawns = $2, last_crash = $3, reason = $4 where name = $1",
+                args![&self.name, respawns, self.task, &self.reason],
             );
-            let event = Event::new(EventKind::AgentFailed, format!("{} failed: {reason}", self.name));
-            tx.record(event.agent(&self.name).task(self.task));
-            release_of_agent(tx, &self.name).await?;
-            return Ok(AfterCrash::Failed);
-        }
-        let respawns = agent.respawns + i64::from(counts);
-        tx.later(
-            "update agents set respawns = $2, last_crash = $3, reason = $4 where name = $1",
-            args![&self.name, respawns, self.task, &self.reason],
-        );
-        let event =
-            Event::new(EventKind::AgentRespawned, format!("{} respawned: {}", self.name, self.reason));
-        tx.record(event.agent(&self.name).task(self.task).data(serde_json::json!({ "respawns": respawns })));
-        Ok(AfterCrash::Respawned(respawns))
+            let event =
+                Event::new(EventKind::AgentRespawned, format!("{} respawned: {}", self.name, self.reason));
+            tx.record(
+                event.agent(&self.name).task(self.task).data(serde_json::json!({ "respawns": respawns })),
+            );
+            Ok(AfterCrash::Respawned(respawns))
+        })
     }
 }
 
@@ -382,22 +398,24 @@ pub struct Tell {
 impl Write for Tell {
     type Answer = Agent;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Agent> {
-        let agent = lock(tx, &self.name).await?;
-        match self.word {
-            Word::Pause => tx.later("update agents set paused = 1 where name = $1", args![&self.name]),
-            Word::Resume => resume(tx, &agent),
-            Word::Kill => kill(tx, &self.name).await?,
-            Word::Remove => remove(tx, &agent).await?,
-        }
-        let (kind, done) = match self.word {
-            Word::Pause => (EventKind::AgentPaused, "was paused: it takes nothing more"),
-            Word::Resume => (EventKind::AgentResumed, "was resumed"),
-            Word::Kill => (EventKind::AgentStopped, "was told to stop what it does"),
-            Word::Remove => (EventKind::AgentRemoved, "left the team"),
-        };
-        tx.record(Event::new(kind, format!("{} {done}", self.name)).agent(&self.name));
-        Ok(agent)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Agent> {
+        Box::pin(async move {
+            let agent = lock(tx, &self.name).await?;
+            match self.word {
+                Word::Pause => tx.later("update agents set paused = 1 where name = $1", args![&self.name]),
+                Word::Resume => resume(tx, &agent),
+                Word::Kill => kill(tx, &self.name).await?,
+                Word::Remove => remove(tx, &agent).await?,
+            }
+            let (kind, done) = match self.word {
+                Word::Pause => (EventKind::AgentPaused, "was paused: it takes nothing more"),
+                Word::Resume => (EventKind::AgentResumed, "was resumed"),
+                Word::Kill => (EventKind::AgentStopped, "was told to stop what it does"),
+                Word::Remove => (EventKind::AgentRemoved, "left the team"),
+            };
+            tx.record(Event::new(kind, format!("{} {done}", self.name)).agent(&self.name));
+            Ok(agent)
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::run::{self, Run, run_columns};
 
 use quorate_model::memory::MemoryKind;
 use quorate_model::{CheckpointId, Error, Event, EventKind, Result, RunId};
-use quorate_store::{Read, Row, Tx, Write, args};
+use quorate_store::{Boxed, Read, Row, Tx, Write, args};
 use serde_json::{Value, json};
 
 /// The longest state, in bytes.
@@ -61,27 +61,31 @@ pub struct Save {
 impl Write for Save {
     type Answer = CheckpointId;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<CheckpointId> {
-        let state = self.state.to_string();
-        if state.len() > STATE_MAX {
-            return Err(Error::invalid(format!(
-                "the state has {} bytes, more than {STATE_MAX}",
-                state.len()
-            ))
-            .hint("put the long parts into a file and save its path"));
-        }
-        if let Some(run) = self.run {
-            let found = tx.one("select id from runs where id = $1", args![run], |row| row.int("id")).await?;
-            found.ok_or_else(|| run::unknown(run))?;
-        }
-        let sql = "insert into checkpoints (run_id, agent, state, created_at) values ($1, $2, $3, now_ms()) returning id";
-        let id = tx.one(sql, args![self.run, &self.agent, &state], |row| row.int("id")).await?;
-        let id = CheckpointId(id.expect("an insert returns its row"));
-        self.drop_old(tx).await?;
-        index(tx, id, self.run, Some(&self.agent), &in_words(&self.state)).await?;
-        let event = Event::new(EventKind::CheckpointSaved, format!("{} saved checkpoint {id}", self.agent));
-        tx.record(event.agent(&self.agent).run(self.run).data(json!({ "id": id.0 })));
-        Ok(id)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, CheckpointId> {
+        Box::pin(async move {
+            let state = self.state.to_string();
+            if state.len() > STATE_MAX {
+                return Err(Error::invalid(format!(
+                    "the state has {} bytes, more than {STATE_MAX}",
+                    state.len()
+                ))
+                .hint("put the long parts into a file and save its path"));
+            }
+            if let Some(run) = self.run {
+                let found =
+                    tx.one("select id from runs where id = $1", args![run], |row| row.int("id")).await?;
+                found.ok_or_else(|| run::unknown(run))?;
+            }
+            let sql = "insert into checkpoints (run_id, agent, state, created_at) values ($1, $2, $3, now_ms()) returning id";
+            let id = tx.one(sql, args![self.run, &self.agent, &state], |row| row.int("id")).await?;
+            let id = CheckpointId(id.expect("an insert returns its row"));
+            self.drop_old(tx).await?;
+            index(tx, id, self.run, Some(&self.agent), &in_words(&self.state)).await?;
+            let event =
+                Event::new(EventKind::CheckpointSaved, format!("{} saved checkpoint {id}", self.agent));
+            tx.record(event.agent(&self.agent).run(self.run).data(json!({ "id": id.0 })));
+            Ok(id)
+        })
     }
 }
 
@@ -189,11 +193,14 @@ pub struct Show {
 impl Read for Show {
     type Answer = Checkpoint;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Checkpoint> {
-        let sql = "select id, run_id, agent, state, created_at from checkpoints where id = $1";
-        let found = tx.one(sql, args![self.id], from_row).await?;
-        found.ok_or_else(|| {
-            Error::not_found(format!("no checkpoint {}", self.id)).hint("`quorate checkpoint list` shows all")
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Checkpoint> {
+        Box::pin(async move {
+            let sql = "select id, run_id, agent, state, created_at from checkpoints where id = $1";
+            let found = tx.one(sql, args![self.id], from_row).await?;
+            found.ok_or_else(|| {
+                Error::not_found(format!("no checkpoint {}", self.id))
+                    .hint("`quorate checkpoint list` shows all")
+            })
         })
     }
 }
@@ -214,12 +221,14 @@ pub struct List {
 impl Read for List {
     type Answer = Vec<Checkpoint>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Checkpoint>> {
-        let sql = "select id, run_id, agent, state, created_at from checkpoints
-                    where (cast($1 as text) is null or agent = $1) and (cast($2 as bigint) is null or run_id = $2)
-                      and ($3 = 0 or agent is not null)
-                    order by created_at desc, id desc limit $4";
-        let limit = self.limit.unwrap_or(LIST_MAX).clamp(1, LIST_MAX);
-        tx.all(sql, args![&self.agent, self.run, self.told, limit], from_row).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Checkpoint>> {
+        Box::pin(async move {
+            let sql = "select id, run_id, agent, state, created_at from checkpoints
+                        where (cast($1 as text) is null or agent = $1) and (cast($2 as bigint) is null or run_id = $2)
+                          and ($3 = 0 or agent is not null)
+                        order by created_at desc, id desc limit $4";
+            let limit = self.limit.unwrap_or(LIST_MAX).clamp(1, LIST_MAX);
+            tx.all(sql, args![&self.agent, self.run, self.told, limit], from_row).await
+        })
     }
 }

@@ -15,7 +15,7 @@
 use crate::task::{self, Task};
 use quorate_model::resource::{Mode, Resource, conflict};
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, TaskState, Term};
-use quorate_store::{Dialect, Read, Row, Tx, Write, args};
+use quorate_store::{Boxed, Dialect, Read, Row, Tx, Write, args};
 use std::collections::BTreeSet;
 
 /// Resources in one request at most.
@@ -431,23 +431,25 @@ impl Guard {
 impl Read for Guarded {
     type Answer = Vec<Guard>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Guard>> {
-        let sql = concat!("select ", columns!(), " from claims c where ", live!(), " order by c.id");
-        let live = tx.all(sql, &[], Claim::from_row).await?.into_iter().map(|claim| {
-            let resource = Resource::from_stored(&claim.resource)?;
-            Ok((claim, resource))
-        });
-        let live = live.collect::<Result<Vec<_>>>()?;
-        let (own, others): (Vec<_>, Vec<_>) =
-            live.into_iter().partition(|(claim, _)| Some(&claim.agent) == self.agent.as_ref());
-        let mut guards = Vec::new();
-        for wanted in read_names(&self.resources)? {
-            let has_part = own.iter().any(|(_, mine)| mine.overlaps(&wanted));
-            let stands =
-                others.iter().find(|(_, held)| held.overlaps(&wanted) && !(has_part && held.is_part()));
-            guards.extend(stands.map(|(by, _)| Guard { resource: wanted.to_string(), by: by.clone() }));
-        }
-        Ok(guards)
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Guard>> {
+        Box::pin(async move {
+            let sql = concat!("select ", columns!(), " from claims c where ", live!(), " order by c.id");
+            let live = tx.all(sql, &[], Claim::from_row).await?.into_iter().map(|claim| {
+                let resource = Resource::from_stored(&claim.resource)?;
+                Ok((claim, resource))
+            });
+            let live = live.collect::<Result<Vec<_>>>()?;
+            let (own, others): (Vec<_>, Vec<_>) =
+                live.into_iter().partition(|(claim, _)| Some(&claim.agent) == self.agent.as_ref());
+            let mut guards = Vec::new();
+            for wanted in read_names(&self.resources)? {
+                let has_part = own.iter().any(|(_, mine)| mine.overlaps(&wanted));
+                let stands =
+                    others.iter().find(|(_, held)| held.overlaps(&wanted) && !(has_part && held.is_part()));
+                guards.extend(stands.map(|(by, _)| Guard { resource: wanted.to_string(), by: by.clone() }));
+            }
+            Ok(guards)
+        })
     }
 }
 
@@ -463,11 +465,13 @@ pub struct NoteRefused {
 impl Write for NoteRefused {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        for guard in self.guards.iter().take(RESOURCES_MAX) {
-            tx.record(guard.refused().event(&self.agent));
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            for guard in self.guards.iter().take(RESOURCES_MAX) {
+                tx.record(guard.refused().event(&self.agent));
+            }
+            Ok(())
+        })
     }
 }
 
@@ -507,27 +511,29 @@ pub enum Grant {
 impl Write for Take {
     type Answer = Grant;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Grant> {
-        self.check()?;
-        self.check_task(tx).await?;
-        let wish = Wish {
-            agent: &self.agent,
-            resources: &self.resources,
-            mode: self.mode,
-            ttl_ms: self.ttl_ms,
-            task: self.task.map(|(id, _)| id),
-            place: self.place.map_or(Place::Last, Place::Queue),
-        };
-        let ground = Ground::look(tx).await?;
-        if let Some(refused) = ground.refusal(&wish)? {
-            return self.refused(tx, &refused).await;
-        }
-        let claims = ground.take(tx, &wish).await?;
-        self.leave_queue(tx);
-        if let Some((task, _)) = self.task {
-            tx.later("update tasks set holds = 1 where id = $1", args![task]);
-        }
-        Ok(Grant::Taken(claims))
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Grant> {
+        Box::pin(async move {
+            self.check()?;
+            self.check_task(tx).await?;
+            let wish = Wish {
+                agent: &self.agent,
+                resources: &self.resources,
+                mode: self.mode,
+                ttl_ms: self.ttl_ms,
+                task: self.task.map(|(id, _)| id),
+                place: self.place.map_or(Place::Last, Place::Queue),
+            };
+            let ground = Ground::look(tx).await?;
+            if let Some(refused) = ground.refusal(&wish)? {
+                return self.refused(tx, &refused).await;
+            }
+            let claims = ground.take(tx, &wish).await?;
+            self.leave_queue(tx);
+            if let Some((task, _)) = self.task {
+                tx.later("update tasks set holds = 1 where id = $1", args![task]);
+            }
+            Ok(Grant::Taken(claims))
+        })
     }
 }
 
@@ -625,9 +631,11 @@ pub struct Leave {
 impl Write for Leave {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let sql = "delete from claim_waits where id = $1 and agent = $2";
-        tx.run(sql, args![self.place, &self.agent]).await.map(drop)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let sql = "delete from claim_waits where id = $1 and agent = $2";
+            tx.run(sql, args![self.place, &self.agent]).await.map(drop)
+        })
     }
 }
 
@@ -669,32 +677,34 @@ pub enum Releaser {
 impl Write for Release {
     type Answer = Vec<Claim>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Vec<Claim>> {
-        lock_claims(tx).await?;
-        let mut released = Vec::new();
-        let resources: BTreeSet<&String> = self.resources.iter().collect();
-        for resource in resources {
-            let sql = concat!(
-                "select ",
-                columns!(),
-                " from claims c where c.resource = $1 and ",
-                live!(),
-                " order by c.id"
-            );
-            let live = tx.all(sql, args![resource], Claim::from_row).await?;
-            released.extend(self.choose(resource, live)?);
-        }
-        for claim in &released {
-            tx.later("delete from claims where id = $1", args![claim.term]);
-            let message = match &self.by {
-                Releaser::Holder { agent, .. } => format!("{} released by {agent}", claim.resource),
-                Releaser::Force { reason } => {
-                    format!("{} taken from {} by force: {reason}", claim.resource, claim.agent)
-                }
-            };
-            tx.record(claim.event(EventKind::ClaimReleased, message));
-        }
-        Ok(released)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Claim>> {
+        Box::pin(async move {
+            lock_claims(tx).await?;
+            let mut released = Vec::new();
+            let resources: BTreeSet<&String> = self.resources.iter().collect();
+            for resource in resources {
+                let sql = concat!(
+                    "select ",
+                    columns!(),
+                    " from claims c where c.resource = $1 and ",
+                    live!(),
+                    " order by c.id"
+                );
+                let live = tx.all(sql, args![resource], Claim::from_row).await?;
+                released.extend(self.choose(resource, live)?);
+            }
+            for claim in &released {
+                tx.later("delete from claims where id = $1", args![claim.term]);
+                let message = match &self.by {
+                    Releaser::Holder { agent, .. } => format!("{} released by {agent}", claim.resource),
+                    Releaser::Force { reason } => {
+                        format!("{} taken from {} by force: {reason}", claim.resource, claim.agent)
+                    }
+                };
+                tx.record(claim.event(EventKind::ClaimReleased, message));
+            }
+            Ok(released)
+        })
     }
 }
 
@@ -799,12 +809,14 @@ pub struct Renew {
 impl Write for Renew {
     type Answer = Vec<Term>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Vec<Term>> {
-        let mut kept = Vec::new();
-        for term in &self.terms {
-            let sql = "update claims set expires_at = now_ms() + $2 where id = $1 and expires_at > now_ms() returning id";
-            kept.extend(tx.one(sql, args![*term, self.ttl_ms], |row| Ok(Term(row.int("id")?))).await?);
-        }
-        Ok(kept)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Term>> {
+        Box::pin(async move {
+            let mut kept = Vec::new();
+            for term in &self.terms {
+                let sql = "update claims set expires_at = now_ms() + $2 where id = $1 and expires_at > now_ms() returning id";
+                kept.extend(tx.one(sql, args![*term, self.ttl_ms], |row| Ok(Term(row.int("id")?))).await?);
+            }
+            Ok(kept)
+        })
     }
 }

@@ -16,7 +16,7 @@ use crate::run::{self, Run, run_columns};
 use crate::task::{Task, columns};
 use crate::view::{AgentView, Agents};
 use quorate_model::{Result, RunId, TaskId};
-use quorate_store::{Read, Sql, Tx, args};
+use quorate_store::{Boxed, Read, Sql, Tx, args};
 use std::collections::BTreeMap;
 
 /// Tokens that a context has unless another number is asked for: by our count, which is never below a tokenizer's.
@@ -67,30 +67,32 @@ pub struct Facts {
 impl Read for Context {
     type Answer = Facts;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Facts> {
-        let now = tx.now().await?;
-        let runs = self.runs(tx).await?;
-        let (runs, of_runs) = self.counted(tx, runs).await?;
-        let tasks = self.tasks(tx, &of_runs).await?;
-        let total: i64 = runs.iter().flat_map(|(_, counts)| counts.values()).sum();
-        let in_runs = tasks.iter().filter(|task| task.run_id.is_some()).count() as i64;
-        let needs = unmet(tx, &tasks).await?;
-        let agents = Agents::default().fetch(tx).await?;
-        let settled = tx.all(SETTLED, args![self.run, WORDS_MAX], memory::from_row).await?;
-        let learnt = tx.all(LEARNT, args![self.run, WORDS_MAX], memory::from_row).await?;
-        let messages = self.messages(tx).await?;
-        let checkpoint = self.checkpoint(tx).await?;
-        Ok(Facts {
-            now,
-            runs,
-            tasks,
-            needs,
-            unseen: (total - in_runs).max(0),
-            agents,
-            settled,
-            learnt,
-            messages,
-            checkpoint,
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Facts> {
+        Box::pin(async move {
+            let now = tx.now().await?;
+            let runs = self.runs(tx).await?;
+            let (runs, of_runs) = self.counted(tx, runs).await?;
+            let tasks = self.tasks(tx, &of_runs).await?;
+            let total: i64 = runs.iter().flat_map(|(_, counts)| counts.values()).sum();
+            let in_runs = tasks.iter().filter(|task| task.run_id.is_some()).count() as i64;
+            let needs = unmet(tx, &tasks).await?;
+            let agents = Agents::default().fetch(tx).await?;
+            let settled = tx.all(SETTLED, args![self.run, WORDS_MAX], memory::from_row).await?;
+            let learnt = tx.all(LEARNT, args![self.run, WORDS_MAX], memory::from_row).await?;
+            let messages = self.messages(tx).await?;
+            let checkpoint = self.checkpoint(tx).await?;
+            Ok(Facts {
+                now,
+                runs,
+                tasks,
+                needs,
+                unseen: (total - in_runs).max(0),
+                agents,
+                settled,
+                learnt,
+                messages,
+                checkpoint,
+            })
         })
     }
 }

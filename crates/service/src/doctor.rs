@@ -5,7 +5,7 @@
 //! the answers, and what is asked of the operating system, lives at the door.
 
 use quorate_model::Result;
-use quorate_store::{Dialect, Read, Row, Tx, args};
+use quorate_store::{Boxed, Dialect, Read, Row, Tx, args};
 
 /// What the database says of itself.
 #[derive(Debug, Clone, Default)]
@@ -81,17 +81,22 @@ pub struct Ask;
 impl Read for Ask {
     type Answer = Vitals;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vitals> {
-        let events = tx.one("select count(*) as n from events", &[], |row| row.int("n")).await?.unwrap_or(0);
-        let unpriced = crate::usage::unpriced(tx).await?;
-        match tx.dialect() {
-            Dialect::Lite => {
-                let pages = tx.one("pragma page_count", &[], |row| row.int("page_count")).await?.unwrap_or(0);
-                let size = tx.one("pragma page_size", &[], |row| row.int("page_size")).await?.unwrap_or(0);
-                Ok(Vitals { size_bytes: pages * size, events, unpriced, ..Vitals::default() })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vitals> {
+        Box::pin(async move {
+            let events =
+                tx.one("select count(*) as n from events", &[], |row| row.int("n")).await?.unwrap_or(0);
+            let unpriced = crate::usage::unpriced(tx).await?;
+            match tx.dialect() {
+                Dialect::Lite => {
+                    let pages =
+                        tx.one("pragma page_count", &[], |row| row.int("page_count")).await?.unwrap_or(0);
+                    let size =
+                        tx.one("pragma page_size", &[], |row| row.int("page_size")).await?.unwrap_or(0);
+                    Ok(Vitals { size_bytes: pages * size, events, unpriced, ..Vitals::default() })
+                }
+                Dialect::Pg => Ok(Vitals { events, unpriced, ..postgres(tx).await? }),
             }
-            Dialect::Pg => Ok(Vitals { events, unpriced, ..postgres(tx).await? }),
-        }
+        })
     }
 }
 

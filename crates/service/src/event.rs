@@ -4,7 +4,7 @@
 //! log ends now. The order, and why a follower misses nothing, is the business of `store`.
 
 use quorate_model::{Error, Result, RunId, Seq, TaskId};
-use quorate_store::{Read, Row, Tx, args};
+use quorate_store::{Boxed, Read, Row, Tx, args};
 
 /// Events answered at once at most.
 pub const PAGE_MAX: i64 = 5_000;
@@ -107,32 +107,34 @@ pub struct Page {
 impl Read for After {
     type Answer = Page;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Page> {
-        let after = match self.seq {
-            Some(seq) => seq,
-            None => Seq(-1),
-        };
-        self.must_be_kept(tx).await?;
-        let top = end(tx).await?;
-        let limit = self.limit.clamp(1, PAGE_MAX);
-        let f = &self.filter;
-        let sql = "select seq, at, kind, agent, task_id, run_id, resource, message, data from events
-                    where seq > $1 and seq <= $2
-                      and (cast($3 as text) is null or agent = $3)
-                      and (cast($4 as text) is null or resource = $4)
-                      and (cast($5 as text) is null or kind = $5)
-                      and (cast($6 as bigint) is null or task_id = $6)
-                      and (cast($7 as bigint) is null or run_id = $7)
-                      and (cast($8 as bigint) is null or at >= $8)
-                    order by seq limit $9";
-        let args = args![after, top, &f.agent, &f.resource, &f.kind, f.task, f.run, f.since, limit];
-        let events = tx.all(sql, args, from_row).await?;
-        let full = events.len() as i64 == limit;
-        let seen = match events.last() {
-            Some(last) if full => last.seq,
-            _ => top.max(after),
-        };
-        Ok(Page { events, seen })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Page> {
+        Box::pin(async move {
+            let after = match self.seq {
+                Some(seq) => seq,
+                None => Seq(-1),
+            };
+            self.must_be_kept(tx).await?;
+            let top = end(tx).await?;
+            let limit = self.limit.clamp(1, PAGE_MAX);
+            let f = &self.filter;
+            let sql = "select seq, at, kind, agent, task_id, run_id, resource, message, data from events
+                        where seq > $1 and seq <= $2
+                          and (cast($3 as text) is null or agent = $3)
+                          and (cast($4 as text) is null or resource = $4)
+                          and (cast($5 as text) is null or kind = $5)
+                          and (cast($6 as bigint) is null or task_id = $6)
+                          and (cast($7 as bigint) is null or run_id = $7)
+                          and (cast($8 as bigint) is null or at >= $8)
+                        order by seq limit $9";
+            let args = args![after, top, &f.agent, &f.resource, &f.kind, f.task, f.run, f.since, limit];
+            let events = tx.all(sql, args, from_row).await?;
+            let full = events.len() as i64 == limit;
+            let seen = match events.last() {
+                Some(last) if full => last.seq,
+                _ => top.max(after),
+            };
+            Ok(Page { events, seen })
+        })
     }
 }
 
@@ -146,14 +148,16 @@ pub struct Newest {
 impl Read for Newest {
     type Answer = Page;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Page> {
-        let seen = end(tx).await?;
-        let limit = self.limit.clamp(1, PAGE_MAX);
-        let sql = "select seq, at, kind, agent, task_id, run_id, resource, message, data from events
-                    where seq <= $1 order by seq desc limit $2";
-        let mut events = tx.all(sql, args![seen, limit], from_row).await?;
-        events.reverse();
-        Ok(Page { events, seen })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Page> {
+        Box::pin(async move {
+            let seen = end(tx).await?;
+            let limit = self.limit.clamp(1, PAGE_MAX);
+            let sql = "select seq, at, kind, agent, task_id, run_id, resource, message, data from events
+                        where seq <= $1 order by seq desc limit $2";
+            let mut events = tx.all(sql, args![seen, limit], from_row).await?;
+            events.reverse();
+            Ok(Page { events, seen })
+        })
     }
 }
 
@@ -166,8 +170,8 @@ pub struct Latest;
 impl Read for Latest {
     type Answer = Seq;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Seq> {
-        end(tx).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Seq> {
+        Box::pin(async move { end(tx).await })
     }
 }
 

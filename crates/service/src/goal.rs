@@ -10,7 +10,7 @@ use quorate_model::goal::{
     Outcome, PLAN_ATTEMPTS, PLAN_KEY, PlanCheck, REPLANS_MAX, REPORT_KEY, free_key, question_again,
 };
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState};
-use quorate_store::{Sql, Tx, Write, args};
+use quorate_store::{Boxed, Sql, Tx, Write, args};
 use std::collections::HashSet;
 
 /// Why a task waits whose plan a person has not approved.
@@ -32,18 +32,20 @@ pub struct Adopt {
 impl Write for Adopt {
     type Answer = TaskState;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<TaskState> {
-        let state = self.settle.apply(tx).await?;
-        if state != TaskState::Completed || self.tasks.is_empty() {
-            return Ok(state);
-        }
-        let plan = task::lock(tx, self.settle.id).await?;
-        let tasks = renamed(tx, plan.run_id, &self.tasks).await?;
-        let ids = task::add_tasks(tx, plan.run_id, &tasks, plan.owner.as_deref()).await?;
-        if self.parks {
-            park_first(tx, plan.run_id, &tasks, &ids);
-        }
-        Ok(state)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, TaskState> {
+        Box::pin(async move {
+            let state = self.settle.apply(tx).await?;
+            if state != TaskState::Completed || self.tasks.is_empty() {
+                return Ok(state);
+            }
+            let plan = task::lock(tx, self.settle.id).await?;
+            let tasks = renamed(tx, plan.run_id, &self.tasks).await?;
+            let ids = task::add_tasks(tx, plan.run_id, &tasks, plan.owner.as_deref()).await?;
+            if self.parks {
+                park_first(tx, plan.run_id, &tasks, &ids);
+            }
+            Ok(state)
+        })
     }
 }
 
@@ -85,30 +87,32 @@ pub struct Approve {
 impl Write for Approve {
     type Answer = usize;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<usize> {
-        run::must_be_open(tx, self.id).await?;
-        let sql = Sql::Each {
-            lite: concat!(
-                "select ",
-                columns!(),
-                " from tasks where run_id = $1 and state = 'parked' and parked_for = $2 order by id"
-            ),
-            pg: concat!(
-                "select ",
-                columns!(),
-                " from tasks where run_id = $1 and state = 'parked' and parked_for = $2 order by id for update"
-            ),
-        };
-        let parked = tx.all(sql, args![self.id, APPROVAL], Task::from_row).await?;
-        if parked.is_empty() {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("nothing of run {} waits to be approved", self.id),
-            )
-            .hint(format!("`quorate runs show {}` tells how far it is", self.id)));
-        }
-        parked.iter().for_each(|task| task::unpark(tx, task, "a person approved the plan"));
-        Ok(parked.len())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, usize> {
+        Box::pin(async move {
+            run::must_be_open(tx, self.id).await?;
+            let sql = Sql::Each {
+                lite: concat!(
+                    "select ",
+                    columns!(),
+                    " from tasks where run_id = $1 and state = 'parked' and parked_for = $2 order by id"
+                ),
+                pg: concat!(
+                    "select ",
+                    columns!(),
+                    " from tasks where run_id = $1 and state = 'parked' and parked_for = $2 order by id for update"
+                ),
+            };
+            let parked = tx.all(sql, args![self.id, APPROVAL], Task::from_row).await?;
+            if parked.is_empty() {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("nothing of run {} waits to be approved", self.id),
+                )
+                .hint(format!("`quorate runs show {}` tells how far it is", self.id)));
+            }
+            parked.iter().for_each(|task| task::unpark(tx, task, "a person approved the plan"));
+            Ok(parked.len())
+        })
     }
 }
 
@@ -132,23 +136,25 @@ impl Decompose {
 impl Write for Decompose {
     type Answer = RunId;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<RunId> {
-        let task = task::lock(tx, self.id).await?;
-        if !matches!(task.state, TaskState::Waiting | TaskState::Ready | TaskState::Parked) {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("task {} is {}: it cannot be decomposed any more", task.named(), task.state),
-            )
-            .hint(format!("quorate task show {} tells who has or had it", task.id)));
-        }
-        let (run, _) = self.run.apply(tx).await?;
-        let reason = waits_for(run);
-        tx.later(
-            "update tasks set state = 'parked', term = term + 1, reason = $2, parked_for = $2, due_at = null where id = $1",
-            args![task.id, &reason],
-        );
-        tx.record(task.event(EventKind::TaskParked, format!("task {} parked: {reason}", task.named())));
-        Ok(run)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, RunId> {
+        Box::pin(async move {
+            let task = task::lock(tx, self.id).await?;
+            if !matches!(task.state, TaskState::Waiting | TaskState::Ready | TaskState::Parked) {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("task {} is {}: it cannot be decomposed any more", task.named(), task.state),
+                )
+                .hint(format!("quorate task show {} tells who has or had it", task.id)));
+            }
+            let (run, _) = self.run.apply(tx).await?;
+            let reason = waits_for(run);
+            tx.later(
+                "update tasks set state = 'parked', term = term + 1, reason = $2, parked_for = $2, due_at = null where id = $1",
+                args![task.id, &reason],
+            );
+            tx.record(task.event(EventKind::TaskParked, format!("task {} parked: {reason}", task.named())));
+            Ok(run)
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::task::{self, Failed, Task, columns};
 use crate::{claim, run};
 use quorate_model::retry::Failure;
 use quorate_model::{Event, EventKind, Result, TaskState};
-use quorate_store::{Sql, Tx, Write, args};
+use quorate_store::{Boxed, Sql, Tx, Write, args};
 
 /// Rows of each kind handled by one check; what is more is handled by the next, which follows at once.
 const BATCH: i64 = 200;
@@ -47,19 +47,22 @@ pub struct Checked {
 impl Write for Check {
     type Answer = Checked;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Checked> {
-        let mut done = Checked { due: due(tx).await?, ..Checked::default() };
-        if self.judge {
-            done.lapsed = lapse(tx).await?;
-            done.claims = claim::expire(tx, BATCH).await?;
-            done.stale = stale_agents(tx).await?;
-        }
-        done.stuck = mark_stuck(tx, self.stuck_after_ms).await?;
-        done.runs = run::settle_all(tx, BATCH).await?;
-        let most = [done.due, done.lapsed, done.claims, done.stale, done.stuck, done.runs].into_iter().max();
-        done.more = most.is_some_and(|n| n as i64 >= BATCH);
-        done.next_in_ms = next(tx).await?;
-        Ok(done)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Checked> {
+        Box::pin(async move {
+            let mut done = Checked { due: due(tx).await?, ..Checked::default() };
+            if self.judge {
+                done.lapsed = lapse(tx).await?;
+                done.claims = claim::expire(tx, BATCH).await?;
+                done.stale = stale_agents(tx).await?;
+            }
+            done.stuck = mark_stuck(tx, self.stuck_after_ms).await?;
+            done.runs = run::settle_all(tx, BATCH).await?;
+            let most =
+                [done.due, done.lapsed, done.claims, done.stale, done.stuck, done.runs].into_iter().max();
+            done.more = most.is_some_and(|n| n as i64 >= BATCH);
+            done.next_in_ms = next(tx).await?;
+            Ok(done)
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::message::{self, MessageKind};
 use crate::task;
 use quorate_model::resource::Mode;
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term};
-use quorate_store::{Read, Tx, Write, args};
+use quorate_store::{Boxed, Read, Tx, Write, args};
 use serde_json::Value;
 
 /// The longest message of a line, in bytes.
@@ -39,19 +39,21 @@ pub struct Line {
 impl Write for Line {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        self.check()?;
-        match self.action.as_str() {
-            "claim" => self.claim(tx).await?,
-            "release" => self.release(tx).await?,
-            "complete" => self.complete(tx).await?,
-            "help" => self.help(tx).await?,
-            "startup" | "idle" => self.state(tx, "idle"),
-            "error" => self.state(tx, "blocked"),
-            _ => {}
-        }
-        tx.record(self.event());
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            self.check()?;
+            match self.action.as_str() {
+                "claim" => self.claim(tx).await?,
+                "release" => self.release(tx).await?,
+                "complete" => self.complete(tx).await?,
+                "help" => self.help(tx).await?,
+                "startup" | "idle" => self.state(tx, "idle"),
+                "error" => self.state(tx, "blocked"),
+                _ => {}
+            }
+            tx.record(self.event());
+            Ok(())
+        })
     }
 }
 
@@ -179,9 +181,11 @@ impl Read for LatestAttempt {
     /// Its task and number; `None` if the agent has not worked at any task.
     type Answer = Option<(TaskId, i64)>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Option<(TaskId, i64)>> {
-        let sql = "select task_id, number from attempts where agent = $1
-                    order by started_at desc, task_id desc, number desc limit 1";
-        tx.one(sql, args![&self.agent], |row| Ok((TaskId(row.int("task_id")?), row.int("number")?))).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<(TaskId, i64)>> {
+        Box::pin(async move {
+            let sql = "select task_id, number from attempts where agent = $1
+                        order by started_at desc, task_id desc, number desc limit 1";
+            tx.one(sql, args![&self.agent], |row| Ok((TaskId(row.int("task_id")?), row.int("number")?))).await
+        })
     }
 }

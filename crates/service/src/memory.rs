@@ -21,7 +21,7 @@ use crate::task;
 use quorate_model::diagnostic::floor_char_boundary;
 use quorate_model::memory::{FoundBy, Gist, MemoryKind, Query, words};
 use quorate_model::{Error, Event, EventKind, MemoryId, Result, RunId, TaskId};
-use quorate_store::{Dialect, Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Dialect, Read, Row, Sql, Tx, Write, args};
 
 /// The longest text of a memory, in bytes.
 pub const TEXT_MAX: usize = 16 * 1024;
@@ -129,38 +129,45 @@ pub struct Kept {
 impl Write for Remember {
     type Answer = Kept;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Kept> {
-        self.check()?;
-        let mut run = None;
-        if let Some(task) = self.task {
-            let sql = "select run_id from tasks where id = $1";
-            let found = tx.one(sql, args![task], |row| row.opt_int("run_id")).await?;
-            run = found.ok_or_else(|| task::unknown(task))?.map(RunId);
-        }
-        let at = tx.now().await?;
-        let new = New {
-            kind: self.kind,
-            text: self.text.trim(),
-            tags: &self.tags,
-            agent: Some(&self.agent),
-            task: self.task,
-            run,
-            source: None,
-            at,
-            expires_at: self.ttl_ms.map(|ttl| at.saturating_add(ttl)),
-        };
-        let kept = keep(tx, &new, Kin::Near).await?;
-        let (kind, message) = match kept.count {
-            1 => (EventKind::MemoryAdded, format!("{} is kept as memory {}", self.kind.as_str(), kept.id)),
-            n => (EventKind::MemoryMerged, format!("memory {} was told again, {n} times by now", kept.id)),
-        };
-        let data = serde_json::json!({ "id": kept.id.0, "kind": self.kind.as_str(), "count": kept.count });
-        let event = Event::new(kind, message).agent(&self.agent).run(run).data(data);
-        tx.record(match self.task {
-            Some(task) => event.task(task),
-            None => event,
-        });
-        Ok(kept)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Kept> {
+        Box::pin(async move {
+            self.check()?;
+            let mut run = None;
+            if let Some(task) = self.task {
+                let sql = "select run_id from tasks where id = $1";
+                let found = tx.one(sql, args![task], |row| row.opt_int("run_id")).await?;
+                run = found.ok_or_else(|| task::unknown(task))?.map(RunId);
+            }
+            let at = tx.now().await?;
+            let new = New {
+                kind: self.kind,
+                text: self.text.trim(),
+                tags: &self.tags,
+                agent: Some(&self.agent),
+                task: self.task,
+                run,
+                source: None,
+                at,
+                expires_at: self.ttl_ms.map(|ttl| at.saturating_add(ttl)),
+            };
+            let kept = keep(tx, &new, Kin::Near).await?;
+            let (kind, message) = match kept.count {
+                1 => {
+                    (EventKind::MemoryAdded, format!("{} is kept as memory {}", self.kind.as_str(), kept.id))
+                }
+                n => {
+                    (EventKind::MemoryMerged, format!("memory {} was told again, {n} times by now", kept.id))
+                }
+            };
+            let data =
+                serde_json::json!({ "id": kept.id.0, "kind": self.kind.as_str(), "count": kept.count });
+            let event = Event::new(kind, message).agent(&self.agent).run(run).data(data);
+            tx.record(match self.task {
+                Some(task) => event.task(task),
+                None => event,
+            });
+            Ok(kept)
+        })
     }
 }
 
@@ -446,11 +453,13 @@ impl Recall {
 impl Read for Recall {
     type Answer = Vec<Hit>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Hit>> {
-        match &self.meaning {
-            Some(meaning) => meaning::hybrid(tx, self, meaning).await,
-            None => self.search(tx).await,
-        }
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Hit>> {
+        Box::pin(async move {
+            match &self.meaning {
+                Some(meaning) => meaning::hybrid(tx, self, meaning).await,
+                None => self.search(tx).await,
+            }
+        })
     }
 }
 
@@ -498,19 +507,23 @@ pub struct Forget {
 impl Write for Forget {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let found = tx
-            .one("delete from memories where id = $1 returning kind", args![self.id], |row| row.text("kind"))
-            .await?;
-        let kind = found.ok_or_else(|| unknown(self.id))?;
-        let data = serde_json::json!({ "id": self.id.0, "kind": kind });
-        let event =
-            Event::new(EventKind::MemoryForgotten, format!("memory {} was forgotten", self.id)).data(data);
-        tx.record(match &self.by {
-            Some(by) => event.agent(by),
-            None => event,
-        });
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let found = tx
+                .one("delete from memories where id = $1 returning kind", args![self.id], |row| {
+                    row.text("kind")
+                })
+                .await?;
+            let kind = found.ok_or_else(|| unknown(self.id))?;
+            let data = serde_json::json!({ "id": self.id.0, "kind": kind });
+            let event = Event::new(EventKind::MemoryForgotten, format!("memory {} was forgotten", self.id))
+                .data(data);
+            tx.record(match &self.by {
+                Some(by) => event.agent(by),
+                None => event,
+            });
+            Ok(())
+        })
     }
 }
 

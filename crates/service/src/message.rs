@@ -5,7 +5,7 @@
 
 use crate::agent;
 use quorate_model::{Error, Event, EventKind, MessageId, Result, TaskId};
-use quorate_store::{Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
 /// The longest text of a message, in bytes.
 pub const TEXT_MAX: usize = 64 * 1024;
@@ -118,37 +118,40 @@ pub struct Send {
 impl Write for Send {
     type Answer = MessageId;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<MessageId> {
-        if self.text.len() > TEXT_MAX {
-            return Err(Error::invalid(format!(
-                "the text has {} bytes, more than {TEXT_MAX}",
-                self.text.len()
-            ))
-            .hint("put it into a file and send its path"));
-        }
-        agent::must_exist(tx, Some(&self.to)).await?;
-        if let Some(task) = self.task {
-            let found =
-                tx.one("select id from tasks where id = $1", args![task], |row| row.int("id")).await?;
-            found.ok_or_else(|| crate::task::unknown(task))?;
-        }
-        if let Some(id) = self.reply_to {
-            let found =
-                tx.one("select id from messages where id = $1", args![id], |row| row.int("id")).await?;
-            found.ok_or_else(|| Error::not_found(format!("no message {id} to reply to")))?;
-        }
-        let sql = "insert into messages (sender, recipient, kind, text, task_id, reply_to, created_at)
-                   values ($1, $2, $3, $4, $5, $6, now_ms()) returning id";
-        let args = args![&self.from, &self.to, self.kind.as_str(), &self.text, self.task, self.reply_to];
-        let id = MessageId(tx.one(sql, args, |row| row.int("id")).await?.expect("an insert returns its row"));
-        let message = format!("{} to {} ({})", self.from, self.to, self.kind.as_str());
-        let event = Event::new(EventKind::MessageSent, message).agent(&self.from);
-        let data = serde_json::json!({ "id": id.0, "to": self.to, "kind": self.kind.as_str() });
-        tx.record(match self.task {
-            Some(task) => event.task(task).data(data),
-            None => event.data(data),
-        });
-        Ok(id)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, MessageId> {
+        Box::pin(async move {
+            if self.text.len() > TEXT_MAX {
+                return Err(Error::invalid(format!(
+                    "the text has {} bytes, more than {TEXT_MAX}",
+                    self.text.len()
+                ))
+                .hint("put it into a file and send its path"));
+            }
+            agent::must_exist(tx, Some(&self.to)).await?;
+            if let Some(task) = self.task {
+                let found =
+                    tx.one("select id from tasks where id = $1", args![task], |row| row.int("id")).await?;
+                found.ok_or_else(|| crate::task::unknown(task))?;
+            }
+            if let Some(id) = self.reply_to {
+                let found =
+                    tx.one("select id from messages where id = $1", args![id], |row| row.int("id")).await?;
+                found.ok_or_else(|| Error::not_found(format!("no message {id} to reply to")))?;
+            }
+            let sql = "insert into messages (sender, recipient, kind, text, task_id, reply_to, created_at)
+                       values ($1, $2, $3, $4, $5, $6, now_ms()) returning id";
+            let args = args![&self.from, &self.to, self.kind.as_str(), &self.text, self.task, self.reply_to];
+            let id =
+                MessageId(tx.one(sql, args, |row| row.int("id")).await?.expect("an insert returns its row"));
+            let message = format!("{} to {} ({})", self.from, self.to, self.kind.as_str());
+            let event = Event::new(EventKind::MessageSent, message).agent(&self.from);
+            let data = serde_json::json!({ "id": id.0, "to": self.to, "kind": self.kind.as_str() });
+            tx.record(match self.task {
+                Some(task) => event.task(task).data(data),
+                None => event.data(data),
+            });
+            Ok(id)
+        })
     }
 }
 
@@ -162,16 +165,18 @@ pub struct Fetch {
 impl Write for Fetch {
     type Answer = Vec<Message>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Vec<Message>> {
-        agent::must_exist(tx, Some(&self.agent)).await?;
-        let sql = Sql::Same(concat!(
-            "update messages set read_at = now_ms() where read_at is null and id in
-               (select id from messages where recipient = $1 and read_at is null order by id limit $2) returning ",
-            message_columns!()
-        ));
-        let mut messages = tx.all(sql, args![&self.agent, INBOX_MAX], from_row).await?;
-        messages.sort_by_key(|message| message.id);
-        Ok(messages)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Message>> {
+        Box::pin(async move {
+            agent::must_exist(tx, Some(&self.agent)).await?;
+            let sql = Sql::Same(concat!(
+                "update messages set read_at = now_ms() where read_at is null and id in
+                   (select id from messages where recipient = $1 and read_at is null order by id limit $2) returning ",
+                message_columns!()
+            ));
+            let mut messages = tx.all(sql, args![&self.agent, INBOX_MAX], from_row).await?;
+            messages.sort_by_key(|message| message.id);
+            Ok(messages)
+        })
     }
 }
 
@@ -187,19 +192,21 @@ pub struct Inbox {
 impl Read for Inbox {
     type Answer = Vec<Message>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Message>> {
-        let sql = "select name from agents where name = $1 and removed = 0";
-        if tx.one(sql, args![&self.agent], |row| row.text("name")).await?.is_none() {
-            return Err(agent::unknown(tx, &self.agent).await?);
-        }
-        let sql = concat!(
-            "select ",
-            message_columns!(),
-            " from messages
-              where recipient = $1 and ($2 = 1 or read_at is null) order by id desc limit $3"
-        );
-        let mut messages = tx.all(sql, args![&self.agent, self.all, INBOX_MAX], from_row).await?;
-        messages.reverse();
-        Ok(messages)
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Message>> {
+        Box::pin(async move {
+            let sql = "select name from agents where name = $1 and removed = 0";
+            if tx.one(sql, args![&self.agent], |row| row.text("name")).await?.is_none() {
+                return Err(agent::unknown(tx, &self.agent).await?);
+            }
+            let sql = concat!(
+                "select ",
+                message_columns!(),
+                " from messages
+                  where recipient = $1 and ($2 = 1 or read_at is null) order by id desc limit $3"
+            );
+            let mut messages = tx.all(sql, args![&self.agent, self.all, INBOX_MAX], from_row).await?;
+            messages.reverse();
+            Ok(messages)
+        })
     }
 }

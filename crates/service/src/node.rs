@@ -6,7 +6,7 @@
 use crate::task::{self, Task};
 use crate::{claim, health};
 use quorate_model::{Event, EventKind, Result, TaskId, Term};
-use quorate_store::{Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
 /// A node as it is stored.
 #[derive(Debug, Clone)]
@@ -65,16 +65,19 @@ pub struct Begin {
 impl Write for Begin {
     type Answer = i64;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<i64> {
-        let sql = "insert into nodes (kind, host, pid, pid_started, folder, started_at, lease_until)
-                   values ($1, $2, $3, $4, $5, now_ms(), now_ms() + $6) returning id";
-        let args = args![self.kind, &self.host, self.pid, &self.pid_started, &self.folder, self.lease_ms];
-        let id = tx.one(sql, args, |row| row.int("id")).await?.expect("an insert returns its row");
-        let data = serde_json::json!({ "node": id, "kind": self.kind, "host": self.host, "pid": self.pid });
-        tx.record(
-            Event::new(EventKind::NodeStarted, format!("node {id} started ({})", self.kind)).data(data),
-        );
-        Ok(id)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, i64> {
+        Box::pin(async move {
+            let sql = "insert into nodes (kind, host, pid, pid_started, folder, started_at, lease_until)
+                       values ($1, $2, $3, $4, $5, now_ms(), now_ms() + $6) returning id";
+            let args = args![self.kind, &self.host, self.pid, &self.pid_started, &self.folder, self.lease_ms];
+            let id = tx.one(sql, args, |row| row.int("id")).await?.expect("an insert returns its row");
+            let data =
+                serde_json::json!({ "node": id, "kind": self.kind, "host": self.host, "pid": self.pid });
+            tx.record(
+                Event::new(EventKind::NodeStarted, format!("node {id} started ({})", self.kind)).data(data),
+            );
+            Ok(id)
+        })
     }
 }
 
@@ -88,14 +91,16 @@ pub struct End {
 impl Write for End {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let sql = "update nodes set stopped_at = now_ms(), lease_until = now_ms() where id = $1 and stopped_at is null";
-        if tx.run(sql, args![self.id]).await? > 0 {
-            tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
-            let data = serde_json::json!({ "node": self.id });
-            tx.record(Event::new(EventKind::NodeStopped, format!("node {} stopped", self.id)).data(data));
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let sql = "update nodes set stopped_at = now_ms(), lease_until = now_ms() where id = $1 and stopped_at is null";
+            if tx.run(sql, args![self.id]).await? > 0 {
+                tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
+                let data = serde_json::json!({ "node": self.id });
+                tx.record(Event::new(EventKind::NodeStopped, format!("node {} stopped", self.id)).data(data));
+            }
+            Ok(())
+        })
     }
 }
 
@@ -113,21 +118,22 @@ pub struct Lead {
 impl Write for Lead {
     type Answer = Option<Term>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Option<Term>> {
-        // A leader whose lease is still long writes nothing: leading costs nothing while nothing happens.
-        let sql =
-            "select term from leaders where duty = $1 and node = $2 and lease_until > now_ms() + $3 * 2 / 3";
-        if let Some(term) =
-            tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await?
-        {
-            return Ok(Some(Term(term)));
-        }
-        let sql = "insert into leaders (duty, node, term, lease_until) values ($1, $2, 1, now_ms() + $3)
-                   on conflict (duty) do update set node = excluded.node, lease_until = excluded.lease_until,
-                      term = case when leaders.node = excluded.node then leaders.term else leaders.term + 1 end
-                   where leaders.node = excluded.node or leaders.lease_until <= now_ms() returning term";
-        let term = tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await?;
-        Ok(term.map(Term))
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Term>> {
+        Box::pin(async move {
+            // A leader whose lease is still long writes nothing: leading costs nothing while nothing happens.
+            let sql = "select term from leaders where duty = $1 and node = $2 and lease_until > now_ms() + $3 * 2 / 3";
+            if let Some(term) =
+                tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await?
+            {
+                return Ok(Some(Term(term)));
+            }
+            let sql = "insert into leaders (duty, node, term, lease_until) values ($1, $2, 1, now_ms() + $3)
+                       on conflict (duty) do update set node = excluded.node, lease_until = excluded.lease_until,
+                          term = case when leaders.node = excluded.node then leaders.term else leaders.term + 1 end
+                       where leaders.node = excluded.node or leaders.lease_until <= now_ms() returning term";
+            let term = tx.one(sql, args![self.duty, self.node, self.lease_ms], |row| row.int("term")).await?;
+            Ok(term.map(Term))
+        })
     }
 }
 
@@ -138,11 +144,13 @@ pub struct List;
 impl Read for List {
     type Answer = Vec<Node>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Node>> {
-        let sql = "select id, kind, host, pid, pid_started, folder, started_at, lease_until,
-                          case when lease_until > now_ms() then 1 else 0 end as alive
-                     from nodes where stopped_at is null order by id desc limit 1000";
-        tx.all(sql, &[], from_row).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Node>> {
+        Box::pin(async move {
+            let sql = "select id, kind, host, pid, pid_started, folder, started_at, lease_until,
+                              case when lease_until > now_ms() then 1 else 0 end as alive
+                         from nodes where stopped_at is null order by id desc limit 1000";
+            tx.all(sql, &[], from_row).await
+        })
     }
 }
 
@@ -159,25 +167,27 @@ impl Write for Bury {
     /// The children of what it held: nobody supervises them any more.
     type Answer = Vec<Orphan>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Vec<Orphan>> {
-        let name = self.id.to_string();
-        let mut orphans = Vec::new();
-        for task in held_by(tx, &name).await? {
-            orphans.push(child_of(tx, &task).await?);
-            health::lapse_one(tx, &task, &format!("node {name} died")).await?;
-        }
-        tx.later("update agents set lease_until = now_ms() - 1 where node = $1", args![&name]);
-        tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
-        tx.later(
-            "update nodes set stopped_at = now_ms(), lease_until = now_ms() where id = $1",
-            args![self.id],
-        );
-        let message = format!("node {name} died: its process is gone");
-        tx.record(
-            Event::new(EventKind::NodeStopped, message)
-                .data(serde_json::json!({ "node": self.id, "died": true })),
-        );
-        Ok(orphans)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Orphan>> {
+        Box::pin(async move {
+            let name = self.id.to_string();
+            let mut orphans = Vec::new();
+            for task in held_by(tx, &name).await? {
+                orphans.push(child_of(tx, &task).await?);
+                health::lapse_one(tx, &task, &format!("node {name} died")).await?;
+            }
+            tx.later("update agents set lease_until = now_ms() - 1 where node = $1", args![&name]);
+            tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
+            tx.later(
+                "update nodes set stopped_at = now_ms(), lease_until = now_ms() where id = $1",
+                args![self.id],
+            );
+            let message = format!("node {name} died: its process is gone");
+            tx.record(
+                Event::new(EventKind::NodeStopped, message)
+                    .data(serde_json::json!({ "node": self.id, "died": true })),
+            );
+            Ok(orphans)
+        })
     }
 }
 
@@ -244,22 +254,24 @@ pub struct Orphans {
 impl Read for Orphans {
     type Answer = Vec<Orphan>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Orphan>> {
-        let sql = "select a.task_id, a.number, a.term, a.pid, a.pid_started,
-                          n.pid as node_pid, n.pid_started as node_started
-                     from attempts a left join tasks t on t.id = a.task_id
-                          left join nodes n on cast(n.id as text) = a.node and n.host = a.host
-                    where a.host = $1 and a.pid is not null
-                      and (a.outcome in ('lost', 'released', 'cancelled', 'parked')
-                           or (a.ended_at is null
-                               and (t.id is null or t.term <> a.term or t.lease_until < now_ms())))
-                    order by a.started_at desc limit 10000";
-        tx.all(sql, args![&self.host], |row| {
-            let (task, term) = (TaskId(row.int("task_id")?), Term(row.int("term")?));
-            let supervisor = row.opt_int("node_pid")?.zip(row.opt_text("node_started")?);
-            Ok(Orphan { task, term, noted: Some(noted(row)?), supervisor })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Orphan>> {
+        Box::pin(async move {
+            let sql = "select a.task_id, a.number, a.term, a.pid, a.pid_started,
+                              n.pid as node_pid, n.pid_started as node_started
+                         from attempts a left join tasks t on t.id = a.task_id
+                              left join nodes n on cast(n.id as text) = a.node and n.host = a.host
+                        where a.host = $1 and a.pid is not null
+                          and (a.outcome in ('lost', 'released', 'cancelled', 'parked')
+                               or (a.ended_at is null
+                                   and (t.id is null or t.term <> a.term or t.lease_until < now_ms())))
+                        order by a.started_at desc limit 10000";
+            tx.all(sql, args![&self.host], |row| {
+                let (task, term) = (TaskId(row.int("task_id")?), Term(row.int("term")?));
+                let supervisor = row.opt_int("node_pid")?.zip(row.opt_text("node_started")?);
+                Ok(Orphan { task, term, noted: Some(noted(row)?), supervisor })
+            })
+            .await
         })
-        .await
     }
 }
 
@@ -277,11 +289,13 @@ pub struct Gone {
 impl Write for Gone {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.later(
-            "update attempts set pid = null where task_id = $1 and number = $2",
-            args![self.task, self.attempt],
-        );
-        claim::release_left(tx, self.task, self.term).await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.later(
+                "update attempts set pid = null where task_id = $1 and number = $2",
+                args![self.task, self.attempt],
+            );
+            claim::release_left(tx, self.task, self.term).await
+        })
     }
 }

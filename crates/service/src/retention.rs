@@ -4,7 +4,7 @@
 //! them, lives in `runtime`; what is kept how long, and why, in `docs/design/`. Nothing here touches what has not ended.
 
 use quorate_model::{Event, EventKind, Result, RunId, TaskId};
-use quorate_store::{Dialect, Read, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Dialect, Read, Sql, Tx, Write, args};
 
 /// Events, and messages, that one step removes at most.
 pub const EVENTS_MAX: i64 = 2_000;
@@ -36,12 +36,14 @@ pub struct MayPrune;
 impl Read for MayPrune {
     type Answer = bool;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<bool> {
-        if tx.dialect() == Dialect::Lite {
-            return Ok(true);
-        }
-        let sql = "select case when has_table_privilege('events', 'delete') then 1 else 0 end as may";
-        Ok(tx.one(sql, &[], |row| row.flag("may")).await?.unwrap_or(false))
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, bool> {
+        Box::pin(async move {
+            if tx.dialect() == Dialect::Lite {
+                return Ok(true);
+            }
+            let sql = "select case when has_table_privilege('events', 'delete') then 1 else 0 end as may";
+            Ok(tx.one(sql, &[], |row| row.flag("may")).await?.unwrap_or(false))
+        })
     }
 }
 
@@ -76,29 +78,31 @@ impl Pruned {
 impl Write for Prune {
     type Answer = Pruned;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Pruned> {
-        let mut pruned = Pruned::nothing(self.after);
-        let part = self.part(tx).await?;
-        if let Some(last) = part.last {
-            pruned.seen = last;
-            pruned.outputs = tx.run(FORGET_OUTPUT, args![self.after, last, self.attempts_ms]).await?;
-            pruned.tasks = self.tasks(tx, last).await?;
-        }
-        if part.count < TASKS_MAX {
-            pruned.runs = runs(tx, self.tasks_ms).await?;
-        }
-        pruned.messages = tx.run(MESSAGES, args![EVENTS_MAX, self.tasks_ms]).await?;
-        pruned.nodes =
-            tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
-        tx.later(
-            "delete from sessions where coalesce(ended_at, seen_at) < now_ms() - $1",
-            args![self.events_ms],
-        );
-        let up_to = self.events(tx, &mut pruned).await?;
-        pruned.more = part.count == TASKS_MAX
-            || [pruned.events, pruned.messages].iter().any(|removed| *removed as i64 >= EVENTS_MAX);
-        tell(tx, &pruned, up_to);
-        Ok(pruned)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Pruned> {
+        Box::pin(async move {
+            let mut pruned = Pruned::nothing(self.after);
+            let part = self.part(tx).await?;
+            if let Some(last) = part.last {
+                pruned.seen = last;
+                pruned.outputs = tx.run(FORGET_OUTPUT, args![self.after, last, self.attempts_ms]).await?;
+                pruned.tasks = self.tasks(tx, last).await?;
+            }
+            if part.count < TASKS_MAX {
+                pruned.runs = runs(tx, self.tasks_ms).await?;
+            }
+            pruned.messages = tx.run(MESSAGES, args![EVENTS_MAX, self.tasks_ms]).await?;
+            pruned.nodes =
+                tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
+            tx.later(
+                "delete from sessions where coalesce(ended_at, seen_at) < now_ms() - $1",
+                args![self.events_ms],
+            );
+            let up_to = self.events(tx, &mut pruned).await?;
+            pruned.more = part.count == TASKS_MAX
+                || [pruned.events, pruned.messages].iter().any(|removed| *removed as i64 >= EVENTS_MAX);
+            tell(tx, &pruned, up_to);
+            Ok(pruned)
+        })
     }
 }
 

@@ -5,7 +5,7 @@
 use crate::goal::{self, AfterFailure};
 use crate::task::{self, NewTask, Task, columns};
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId};
-use quorate_store::{Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
 /// A run as it is stored.
 #[derive(Debug, Clone)]
@@ -87,14 +87,16 @@ pub struct Start {
 impl Write for Start {
     type Answer = (RunId, Vec<TaskId>);
 
-    async fn apply(&self, tx: &mut Tx) -> Result<(RunId, Vec<TaskId>)> {
-        let sql = "insert into runs (goal, source, detached, created_at) values ($1, $2, $3, now_ms()) returning id";
-        let id = tx.one(sql, args![&self.goal, &self.source, self.detached], |row| row.int("id")).await?;
-        let id = RunId(id.expect("an insert returns its row"));
-        let message = format!("run {id} started: {} ({} tasks)", self.goal, self.tasks.len());
-        tx.record(Event::new(EventKind::RunStarted, message).run(Some(id)));
-        let tasks = task::add_tasks(tx, Some(id), &self.tasks, None).await?;
-        Ok((id, tasks))
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, (RunId, Vec<TaskId>)> {
+        Box::pin(async move {
+            let sql = "insert into runs (goal, source, detached, created_at) values ($1, $2, $3, now_ms()) returning id";
+            let id = tx.one(sql, args![&self.goal, &self.source, self.detached], |row| row.int("id")).await?;
+            let id = RunId(id.expect("an insert returns its row"));
+            let message = format!("run {id} started: {} ({} tasks)", self.goal, self.tasks.len());
+            tx.record(Event::new(EventKind::RunStarted, message).run(Some(id)));
+            let tasks = task::add_tasks(tx, Some(id), &self.tasks, None).await?;
+            Ok((id, tasks))
+        })
     }
 }
 
@@ -132,12 +134,14 @@ pub struct Settle {
 impl Write for Settle {
     type Answer = Run;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Run> {
-        let run = lock(tx, self.id).await?;
-        if run.is_over() || has_open_tasks(tx, self.id).await? {
-            return Ok(run);
-        }
-        finish(tx, &run).await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Run> {
+        Box::pin(async move {
+            let run = lock(tx, self.id).await?;
+            if run.is_over() || has_open_tasks(tx, self.id).await? {
+                return Ok(run);
+            }
+            finish(tx, &run).await
+        })
     }
 }
 
@@ -202,30 +206,33 @@ pub struct Cancel {
 impl Write for Cancel {
     type Answer = Run;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Run> {
-        let run = lock(tx, self.id).await?;
-        if run.is_over() {
-            return Err(Error::new(Kind::Conflict, format!("run {} is {} already", self.id, run.state)));
-        }
-        let open = open_tasks(tx, self.id).await?;
-        task::cancel_all(tx, &open, &self.reason).await?;
-        let sql = concat!(
-            "update runs set state = 'cancelled', reason = $2, finished_at = now_ms() where id = $1 returning ",
-            run_columns!()
-        );
-        let run = tx.one(sql, args![self.id, &self.reason], Run::from_row).await?.expect("its row is locked");
-        goal::end_decomposed(tx, &run, "cancelled", &self.reason).await?;
-        tx.record(
-            Event::new(EventKind::RunCancelled, format!("run {} cancelled: {}", run.id, self.reason))
-                .run(Some(run.id)),
-        );
-        let data = serde_json::json!({ "state": "cancelled" });
-        tx.record(
-            Event::new(EventKind::RunFinished, format!("run {} cancelled", run.id))
-                .run(Some(run.id))
-                .data(data),
-        );
-        Ok(run)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Run> {
+        Box::pin(async move {
+            let run = lock(tx, self.id).await?;
+            if run.is_over() {
+                return Err(Error::new(Kind::Conflict, format!("run {} is {} already", self.id, run.state)));
+            }
+            let open = open_tasks(tx, self.id).await?;
+            task::cancel_all(tx, &open, &self.reason).await?;
+            let sql = concat!(
+                "update runs set state = 'cancelled', reason = $2, finished_at = now_ms() where id = $1 returning ",
+                run_columns!()
+            );
+            let run =
+                tx.one(sql, args![self.id, &self.reason], Run::from_row).await?.expect("its row is locked");
+            goal::end_decomposed(tx, &run, "cancelled", &self.reason).await?;
+            tx.record(
+                Event::new(EventKind::RunCancelled, format!("run {} cancelled: {}", run.id, self.reason))
+                    .run(Some(run.id)),
+            );
+            let data = serde_json::json!({ "state": "cancelled" });
+            tx.record(
+                Event::new(EventKind::RunFinished, format!("run {} cancelled", run.id))
+                    .run(Some(run.id))
+                    .data(data),
+            );
+            Ok(run)
+        })
     }
 }
 
@@ -256,28 +263,30 @@ pub struct Resume {
 impl Write for Resume {
     type Answer = Run;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Run> {
-        let run = lock(tx, self.id).await?;
-        if run.state == "completed" {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("run {} is completed: nothing to resume", run.id),
-            )
-            .hint("begin a new one with `quorate run`"));
-        }
-        let replaced = goal::replaced_below(tx, run.id).await?;
-        let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id, replaced], Task::from_row).await?;
-        task::reopen_all(tx, &ended, "its run was resumed").await?;
-        let waiting = crate::usage::grant_run(tx, run.id).await?;
-        waiting.iter().for_each(|task| task::unpark(tx, task, "its run was resumed"));
-        if !run.is_over() {
-            return Ok(run);
-        }
-        if !has_open_tasks(tx, run.id).await? {
-            return Err(hopeless(tx, &run).await?);
-        }
-        reopen(tx, run.id).await?;
-        lock(tx, run.id).await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Run> {
+        Box::pin(async move {
+            let run = lock(tx, self.id).await?;
+            if run.state == "completed" {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("run {} is completed: nothing to resume", run.id),
+                )
+                .hint("begin a new one with `quorate run`"));
+            }
+            let replaced = goal::replaced_below(tx, run.id).await?;
+            let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id, replaced], Task::from_row).await?;
+            task::reopen_all(tx, &ended, "its run was resumed").await?;
+            let waiting = crate::usage::grant_run(tx, run.id).await?;
+            waiting.iter().for_each(|task| task::unpark(tx, task, "its run was resumed"));
+            if !run.is_over() {
+                return Ok(run);
+            }
+            if !has_open_tasks(tx, run.id).await? {
+                return Err(hopeless(tx, &run).await?);
+            }
+            reopen(tx, run.id).await?;
+            lock(tx, run.id).await
+        })
     }
 }
 
@@ -321,9 +330,11 @@ pub struct Reported {
 impl Write for Reported {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run("update runs set report = $2 where id = $1", args![self.id, &self.report]).await?;
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.run("update runs set report = $2 where id = $1", args![self.id, &self.report]).await?;
+            Ok(())
+        })
     }
 }
 
@@ -337,8 +348,10 @@ pub struct Unreported {
 impl Read for Unreported {
     type Answer = Vec<RunId>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<RunId>> {
-        let sql = "select id from runs where state <> 'running' and detached = 1 and report is null order by id limit $1";
-        tx.all(sql, args![self.limit], |row| Ok(RunId(row.int("id")?))).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<RunId>> {
+        Box::pin(async move {
+            let sql = "select id from runs where state <> 'running' and detached = 1 and report is null order by id limit $1";
+            tx.all(sql, args![self.limit], |row| Ok(RunId(row.int("id")?))).await
+        })
     }
 }

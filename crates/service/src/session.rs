@@ -9,7 +9,7 @@
 use crate::agent::Seen;
 use crate::claim::release_of_agent;
 use quorate_model::{Event, EventKind, Result};
-use quorate_store::{Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
 /// Processes that one question names at most: those from the one who asks up to the first of the machine.
 pub const PROCESSES_MAX: usize = 64;
@@ -122,11 +122,13 @@ pub enum Find {
 impl Read for Find {
     type Answer = Option<Session>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Option<Session>> {
-        match self {
-            Find::Name(name) => by_name(tx, name).await,
-            Find::Processes(processes) => by_process(tx, processes).await,
-        }
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Session>> {
+        Box::pin(async move {
+            match self {
+                Find::Name(name) => by_name(tx, name).await,
+                Find::Processes(processes) => by_process(tx, processes).await,
+            }
+        })
     }
 }
 
@@ -176,22 +178,24 @@ pub struct Open {
 impl Write for Open {
     type Answer = Session;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Session> {
-        let known = match by_name(tx, &self.name).await? {
-            None if self.is_renamed => by_process(tx, std::slice::from_ref(&self.process)).await?,
-            known => known,
-        };
-        let (session, is_new) = match known {
-            Some(known) => (self.go_on(tx, known), false),
-            None => (self.insert(tx).await?, true),
-        };
-        Seen { name: session.agent.clone(), strict: self.strict }.apply(tx).await?;
-        if is_new || session.ended_at.is_some() {
-            let data = serde_json::json!({ "session": session.id, "host": self.process.host, "pid": self.process.pid });
-            let message = format!("{} started", session.agent);
-            tx.record(session.event(EventKind::AgentStarted, message).data(data));
-        }
-        Ok(Session { ended_at: None, ..session })
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Session> {
+        Box::pin(async move {
+            let known = match by_name(tx, &self.name).await? {
+                None if self.is_renamed => by_process(tx, std::slice::from_ref(&self.process)).await?,
+                known => known,
+            };
+            let (session, is_new) = match known {
+                Some(known) => (self.go_on(tx, known), false),
+                None => (self.insert(tx).await?, true),
+            };
+            Seen { name: session.agent.clone(), strict: self.strict }.apply(tx).await?;
+            if is_new || session.ended_at.is_some() {
+                let data = serde_json::json!({ "session": session.id, "host": self.process.host, "pid": self.process.pid });
+                let message = format!("{} started", session.agent);
+                tx.record(session.event(EventKind::AgentStarted, message).data(data));
+            }
+            Ok(Session { ended_at: None, ..session })
+        })
     }
 }
 
@@ -250,24 +254,26 @@ impl Write for Beat {
     /// The session as it is from now on: what was reported meanwhile is in it.
     type Answer = Option<Session>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Option<Session>> {
-        let sql = concat!(
-            "update sessions set seen_at = now_ms(), is_working = coalesce($2, is_working) where id = $1 returning ",
-            columns!()
-        );
-        let working = self.working.map(i64::from);
-        let session = tx.one(sql, args![self.id, working], Session::from_row).await?;
-        let Some(Session { agent, .. }) = &session else { return Ok(None) };
-        tx.later(
-            "update agents set heartbeat_at = now_ms() where name = $1 and node is null and removed = 0",
-            args![agent],
-        );
-        tx.later(
-            "update tasks set lease_until = now_ms() + lease_ms, active_at = now_ms(), stuck = 0
-              where owner = $1 and state = 'running' and node is null and lease_ms is not null",
-            args![agent],
-        );
-        Ok(session)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Session>> {
+        Box::pin(async move {
+            let sql = concat!(
+                "update sessions set seen_at = now_ms(), is_working = coalesce($2, is_working) where id = $1 returning ",
+                columns!()
+            );
+            let working = self.working.map(i64::from);
+            let session = tx.one(sql, args![self.id, working], Session::from_row).await?;
+            let Some(Session { agent, .. }) = &session else { return Ok(None) };
+            tx.later(
+                "update agents set heartbeat_at = now_ms() where name = $1 and node is null and removed = 0",
+                args![agent],
+            );
+            tx.later(
+                "update tasks set lease_until = now_ms() + lease_ms, active_at = now_ms(), stuck = 0
+                  where owner = $1 and state = 'running' and node is null and lease_ms is not null",
+                args![agent],
+            );
+            Ok(session)
+        })
     }
 }
 
@@ -302,39 +308,40 @@ pub struct Reported {
 impl Write for Report {
     type Answer = Option<Reported>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Option<Reported>> {
-        let sql = "select is_full from sessions where id = $1";
-        let Some(was_full) = tx.one(sql, args![self.id], |row| row.flag("is_full")).await? else {
-            return Ok(None);
-        };
-        let sql = concat!(
-            "update sessions set model = coalesce($2, model), used_percent = coalesce($3, used_percent),
-                    used_tokens = coalesce($4, used_tokens), window_tokens = coalesce($5, window_tokens),
-                    usd_micros = coalesce($6, usd_micros), seen_at = now_ms(),
-                    is_full = case when $3 is null then is_full when $3 >= $7 then 1 else 0 end,
-                    is_cleared = case when $3 < $7 then 0 else is_cleared end
-              where id = $1 returning ",
-            columns!()
-        );
-        let args = args![
-            self.id,
-            &self.model,
-            self.used_percent,
-            self.used_tokens,
-            self.window_tokens,
-            self.usd_micros,
-            self.full_at
-        ];
-        let Some(session) = tx.one(sql, args, Session::from_row).await? else { return Ok(None) };
-        let filled = session.is_full && !was_full;
-        if filled {
-            let percent = session.used_percent.unwrap_or_default();
-            let message = format!("the context of {} is full: {percent} % are used", session.agent);
-            let data =
-                serde_json::json!({ "session": self.id, "used_percent": percent, "full_at": self.full_at });
-            tx.record(session.event(EventKind::ContextFilled, message).data(data));
-        }
-        Ok(Some(Reported { session, filled }))
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Reported>> {
+        Box::pin(async move {
+            let sql = "select is_full from sessions where id = $1";
+            let Some(was_full) = tx.one(sql, args![self.id], |row| row.flag("is_full")).await? else {
+                return Ok(None);
+            };
+            let sql = concat!(
+                "update sessions set model = coalesce($2, model), used_percent = coalesce($3, used_percent),
+                        used_tokens = coalesce($4, used_tokens), window_tokens = coalesce($5, window_tokens),
+                        usd_micros = coalesce($6, usd_micros), seen_at = now_ms(),
+                        is_full = case when $3 is null then is_full when $3 >= $7 then 1 else 0 end,
+                        is_cleared = case when $3 < $7 then 0 else is_cleared end
+                  where id = $1 returning ",
+                columns!()
+            );
+            let args = args![
+                self.id,
+                &self.model,
+                self.used_percent,
+                self.used_tokens,
+                self.window_tokens,
+                self.usd_micros,
+                self.full_at
+            ];
+            let Some(session) = tx.one(sql, args, Session::from_row).await? else { return Ok(None) };
+            let filled = session.is_full && !was_full;
+            if filled {
+                let percent = session.used_percent.unwrap_or_default();
+                let message = format!("the context of {} is full: {percent} % are used", session.agent);
+                let data = serde_json::json!({ "session": self.id, "used_percent": percent, "full_at": self.full_at });
+                tx.record(session.event(EventKind::ContextFilled, message).data(data));
+            }
+            Ok(Some(Reported { session, filled }))
+        })
     }
 }
 
@@ -349,17 +356,21 @@ impl Write for Clear {
     /// Whether it is to be sent.
     type Answer = bool;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<bool> {
-        let sql = concat!(
-            "update sessions set is_cleared = 1
-              where id = $1 and is_full = 1 and is_cleared = 0 and is_working = 0 and ended_at is null returning ",
-            columns!()
-        );
-        let Some(session) = tx.one(sql, args![self.id], Session::from_row).await? else { return Ok(false) };
-        let message = format!("/clear is sent to {}", session.agent);
-        let data = serde_json::json!({ "session": self.id });
-        tx.record(session.event(EventKind::ContextCleared, message).data(data));
-        Ok(true)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, bool> {
+        Box::pin(async move {
+            let sql = concat!(
+                "update sessions set is_cleared = 1
+                  where id = $1 and is_full = 1 and is_cleared = 0 and is_working = 0 and ended_at is null returning ",
+                columns!()
+            );
+            let Some(session) = tx.one(sql, args![self.id], Session::from_row).await? else {
+                return Ok(false);
+            };
+            let message = format!("/clear is sent to {}", session.agent);
+            let data = serde_json::json!({ "session": self.id });
+            tx.record(session.event(EventKind::ContextCleared, message).data(data));
+            Ok(true)
+        })
     }
 }
 
@@ -375,18 +386,22 @@ pub struct Restored {
 impl Write for Restored {
     type Answer = bool;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<bool> {
-        let sql = concat!("select ", columns!(), " from sessions where id = $1");
-        let Some(session) = tx.one(sql, args![self.id], Session::from_row).await? else { return Ok(false) };
-        // How full it is, the next report says.
-        tx.later(
-            "update sessions set is_full = 0, is_cleared = 0, used_percent = null, used_tokens = null where id = $1",
-            args![self.id],
-        );
-        let message = format!("{} got the context back ({})", session.agent, self.source);
-        let data = serde_json::json!({ "session": self.id, "source": self.source });
-        tx.record(session.event(EventKind::ContextRestored, message).data(data));
-        Ok(session.is_cleared)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, bool> {
+        Box::pin(async move {
+            let sql = concat!("select ", columns!(), " from sessions where id = $1");
+            let Some(session) = tx.one(sql, args![self.id], Session::from_row).await? else {
+                return Ok(false);
+            };
+            // How full it is, the next report says.
+            tx.later(
+                "update sessions set is_full = 0, is_cleared = 0, used_percent = null, used_tokens = null where id = $1",
+                args![self.id],
+            );
+            let message = format!("{} got the context back ({})", session.agent, self.source);
+            let data = serde_json::json!({ "session": self.id, "source": self.source });
+            tx.record(session.event(EventKind::ContextRestored, message).data(data));
+            Ok(session.is_cleared)
+        })
     }
 }
 
@@ -402,21 +417,23 @@ pub struct End {
 impl Write for End {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let sql = concat!(
-            "update sessions set ended_at = now_ms(), seen_at = now_ms(), is_working = 0
-              where id = $1 and ended_at is null returning ",
-            columns!()
-        );
-        let Some(session) = tx.one(sql, args![self.id], Session::from_row).await? else { return Ok(()) };
-        let message = format!("{} stopped ({})", session.agent, self.reason);
-        let data = serde_json::json!({ "session": self.id, "reason": self.reason });
-        tx.record(session.event(EventKind::AgentStopped, message).data(data));
-        if session.is_named {
-            release_of_agent(tx, &session.agent).await?;
-            leave(tx, &session.agent).await?;
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let sql = concat!(
+                "update sessions set ended_at = now_ms(), seen_at = now_ms(), is_working = 0
+                  where id = $1 and ended_at is null returning ",
+                columns!()
+            );
+            let Some(session) = tx.one(sql, args![self.id], Session::from_row).await? else { return Ok(()) };
+            let message = format!("{} stopped ({})", session.agent, self.reason);
+            let data = serde_json::json!({ "session": self.id, "reason": self.reason });
+            tx.record(session.event(EventKind::AgentStopped, message).data(data));
+            if session.is_named {
+                release_of_agent(tx, &session.agent).await?;
+                leave(tx, &session.agent).await?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -440,13 +457,15 @@ pub struct Sessions {
 impl Read for Sessions {
     type Answer = Vec<Session>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Session>> {
-        let sql = concat!(
-            "select ",
-            columns!(),
-            " from sessions where ended_at is null and seen_at > now_ms() - $2
-                 and (cast($1 as text) is null or agent = $1) order by seen_at desc, id desc"
-        );
-        tx.all(sql, args![&self.agent, SILENT_MS], Session::from_row).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Session>> {
+        Box::pin(async move {
+            let sql = concat!(
+                "select ",
+                columns!(),
+                " from sessions where ended_at is null and seen_at > now_ms() - $2
+                     and (cast($1 as text) is null or agent = $1) order by seen_at desc, id desc"
+            );
+            tx.all(sql, args![&self.agent, SILENT_MS], Session::from_row).await
+        })
     }
 }

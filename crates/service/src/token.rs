@@ -6,7 +6,7 @@
 
 use crate::agent;
 use quorate_model::{Error, Event, EventKind, Kind, Result};
-use quorate_store::{Read, Tx, Write, args};
+use quorate_store::{Boxed, Read, Tx, Write, args};
 use ring::digest::{SHA256, digest as hash};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::fmt;
@@ -73,22 +73,24 @@ pub struct Give {
 impl Write for Give {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        agent::lock(tx, &self.agent).await?;
-        let sql = "select count(*) as n from tokens where agent = $1 and node is null";
-        let count = tx.one(sql, args![&self.agent], |row| row.int("n")).await?.unwrap_or(0);
-        if count >= LASTING_MAX {
-            let message = format!("agent `{}` has {count} tokens, as many as it may have", self.agent);
-            return Err(Error::new(Kind::Refused, message)
-                .hint(format!("`quorate agent token {} --revoke` makes all of them void", self.agent)));
-        }
-        tx.later(
-            "insert into tokens (digest, agent, created_at) values ($1, $2, now_ms())",
-            args![&self.digest, &self.agent],
-        );
-        let told = format!("{} was given a token", self.agent);
-        tx.record(Event::new(EventKind::TokenGiven, told).agent(&self.agent));
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            agent::lock(tx, &self.agent).await?;
+            let sql = "select count(*) as n from tokens where agent = $1 and node is null";
+            let count = tx.one(sql, args![&self.agent], |row| row.int("n")).await?.unwrap_or(0);
+            if count >= LASTING_MAX {
+                let message = format!("agent `{}` has {count} tokens, as many as it may have", self.agent);
+                return Err(Error::new(Kind::Refused, message)
+                    .hint(format!("`quorate agent token {} --revoke` makes all of them void", self.agent)));
+            }
+            tx.later(
+                "insert into tokens (digest, agent, created_at) values ($1, $2, now_ms())",
+                args![&self.digest, &self.agent],
+            );
+            let told = format!("{} was given a token", self.agent);
+            tx.record(Event::new(EventKind::TokenGiven, told).agent(&self.agent));
+            Ok(())
+        })
     }
 }
 
@@ -102,15 +104,17 @@ pub struct Revoke {
 impl Write for Revoke {
     type Answer = u64;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<u64> {
-        agent::lock(tx, &self.agent).await?;
-        let sql = "delete from tokens where agent = $1 and node is null";
-        let revoked = tx.run(sql, args![&self.agent]).await?;
-        if revoked > 0 {
-            let told = format!("{revoked} token(s) of {} were made void", self.agent);
-            tx.record(Event::new(EventKind::TokenRevoked, told).agent(&self.agent));
-        }
-        Ok(revoked)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, u64> {
+        Box::pin(async move {
+            agent::lock(tx, &self.agent).await?;
+            let sql = "delete from tokens where agent = $1 and node is null";
+            let revoked = tx.run(sql, args![&self.agent]).await?;
+            if revoked > 0 {
+                let told = format!("{revoked} token(s) of {} were made void", self.agent);
+                tx.record(Event::new(EventKind::TokenRevoked, told).agent(&self.agent));
+            }
+            Ok(revoked)
+        })
     }
 }
 
@@ -124,11 +128,13 @@ pub struct Whose {
 impl Read for Whose {
     type Answer = Option<String>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Option<String>> {
-        let sql = "select a.name from tokens t join agents a on a.name = t.agent
-                    where t.digest = $1 and a.removed = 0
-                      and (t.node is null or (a.node = t.node and a.lease_until >= now_ms()))";
-        tx.one(sql, args![&self.digest], |row| row.text("name")).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<String>> {
+        Box::pin(async move {
+            let sql = "select a.name from tokens t join agents a on a.name = t.agent
+                        where t.digest = $1 and a.removed = 0
+                          and (t.node is null or (a.node = t.node and a.lease_until >= now_ms()))";
+            tx.one(sql, args![&self.digest], |row| row.text("name")).await
+        })
     }
 }
 

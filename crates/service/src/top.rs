@@ -9,7 +9,7 @@ use crate::usage;
 use crate::view::{AgentView, team};
 use quorate_model::usage::MICROS;
 use quorate_model::{Result, RunId, TaskId, TaskState};
-use quorate_store::{Read, Row, Tx, args};
+use quorate_store::{Boxed, Read, Row, Tx, args};
 use std::collections::BTreeMap;
 
 /// The most rows of one list.
@@ -148,26 +148,28 @@ pub struct Look {
 impl Read for Look {
     type Answer = Looked;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Looked> {
-        let most = self.most.clamp(1, ROWS_MAX);
-        let agents = Listed::cut(team(tx, None, most + 1).await?, most);
-        // With the plus, since the order by id would else lead a ledger without statistics through all its tasks, and not
-        // to the index of those that are under way.
-        let running =
-            listed(tx, lines!("state in ('running', 'verifying') order by +id limit $1"), most).await?;
-        let parked = listed(tx, lines!("state = 'parked' order by +id desc limit $1"), most).await?;
-        let blocked =
-            lines!("state = 'ready' and claims_since is not null order by claims_since, id limit $1");
-        let blocked = listed(tx, blocked, most).await?;
-        let failed = failed(tx, most).await?;
-        let sql = "select id, goal, (select count(*) from runs where state = 'running') as n
-                     from runs where state = 'running' order by id desc limit 1";
-        let run =
-            tx.one(sql, &[], |row| Ok((RunId(row.int("id")?), row.text("goal")?, row.int("n")?))).await?;
-        let runs = run.as_ref().map_or(0, |(_, _, count)| *count);
-        let run = run.map(|(id, goal, _)| (id, goal));
-        let usage = used(tx, &agents.rows).await?;
-        Ok(Looked { now: tx.now().await?, agents, running, parked, blocked, failed, run, runs, usage })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Looked> {
+        Box::pin(async move {
+            let most = self.most.clamp(1, ROWS_MAX);
+            let agents = Listed::cut(team(tx, None, most + 1).await?, most);
+            // With the plus, since the order by id would else lead a ledger without statistics through all its tasks, and not
+            // to the index of those that are under way.
+            let running =
+                listed(tx, lines!("state in ('running', 'verifying') order by +id limit $1"), most).await?;
+            let parked = listed(tx, lines!("state = 'parked' order by +id desc limit $1"), most).await?;
+            let blocked =
+                lines!("state = 'ready' and claims_since is not null order by claims_since, id limit $1");
+            let blocked = listed(tx, blocked, most).await?;
+            let failed = failed(tx, most).await?;
+            let sql = "select id, goal, (select count(*) from runs where state = 'running') as n
+                         from runs where state = 'running' order by id desc limit 1";
+            let run =
+                tx.one(sql, &[], |row| Ok((RunId(row.int("id")?), row.text("goal")?, row.int("n")?))).await?;
+            let runs = run.as_ref().map_or(0, |(_, _, count)| *count);
+            let run = run.map(|(id, goal, _)| (id, goal));
+            let usage = used(tx, &agents.rows).await?;
+            Ok(Looked { now: tx.now().await?, agents, running, parked, blocked, failed, run, runs, usage })
+        })
     }
 }
 
@@ -217,8 +219,10 @@ pub struct Tally;
 impl Read for Tally {
     type Answer = Vec<(String, i64)>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<(String, i64)>> {
-        let sql = "select state, count(*) as n from tasks group by state order by state";
-        tx.all(sql, &[], |row| Ok((row.text("state")?, row.int("n")?))).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<(String, i64)>> {
+        Box::pin(async move {
+            let sql = "select state, count(*) as n from tasks group by state order by state";
+            tx.all(sql, &[], |row| Ok((row.text("state")?, row.int("n")?))).await
+        })
     }
 }

@@ -13,7 +13,7 @@ use quorate_model::budget::{Budget, Spent};
 use quorate_model::config::Limits;
 use quorate_model::usage::{Tokens, Used};
 use quorate_model::{Event, EventKind, Result, RunId, TaskId, Term};
-use quorate_store::{Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Row, Sql, Tx, Write, args};
 use std::collections::BTreeMap;
 
 /// What every reason begins with for which a budget is the cause.
@@ -61,23 +61,25 @@ impl Write for Note {
     type Answer = Option<String>;
 
     /// Answers with the budget that is reached, in words, if one is.
-    async fn apply(&self, tx: &mut Tx) -> Result<Option<String>> {
-        let args = args![self.id, self.attempt, self.term];
-        let whose = tx
-            .one(WHOSE, args, |row| {
-                Ok(Whose { agent: row.text("agent")?, run: row.opt_int("run_id")?.map(RunId) })
-            })
-            .await?;
-        let Some(whose) = whose else {
-            let task = task::lock(tx, self.id).await?;
-            return Err(refuse(&task, self.term, "usage"));
-        };
-        let more = self.replace(tx, &whose).await?;
-        let reached = self.add_up(tx, &whose, more).await?;
-        if self.is_last && !self.used.is_empty() {
-            self.tell(tx, &whose);
-        }
-        Ok(reached)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<String>> {
+        Box::pin(async move {
+            let args = args![self.id, self.attempt, self.term];
+            let whose = tx
+                .one(WHOSE, args, |row| {
+                    Ok(Whose { agent: row.text("agent")?, run: row.opt_int("run_id")?.map(RunId) })
+                })
+                .await?;
+            let Some(whose) = whose else {
+                let task = task::lock(tx, self.id).await?;
+                return Err(refuse(&task, self.term, "usage"));
+            };
+            let more = self.replace(tx, &whose).await?;
+            let reached = self.add_up(tx, &whose, more).await?;
+            if self.is_last && !self.used.is_empty() {
+                self.tell(tx, &whose);
+            }
+            Ok(reached)
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{agent, claim, run, usage};
 use quorate_model::agent::{AgentFacts, AgentState};
 use quorate_model::budget::Spent;
 use quorate_model::{Result, RunId, TaskId, Term};
-use quorate_store::{Read, Row, Tx, args};
+use quorate_store::{Boxed, Read, Row, Tx, args};
 use std::collections::{HashMap, HashSet};
 
 /// An agent that pulls its work has no session: a sign of life within so long counts as alive (milliseconds).
@@ -41,13 +41,15 @@ pub struct Agents {
 impl Read for Agents {
     type Answer = Vec<AgentView>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<AgentView>> {
-        let mut team = team(tx, self.name.as_deref(), i64::MAX).await?;
-        let contexts = usage::contexts(tx).await?;
-        for view in team.iter_mut().filter(|view| view.task.is_some()) {
-            view.context = contexts.get(&view.agent.name).copied();
-        }
-        Ok(team)
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<AgentView>> {
+        Box::pin(async move {
+            let mut team = team(tx, self.name.as_deref(), i64::MAX).await?;
+            let contexts = usage::contexts(tx).await?;
+            for view in team.iter_mut().filter(|view| view.task.is_some()) {
+                view.context = contexts.get(&view.agent.name).copied();
+            }
+            Ok(team)
+        })
     }
 }
 
@@ -142,15 +144,17 @@ pub struct Tasks {
 impl Read for Tasks {
     type Answer = Vec<Task>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Task>> {
-        let sql = concat!(
-            "select ",
-            columns!(),
-            " from tasks
-              where (cast($1 as bigint) is null or run_id = $1) and (cast($2 as text) is null or state = $2)
-                and (cast($3 as text) is null or owner = $3 or agent = $3) order by id"
-        );
-        tx.all(sql, args![self.run, &self.state, &self.agent], Task::from_row).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Task>> {
+        Box::pin(async move {
+            let sql = concat!(
+                "select ",
+                columns!(),
+                " from tasks
+                  where (cast($1 as bigint) is null or run_id = $1) and (cast($2 as text) is null or state = $2)
+                    and (cast($3 as text) is null or owner = $3 or agent = $3) order by id"
+            );
+            tx.all(sql, args![self.run, &self.state, &self.agent], Task::from_row).await
+        })
     }
 }
 
@@ -239,33 +243,36 @@ pub struct Story {
 impl Read for Story {
     type Answer = TaskStory;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<TaskStory> {
-        let sql = concat!("select ", columns!(), " from tasks where id = $1");
-        let task = tx.one(sql, args![self.id], Task::from_row).await?.ok_or_else(|| unknown(self.id))?;
-        let sql = concat!("select ", attempt_columns!(), " from attempts where task_id = $1 order by number");
-        let attempts = tx.all(sql, args![self.id], attempt).await?;
-        let mut needs = Vec::new();
-        for need in need_results(tx, self.id).await? {
-            let state = tx
-                .one("select state from tasks where id = $1", args![need.id], |row| row.text("state"))
-                .await?;
-            needs.push((need, state.unwrap_or_default()));
-        }
-        let sql = "select task_id from task_needs where needs_id = $1 order by task_id";
-        let dependents = tx.all(sql, args![self.id], |row| Ok(TaskId(row.int("task_id")?))).await?;
-        let sql = concat!(
-            "select ",
-            claim::columns!(),
-            " from claims c where c.task_id = $1 and ",
-            claim::live!(),
-            " order by c.id"
-        );
-        let claims = tx.all(sql, args![self.id], Claim::from_row).await?;
-        let team = Agents::default().fetch(tx).await?;
-        let usage = usage::entries_of_task(tx, self.id).await?;
-        let counted = usage::counted_of_task(tx, self.id).await?;
-        let now = tx.now().await?;
-        Ok(TaskStory { task, now, attempts, needs, dependents, claims, team, usage, counted })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, TaskStory> {
+        Box::pin(async move {
+            let sql = concat!("select ", columns!(), " from tasks where id = $1");
+            let task = tx.one(sql, args![self.id], Task::from_row).await?.ok_or_else(|| unknown(self.id))?;
+            let sql =
+                concat!("select ", attempt_columns!(), " from attempts where task_id = $1 order by number");
+            let attempts = tx.all(sql, args![self.id], attempt).await?;
+            let mut needs = Vec::new();
+            for need in need_results(tx, self.id).await? {
+                let state = tx
+                    .one("select state from tasks where id = $1", args![need.id], |row| row.text("state"))
+                    .await?;
+                needs.push((need, state.unwrap_or_default()));
+            }
+            let sql = "select task_id from task_needs where needs_id = $1 order by task_id";
+            let dependents = tx.all(sql, args![self.id], |row| Ok(TaskId(row.int("task_id")?))).await?;
+            let sql = concat!(
+                "select ",
+                claim::columns!(),
+                " from claims c where c.task_id = $1 and ",
+                claim::live!(),
+                " order by c.id"
+            );
+            let claims = tx.all(sql, args![self.id], Claim::from_row).await?;
+            let team = Agents::default().fetch(tx).await?;
+            let usage = usage::entries_of_task(tx, self.id).await?;
+            let counted = usage::counted_of_task(tx, self.id).await?;
+            let now = tx.now().await?;
+            Ok(TaskStory { task, now, attempts, needs, dependents, claims, team, usage, counted })
+        })
     }
 }
 
@@ -279,16 +286,18 @@ pub struct Claims {
 impl Read for Claims {
     type Answer = Vec<Claim>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Claim>> {
-        let sql = concat!(
-            "select ",
-            claim::columns!(),
-            " from claims c
-              where (cast($1 as text) is null or c.agent = $1) and ",
-            claim::live!(),
-            " order by c.id"
-        );
-        tx.all(sql, args![&self.agent], Claim::from_row).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Claim>> {
+        Box::pin(async move {
+            let sql = concat!(
+                "select ",
+                claim::columns!(),
+                " from claims c
+                  where (cast($1 as text) is null or c.agent = $1) and ",
+                claim::live!(),
+                " order by c.id"
+            );
+            tx.all(sql, args![&self.agent], Claim::from_row).await
+        })
     }
 }
 
@@ -321,25 +330,30 @@ pub struct RunShow {
 impl Read for RunShow {
     type Answer = RunStory;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<RunStory> {
-        let sql = concat!("select ", run_columns!(), " from runs where id = $1");
-        let run = tx.one(sql, args![self.id], Run::from_row).await?.ok_or_else(|| run::unknown(self.id))?;
-        let tasks = Tasks { run: Some(self.id), ..Tasks::default() }.fetch(tx).await?;
-        let sql = concat!(
-            "select ",
-            attempt_columns!(),
-            " from attempts
-              where task_id in (select id from tasks where run_id = $1) order by task_id, number"
-        );
-        let attempts = tx.all(sql, args![self.id], attempt).await?;
-        let sql = "select task_id, needs_id from task_needs where task_id in (select id from tasks where run_id = $1)
-                    order by task_id, needs_id";
-        let needs = tx
-            .all(sql, args![self.id], |row| Ok((TaskId(row.int("task_id")?), TaskId(row.int("needs_id")?))))
-            .await?;
-        let usage = usage::entries_of_run(tx, self.id).await?;
-        let counted = usage::counted_of_run(tx, self.id).await?;
-        Ok(RunStory { run, now: tx.now().await?, tasks, attempts, needs, usage, counted })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, RunStory> {
+        Box::pin(async move {
+            let sql = concat!("select ", run_columns!(), " from runs where id = $1");
+            let run =
+                tx.one(sql, args![self.id], Run::from_row).await?.ok_or_else(|| run::unknown(self.id))?;
+            let tasks = Tasks { run: Some(self.id), ..Tasks::default() }.fetch(tx).await?;
+            let sql = concat!(
+                "select ",
+                attempt_columns!(),
+                " from attempts
+                  where task_id in (select id from tasks where run_id = $1) order by task_id, number"
+            );
+            let attempts = tx.all(sql, args![self.id], attempt).await?;
+            let sql = "select task_id, needs_id from task_needs where task_id in (select id from tasks where run_id = $1)
+                        order by task_id, needs_id";
+            let needs = tx
+                .all(sql, args![self.id], |row| {
+                    Ok((TaskId(row.int("task_id")?), TaskId(row.int("needs_id")?)))
+                })
+                .await?;
+            let usage = usage::entries_of_run(tx, self.id).await?;
+            let counted = usage::counted_of_run(tx, self.id).await?;
+            Ok(RunStory { run, now: tx.now().await?, tasks, attempts, needs, usage, counted })
+        })
     }
 }
 
@@ -368,23 +382,26 @@ pub struct Pulse {
 impl Read for Pulse {
     type Answer = RunPulse;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<RunPulse> {
-        let sql = concat!("select ", run_columns!(), " from runs where id = $1");
-        let run = tx.one(sql, args![self.id], Run::from_row).await?.ok_or_else(|| run::unknown(self.id))?;
-        let sql = "select count(*) as open,
-                          coalesce(sum(case when state in ('running', 'verifying')
-                                             and (cast($2 as text) is null or node = $2) then 1 else 0 end), 0) as running,
-                          coalesce(sum(case when (state = 'parked' and due_at is null) or (state = 'waiting' and unmet > 0)
-                                            then 1 else 0 end), 0) as held,
-                          coalesce(sum(case when state = 'parked' and due_at is null then 1 else 0 end), 0) as parked
-                     from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled')";
-        let counts = tx
-            .one(sql, args![self.id, &self.node], |row| {
-                Ok((row.int("open")?, row.int("running")?, row.int("held")?, row.int("parked")?))
-            })
-            .await?;
-        let (open, running, held, parked) = counts.unwrap_or_default();
-        Ok(RunPulse { run, open, running, held: if parked > 0 { held } else { 0 } })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, RunPulse> {
+        Box::pin(async move {
+            let sql = concat!("select ", run_columns!(), " from runs where id = $1");
+            let run =
+                tx.one(sql, args![self.id], Run::from_row).await?.ok_or_else(|| run::unknown(self.id))?;
+            let sql = "select count(*) as open,
+                              coalesce(sum(case when state in ('running', 'verifying')
+                                                 and (cast($2 as text) is null or node = $2) then 1 else 0 end), 0) as running,
+                              coalesce(sum(case when (state = 'parked' and due_at is null) or (state = 'waiting' and unmet > 0)
+                                                then 1 else 0 end), 0) as held,
+                              coalesce(sum(case when state = 'parked' and due_at is null then 1 else 0 end), 0) as parked
+                         from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled')";
+            let counts = tx
+                .one(sql, args![self.id, &self.node], |row| {
+                    Ok((row.int("open")?, row.int("running")?, row.int("held")?, row.int("parked")?))
+                })
+                .await?;
+            let (open, running, held, parked) = counts.unwrap_or_default();
+            Ok(RunPulse { run, open, running, held: if parked > 0 { held } else { 0 } })
+        })
     }
 }
 
@@ -400,8 +417,10 @@ pub struct Stalled {
 impl Read for Stalled {
     type Answer = bool;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<bool> {
-        Ok(tx.one(STALLED, args![self.id, &self.node], |row| row.flag("stalled")).await?.unwrap_or(false))
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, bool> {
+        Box::pin(async move {
+            Ok(tx.one(STALLED, args![self.id, &self.node], |row| row.flag("stalled")).await?.unwrap_or(false))
+        })
     }
 }
 
@@ -444,31 +463,36 @@ pub struct Runs {
 impl Read for Runs {
     type Answer = Vec<RunView>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<RunView>> {
-        let sql =
-            concat!("select ", run_columns!(), " from runs where ($1 = 0 or state = 'running') order by id");
-        let runs = tx.all(sql, args![self.open], Run::from_row).await?;
-        let sql = "select run_id, state, count(*) as n from tasks where run_id is not null
-                      and ($1 = 0 or run_id in (select id from runs where state = 'running'))
-                    group by run_id, state order by run_id";
-        let counts = tx
-            .all(sql, args![self.open], |row| {
-                Ok((RunId(row.int("run_id")?), row.text("state")?, row.int("n")?))
-            })
-            .await?;
-        let mut by_run = std::collections::HashMap::<RunId, Vec<(String, i64)>>::new();
-        for (id, state, n) in counts {
-            by_run.entry(id).or_default().push((state, n));
-        }
-        let used = usage::counted(tx, usage::Whole::Runs).await?;
-        let spent =
-            |run: &Run| used.get(&run.id.to_string()).map_or_else(Spent::default, |of_run| of_run.ever);
-        let mut view = |run: Run| RunView {
-            counts: by_run.remove(&run.id).unwrap_or_default(),
-            spent: spent(&run),
-            run,
-        };
-        Ok(runs.into_iter().map(&mut view).collect())
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<RunView>> {
+        Box::pin(async move {
+            let sql = concat!(
+                "select ",
+                run_columns!(),
+                " from runs where ($1 = 0 or state = 'running') order by id"
+            );
+            let runs = tx.all(sql, args![self.open], Run::from_row).await?;
+            let sql = "select run_id, state, count(*) as n from tasks where run_id is not null
+                          and ($1 = 0 or run_id in (select id from runs where state = 'running'))
+                        group by run_id, state order by run_id";
+            let counts = tx
+                .all(sql, args![self.open], |row| {
+                    Ok((RunId(row.int("run_id")?), row.text("state")?, row.int("n")?))
+                })
+                .await?;
+            let mut by_run = std::collections::HashMap::<RunId, Vec<(String, i64)>>::new();
+            for (id, state, n) in counts {
+                by_run.entry(id).or_default().push((state, n));
+            }
+            let used = usage::counted(tx, usage::Whole::Runs).await?;
+            let spent =
+                |run: &Run| used.get(&run.id.to_string()).map_or_else(Spent::default, |of_run| of_run.ever);
+            let mut view = |run: Run| RunView {
+                counts: by_run.remove(&run.id).unwrap_or_default(),
+                spent: spent(&run),
+                run,
+            };
+            Ok(runs.into_iter().map(&mut view).collect())
+        })
     }
 }
 
@@ -496,15 +520,17 @@ pub struct Status;
 impl Read for Status {
     type Answer = Overview;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Overview> {
-        let agents = Agents::default().fetch(tx).await?;
-        let sql = "select state, count(*) as n from tasks group by state order by state";
-        let counts = tx.all(sql, &[], |row| Ok((row.text("state")?, row.int("n")?))).await?;
-        let runs = Runs::default().fetch(tx).await?;
-        let used = usage::counted(tx, usage::Whole::Agents).await?;
-        let spent = Spent::sum(used.values().map(|of_agent| of_agent.ever));
-        let unpriced = usage::unpriced(tx).await?;
-        Ok(Overview { agents, counts, runs, spent, unpriced, now: tx.now().await? })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Overview> {
+        Box::pin(async move {
+            let agents = Agents::default().fetch(tx).await?;
+            let sql = "select state, count(*) as n from tasks group by state order by state";
+            let counts = tx.all(sql, &[], |row| Ok((row.text("state")?, row.int("n")?))).await?;
+            let runs = Runs::default().fetch(tx).await?;
+            let used = usage::counted(tx, usage::Whole::Agents).await?;
+            let spent = Spent::sum(used.values().map(|of_agent| of_agent.ever));
+            let unpriced = usage::unpriced(tx).await?;
+            Ok(Overview { agents, counts, runs, spent, unpriced, now: tx.now().await? })
+        })
     }
 }
 
@@ -518,13 +544,15 @@ pub struct StillHeld {
 impl Read for StillHeld {
     type Answer = Vec<TaskId>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
-        let mut still = Vec::new();
-        for (id, term) in &self.held {
-            let sql =
-                "select id from tasks where id = $1 and term = $2 and state in ('running', 'verifying')";
-            still.extend(tx.one(sql, args![*id, *term], |row| Ok(TaskId(row.int("id")?))).await?);
-        }
-        Ok(still)
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<TaskId>> {
+        Box::pin(async move {
+            let mut still = Vec::new();
+            for (id, term) in &self.held {
+                let sql =
+                    "select id from tasks where id = $1 and term = $2 and state in ('running', 'verifying')";
+                still.extend(tx.one(sql, args![*id, *term], |row| Ok(TaskId(row.int("id")?))).await?);
+            }
+            Ok(still)
+        })
     }
 }

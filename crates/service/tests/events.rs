@@ -6,7 +6,7 @@ use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
 use quorate_service::log::Line;
 use quorate_service::task::Done;
 use quorate_service::{SCHEMA, wire};
-use quorate_store::{Dialect, Options, Store, Tx, Url, Write, args};
+use quorate_store::{Boxed, Dialect, Options, Store, Tx, Url, Write, args};
 use quorate_testkit::cluster::{Cluster, Durability, Installation, Until};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -129,14 +129,19 @@ struct Trouble {
 impl Write for Trouble {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.record(Event::new(EventKind::LogLine, self.name.clone()).agent("trouble"));
-        tx.later("insert into meta (key, value) values ($1, 'later')", args![format!("{} later", self.name)]);
-        tx.run("insert into meta (key, value) values ($1, 'now')", args![&self.name]).await?;
-        if tx.dialect() == Dialect::Pg && !self.pause.is_zero() {
-            tokio::time::sleep(self.pause).await;
-        }
-        if self.fails { Err(Error::failed("as it was told")) } else { Ok(()) }
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.record(Event::new(EventKind::LogLine, self.name.clone()).agent("trouble"));
+            tx.later(
+                "insert into meta (key, value) values ($1, 'later')",
+                args![format!("{} later", self.name)],
+            );
+            tx.run("insert into meta (key, value) values ($1, 'now')", args![&self.name]).await?;
+            if tx.dialect() == Dialect::Pg && !self.pause.is_zero() {
+                tokio::time::sleep(self.pause).await;
+            }
+            if self.fails { Err(Error::failed("as it was told")) } else { Ok(()) }
+        })
     }
 }
 
@@ -145,9 +150,11 @@ struct Kept;
 impl quorate_store::Read for Kept {
     type Answer = Vec<String>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<String>> {
-        let sql = "select key from meta where value in ('now', 'later') order by key";
-        tx.all(sql, &[], |row| row.text("key")).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<String>> {
+        Box::pin(async move {
+            let sql = "select key from meta where value in ('now', 'later') order by key";
+            tx.all(sql, &[], |row| row.text("key")).await
+        })
     }
 }
 
@@ -298,9 +305,11 @@ struct OpenWriters;
 impl quorate_store::Read for OpenWriters {
     type Answer = bool;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<bool> {
-        let sql = "select count(*) as n from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()";
-        Ok(tx.one(sql, &[], |row| row.int("n")).await?.unwrap_or(0) > 0)
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, bool> {
+        Box::pin(async move {
+            let sql = "select count(*) as n from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()";
+            Ok(tx.one(sql, &[], |row| row.int("n")).await?.unwrap_or(0) > 0)
+        })
     }
 }
 
@@ -332,12 +341,14 @@ struct Waits {
 impl Write for Waits {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run("insert into meta (key, value) values ('waits', '1')", &[]).await?;
-        self.begun.notify_one();
-        self.go_on.notified().await;
-        tx.record(Event::new(EventKind::LogLine, "second"));
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.run("insert into meta (key, value) values ('waits', '1')", &[]).await?;
+            self.begun.notify_one();
+            self.go_on.notified().await;
+            tx.record(Event::new(EventKind::LogLine, "second"));
+            Ok(())
+        })
     }
 }
 
@@ -404,8 +415,10 @@ struct FarAhead;
 impl Write for FarAhead {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run("update events set seq = seq + (1000000::bigint << 20)", &[]).await.map(drop)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.run("update events set seq = seq + (1000000::bigint << 20)", &[]).await.map(drop)
+        })
     }
 }
 

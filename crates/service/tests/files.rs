@@ -9,7 +9,7 @@ use quorate_service::log::Line;
 use quorate_service::task::{Add, Done, Fail, NewTask};
 use quorate_service::view::{Claims, Story};
 use quorate_service::{claim, health};
-use quorate_store::{Clock, Options, Store, Tx, Url, Write, args};
+use quorate_store::{Boxed, Clock, Options, Store, Tx, Url, Write, args};
 use quorate_testkit::ledger::{Backend, START_MS, TestLedger};
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, claiming, command, failure, next_of, want};
@@ -63,8 +63,8 @@ struct Sql(&'static str);
 impl Write for Sql {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run(self.0, &[]).await.map(drop)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move { tx.run(self.0, &[]).await.map(drop) })
     }
 }
 
@@ -352,12 +352,14 @@ struct Pair(usize);
 impl Write for Pair {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        for half in ["a", "b"] {
-            let key = format!("pair {} {half}", self.0);
-            tx.run("insert into meta (key, value) values ($1, 'pair')", args![key]).await?;
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            for half in ["a", "b"] {
+                let key = format!("pair {} {half}", self.0);
+                tx.run("insert into meta (key, value) values ($1, 'pair')", args![key]).await?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -438,16 +440,18 @@ struct Columns;
 impl quorate_store::Read for Columns {
     type Answer = Vec<String>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<String>> {
-        let sql = quorate_store::Sql::Each {
-            lite: "select m.name || '.' || c.name as name from sqlite_schema m join pragma_table_info(m.name) c
-                    where m.type in ('table', 'view') and m.name not like 'sqlite_%' and m.name not like 'memory_words%'
-                    order by 1",
-            pg: "select (table_name || '.' || column_name) collate \"C\" as name from information_schema.columns
-                  where table_schema = current_schema() and table_name not in ('log_era', 'sim_clock')
-                    and table_name || '.' || column_name <> 'memories.words' order by 1",
-        };
-        tx.all(sql, &[], |row| row.text("name")).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<String>> {
+        Box::pin(async move {
+            let sql = quorate_store::Sql::Each {
+                lite: "select m.name || '.' || c.name as name from sqlite_schema m join pragma_table_info(m.name) c
+                        where m.type in ('table', 'view') and m.name not like 'sqlite_%' and m.name not like 'memory_words%'
+                        order by 1",
+                pg: "select (table_name || '.' || column_name) collate \"C\" as name from information_schema.columns
+                      where table_schema = current_schema() and table_name not in ('log_era', 'sim_clock')
+                        and table_name || '.' || column_name <> 'memories.words' order by 1",
+            };
+            tx.all(sql, &[], |row| row.text("name")).await
+        })
     }
 }
 
@@ -516,10 +520,13 @@ struct Room(i64);
 impl Write for Room {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let sql = if self.0 > 0 { "pragma max_page_count = 1" } else { "pragma max_page_count = 1000000" };
-        // SQLite takes the present size for a smaller limit: from here on there is no room.
-        tx.all(sql, &[], |_| Ok(())).await.map(drop)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let sql =
+                if self.0 > 0 { "pragma max_page_count = 1" } else { "pragma max_page_count = 1000000" };
+            // SQLite takes the present size for a smaller limit: from here on there is no room.
+            tx.all(sql, &[], |_| Ok(())).await.map(drop)
+        })
     }
 }
 

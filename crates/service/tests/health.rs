@@ -3,7 +3,7 @@
 use quorate_model::{Result, TaskState};
 use quorate_service::health::{Check, Checked};
 use quorate_service::task::{NewTask, Progress};
-use quorate_store::{Tx, Write};
+use quorate_store::{Boxed, Tx, Write};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, command};
@@ -21,31 +21,33 @@ struct Crowd {
 impl Write for Crowd {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let args = quorate_store::args![self.agents];
-        tx.run(
-            "with recursive n (i) as (select 1 union all select i + 1 from n where i < $1)
-             insert into agents (name, driver, state, node, term, lease_until, heartbeat_at, created_at)
-             select 'agent-' || i, 'command', 'ready', '1', 1, now_ms() + 60000, now_ms(), now_ms() from n",
-            args,
-        )
-        .await?;
-        tx.run(
-            "with recursive n (i) as (select 1 union all select i + 1 from n where i < $2)
-             insert into tasks (title, state, max_attempts, attempt, term, owner, lease_ms, lease_until, started_at,
-                                active_at, created_at)
-             select 'task ' || i, case when i <= $1 then 'running' else 'ready' end, 3, 1, 1, 'agent-' || i, 60000,
-                    case when i <= $1 then now_ms() + 60000 end, now_ms(), now_ms(), now_ms() from n",
-            quorate_store::args![self.agents, self.tasks],
-        )
-        .await?;
-        tx.run(
-            "insert into attempts (task_id, number, term, agent, started_at)
-             select id, 1, 1, owner, now_ms() from tasks where state = 'running'",
-            &[],
-        )
-        .await?;
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let args = quorate_store::args![self.agents];
+            tx.run(
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < $1)
+                 insert into agents (name, driver, state, node, term, lease_until, heartbeat_at, created_at)
+                 select 'agent-' || i, 'command', 'ready', '1', 1, now_ms() + 60000, now_ms(), now_ms() from n",
+                args,
+            )
+            .await?;
+            tx.run(
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < $2)
+                 insert into tasks (title, state, max_attempts, attempt, term, owner, lease_ms, lease_until, started_at,
+                                    active_at, created_at)
+                 select 'task ' || i, case when i <= $1 then 'running' else 'ready' end, 3, 1, 1, 'agent-' || i, 60000,
+                        case when i <= $1 then now_ms() + 60000 end, now_ms(), now_ms(), now_ms() from n",
+                quorate_store::args![self.agents, self.tasks],
+            )
+            .await?;
+            tx.run(
+                "insert into attempts (task_id, number, term, agent, started_at)
+                 select id, 1, 1, owner, now_ms() from tasks where state = 'running'",
+                &[],
+            )
+            .await?;
+            Ok(())
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use quorate_service::message::{Inbox, MessageKind, Send};
 use quorate_service::retention::{EVENTS_MAX, MayPrune, Prune, Pruned, TASKS_MAX};
 use quorate_service::task::{Add, Cancel, Fail, NewTask};
 use quorate_service::view::{Runs, Tasks};
-use quorate_store::{Read, Tx, Write};
+use quorate_store::{Boxed, Read, Tx, Write};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{command, failure};
@@ -20,9 +20,11 @@ struct Many(i64);
 impl Write for Many {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        (0..self.0).for_each(|n| tx.record(Event::new(EventKind::LogLine, n.to_string())));
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            (0..self.0).for_each(|n| tx.record(Event::new(EventKind::LogLine, n.to_string())));
+            Ok(())
+        })
     }
 }
 
@@ -32,9 +34,11 @@ struct Rows(&'static str);
 impl Read for Rows {
     type Answer = i64;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<i64> {
-        let count = tx.one(self.0, &[], |row| row.int("n")).await?;
-        Ok(count.expect("a count has a row"))
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, i64> {
+        Box::pin(async move {
+            let count = tx.one(self.0, &[], |row| row.int("n")).await?;
+            Ok(count.expect("a count has a row"))
+        })
     }
 }
 

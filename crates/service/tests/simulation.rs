@@ -8,9 +8,8 @@ mod world;
 
 use play::look::{self, Look, Story};
 use play::{Tally, count, number, perform};
-use quorate_model::Result;
 use quorate_service::SCHEMA;
-use quorate_store::{Clock, Options, Store, Tx, Url, Write};
+use quorate_store::{Boxed, Clock, Options, Store, Tx, Url, Write};
 use quorate_testkit::ledger::START_MS;
 use quorate_testkit::oracle::{Op, Oracle, Picture};
 use std::time::{Duration, Instant, SystemTime};
@@ -30,23 +29,25 @@ struct Empty;
 impl Write for Empty {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        for sql in [
-            "delete from tasks",
-            "delete from task_needs",
-            "delete from attempts",
-            "delete from runs",
-            "delete from agents",
-            "delete from nodes",
-            "delete from leaders",
-            "delete from claims",
-            "delete from claim_waits",
-            "delete from events",
-            "delete from sqlite_sequence",
-        ] {
-            tx.later(sql, &[]);
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            for sql in [
+                "delete from tasks",
+                "delete from task_needs",
+                "delete from attempts",
+                "delete from runs",
+                "delete from agents",
+                "delete from nodes",
+                "delete from leaders",
+                "delete from claims",
+                "delete from claim_waits",
+                "delete from events",
+                "delete from sqlite_sequence",
+            ] {
+                tx.later(sql, &[]);
+            }
+            Ok(())
+        })
     }
 }
 

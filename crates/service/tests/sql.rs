@@ -7,7 +7,7 @@ use quorate_service::agent::{Begin, Tell, Word};
 use quorate_service::event::{After, Filter};
 use quorate_service::task::Kinds;
 use quorate_service::task::NewTask;
-use quorate_store::{Read, Tx, Write};
+use quorate_store::{Boxed, Read, Tx, Write};
 use quorate_testkit::cluster::Installation;
 use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::verbs::{LEASE_MS, claiming, command, texts};
@@ -98,13 +98,15 @@ struct Columns;
 impl Read for Columns {
     type Answer = Vec<(String, String)>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<(String, String)>> {
-        let sql =
-            "select m.name as place, c.name as name from sqlite_schema m join pragma_table_info(m.name) c
-                    where m.type in ('table', 'view') and m.name not like 'sqlite_%'
-                      and m.name not in (select name from pragma_table_list where type = 'shadow')
-                      and c.name <> m.name";
-        tx.all(sql, &[], |row| Ok((row.text("place")?, row.text("name")?))).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<(String, String)>> {
+        Box::pin(async move {
+            let sql =
+                "select m.name as place, c.name as name from sqlite_schema m join pragma_table_info(m.name) c
+                        where m.type in ('table', 'view') and m.name not like 'sqlite_%'
+                          and m.name not in (select name from pragma_table_list where type = 'shadow')
+                          and c.name <> m.name";
+            tx.all(sql, &[], |row| Ok((row.text("place")?, row.text("name")?))).await
+        })
     }
 }
 
@@ -203,9 +205,11 @@ struct BySql(String);
 impl Write for BySql {
     type Answer = Option<i64>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Option<i64>> {
-        tx.one("select id from claim_task($1, 60000)", quorate_store::args![&self.0], |row| row.int("id"))
-            .await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<i64>> {
+        Box::pin(async move {
+            tx.one("select id from claim_task($1, 60000)", quorate_store::args![&self.0], |row| row.int("id"))
+                .await
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use quorate_service::agent::{Tell, Word};
 use quorate_service::event::{After, Filter, Newest, PAGE_MAX};
 use quorate_service::task::{NewTask, Park};
 use quorate_service::top::{Line, Look, Looked, ROWS_MAX, Tally};
-use quorate_store::{Tx, Write};
+use quorate_store::{Boxed, Tx, Write};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, begin, claiming, command};
@@ -96,20 +96,22 @@ struct Many(i64);
 impl Write for Many {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run(
-            "with recursive n (i) as (select 1 union all select i + 1 from n where i < $1)
-             insert into agents (name, driver, created_at) select 'agent-' || i, 'external', now_ms() from n",
-            quorate_store::args![self.0],
-        )
-        .await?;
-        tx.run(
-            "with recursive n (i) as (select 1 union all select i + 1 from n where i < $1)
-             insert into tasks (title, state, max_attempts, created_at) select 'x', 'failed', 1, now_ms() from n",
-            quorate_store::args![self.0],
-        )
-        .await?;
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.run(
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < $1)
+                 insert into agents (name, driver, created_at) select 'agent-' || i, 'external', now_ms() from n",
+                quorate_store::args![self.0],
+            )
+            .await?;
+            tx.run(
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < $1)
+                 insert into tasks (title, state, max_attempts, created_at) select 'x', 'failed', 1, now_ms() from n",
+                quorate_store::args![self.0],
+            )
+            .await?;
+            Ok(())
+        })
     }
 }
 
@@ -143,11 +145,13 @@ async fn failed_tasks_of_long_ago_are_passed_over(ledger: TestLedger) -> Result<
     struct Later;
     impl Write for Later {
         type Answer = ();
-        async fn apply(&self, tx: &mut Tx) -> Result<()> {
-            let sql = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 19999)
-                       insert into tasks (title, state, max_attempts, created_at)
-                       select 'x', 'completed', 1, now_ms() from n";
-            tx.run(sql, &[]).await.map(drop)
+        fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+            Box::pin(async move {
+                let sql = "with recursive n (i) as (select 1 union all select i + 1 from n where i < 19999)
+                           insert into tasks (title, state, max_attempts, created_at)
+                           select 'x', 'completed', 1, now_ms() from n";
+                tx.run(sql, &[]).await.map(drop)
+            })
         }
     }
     ledger.store.write(Later).await?;
@@ -180,22 +184,24 @@ struct Crowd;
 impl Write for Crowd {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run(
-            "with recursive n (i) as (select 1 union all select i + 1 from n where i < 1000)
-             insert into agents (name, driver, created_at) select 'agent-' || i, 'external', now_ms() from n",
-            &[],
-        )
-        .await?;
-        tx.run(
-            "with recursive n (i) as (select 1 union all select i + 1 from n where i < 30000)
-             insert into tasks (title, state, max_attempts, owner, lease_until, created_at)
-             select 'x', case when i <= 1000 then 'running' else 'completed' end, 1, 'agent-' || i,
-                    case when i <= 1000 then now_ms() + 60000 end, now_ms() from n",
-            &[],
-        )
-        .await
-        .map(drop)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.run(
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < 1000)
+                 insert into agents (name, driver, created_at) select 'agent-' || i, 'external', now_ms() from n",
+                &[],
+            )
+            .await?;
+            tx.run(
+                "with recursive n (i) as (select 1 union all select i + 1 from n where i < 30000)
+                 insert into tasks (title, state, max_attempts, owner, lease_until, created_at)
+                 select 'x', case when i <= 1000 then 'running' else 'completed' end, 1, 'agent-' || i,
+                        case when i <= 1000 then now_ms() + 60000 end, now_ms() from n",
+                &[],
+            )
+            .await
+            .map(drop)
+        })
     }
 }
 

@@ -2,12 +2,15 @@
 //!
 //! Here lives the lane, one for each kind that merges: a few callers at a time do their own transaction, and what has
 //! gathered when one of them is through goes as one. There is no timer: a single caller never waits for a second.
-//! How several are applied at once is the operation's own matter ([`Write::apply_all`]); transactions live in `pg`.
+//! How several are applied at once is the operation's own matter ([`Merge::apply_all`]); transactions live in `pg`.
 
+use crate::asked::{Answer, Asked, Operation};
 use crate::pg::{Tried, Writer};
-use crate::store::Write;
+use crate::store::{Boxed, Write};
+use crate::tx::Tx;
 use quorate_model::{Error, Result};
-use std::collections::VecDeque;
+use std::any::{Any, TypeId};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -28,14 +31,70 @@ const GROUP_MAX: usize = 64;
 /// Operations that may wait in a lane; what comes above that goes by itself, as far as there are connections.
 const WAITING_MAX: usize = 4_096;
 
-/// Where operations of one kind meet.
-pub(crate) struct Lane<W: Write> {
-    state: Mutex<State<W>>,
+/// An operation of which several can be applied together, with a few statements for all.
+pub trait Merge: Write {
+    /// Applies several in one transaction; never called on SQLite, which groups anyway.
+    ///
+    /// `None` is for one that must go by itself: it is then applied alone, and must have had no effect here.
+    fn apply_all<'a>(list: &'a [&'a Self], tx: &'a mut Tx) -> Boxed<'a, Vec<Option<Self::Answer>>>;
 }
 
-struct State<W: Write> {
+/// How operations of one kind are applied together.
+#[derive(Debug, Clone, Copy)]
+pub struct Together {
+    kind: TypeId,
+    apply_all: ApplyAll,
+}
+
+pub(crate) type ApplyAll = for<'a> fn(&'a [Box<dyn Asked>], &'a mut Tx) -> Boxed<'a, Vec<Option<Answer>>>;
+
+impl Together {
+    /// Returns it for operations of type `W`.
+    pub fn of<W: Merge>() -> Together {
+        Together { kind: TypeId::of::<W>(), apply_all: apply_all::<W> }
+    }
+}
+
+fn apply_all<'a, W: Merge>(list: &'a [Box<dyn Asked>], tx: &'a mut Tx) -> Boxed<'a, Vec<Option<Answer>>> {
+    fn own<W: Merge>(work: &dyn Asked) -> &W {
+        let work: &dyn Any = work;
+        &work.downcast_ref::<Operation<W>>().expect("a lane has operations of one kind").0
+    }
+    Box::pin(async move {
+        let list: Vec<&W> = list.iter().map(|work| own(&**work)).collect();
+        let answers = W::apply_all(&list, tx).await?;
+        Ok(answers.into_iter().map(|answer| answer.map(|answer| Box::new(answer) as Answer)).collect())
+    })
+}
+
+/// The lanes of a ledger, one for each kind of operation that merges.
+#[derive(Default)]
+pub(crate) struct Lanes(Mutex<HashMap<TypeId, Arc<Lane>>>);
+
+impl std::fmt::Debug for Lanes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lanes")
+    }
+}
+
+impl Lanes {
+    /// Returns the lane of a kind.
+    pub(crate) fn of(&self, together: Together) -> Arc<Lane> {
+        let mut lanes = self.0.lock().expect("nobody panics while they hold the lanes");
+        Arc::clone(lanes.entry(together.kind).or_insert_with(|| Arc::new(Lane::new(together.apply_all))))
+    }
+}
+
+/// Where operations of one kind meet.
+pub(crate) struct Lane {
+    apply_all: ApplyAll,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
     under_way: usize,
-    waiting: VecDeque<Waiting<W>>,
+    waiting: VecDeque<Waiting>,
     pace: Pace,
 }
 
@@ -59,77 +118,75 @@ impl Pace {
     }
 }
 
-struct Waiting<W: Write> {
-    work: W,
-    reply: oneshot::Sender<Answered<W>>,
+struct Waiting {
+    work: Box<dyn Asked>,
+    reply: oneshot::Sender<Answered>,
 }
 
-enum Answered<W: Write> {
-    Answer(Result<W::Answer>),
+enum Answered {
+    Answer(Result<Answer>),
     /// It could not be applied with others.
-    Alone(W),
+    Alone(Box<dyn Asked>),
 }
 
 /// What became of several operations that were applied together.
-pub(crate) enum Merged<A> {
+pub(crate) enum Merged {
     /// Each one's answer; `None` for one that had no part in it.
-    Done(Vec<Option<A>>),
+    Done(Vec<Option<Answer>>),
     /// The transaction was rolled back: each is to try by itself.
     RolledBack,
     /// Nobody knows whether it was committed.
     Unknown(Error),
 }
 
-enum Entered<W: Write> {
-    Go(W),
-    Wait(oneshot::Receiver<Answered<W>>),
+enum Entered {
+    Go(Box<dyn Asked>),
+    Wait(oneshot::Receiver<Answered>),
 }
 
-impl<W: Write> Default for Lane<W> {
-    fn default() -> Lane<W> {
-        Lane { state: Mutex::new(State { under_way: 0, waiting: VecDeque::new(), pace: Pace::default() }) }
+impl Lane {
+    fn new(apply_all: ApplyAll) -> Lane {
+        Lane { apply_all, state: Mutex::default() }
     }
-}
 
-impl<W: Write> Lane<W> {
-    fn state(&self) -> MutexGuard<'_, State<W>> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics while they hold a lane")
     }
 
     /// Applies `work`, by itself when few are under way, else with those that wait too.
-    pub(crate) async fn write(self: Arc<Self>, writer: &Arc<Writer>, work: W) -> Result<W::Answer> {
-        let answer = match self.enter(work) {
-            Entered::Wait(answer) => answer,
+    pub(crate) async fn write(self: Arc<Self>, writer: &Arc<Writer>, work: Box<dyn Asked>) -> Result<Answer> {
+        let answered = match self.enter(work) {
+            Entered::Wait(answered) => answered,
             Entered::Go(work) => {
                 let mut turn = Turn::begin(Arc::clone(&self), Arc::clone(writer), 1);
                 // Those who got their answers at the same moment come together: so they go together.
                 tokio::task::yield_now().await;
                 let others = self.state().gather(GROUP_MAX - 1);
                 if others.is_empty() {
-                    let tried = writer.try_once(&work, 1).await;
+                    let tried = writer.try_once(&*work, 1).await;
                     drop(turn);
                     return match tried {
                         Tried::Ended(answer) => answer,
                         // Others go on meanwhile: only this one waits for whoever stands in its way.
-                        Tried::Conflict => writer.write_again(&work).await,
+                        Tried::Conflict => writer.write_again(&*work).await,
                     };
                 }
-                let (reply, answer) = oneshot::channel();
+                let (reply, answered) = oneshot::channel();
                 let group: Vec<_> = std::iter::once(Waiting { work, reply }).chain(others).collect();
                 turn.size = group.len();
                 // Not within this call: whoever stops waiting for it must not take the others along.
                 tokio::spawn(turn.serve(group));
-                answer
+                answered
             }
         };
-        match answer.await {
+        match answered.await {
             Ok(Answered::Answer(answer)) => answer,
-            Ok(Answered::Alone(work)) => writer.write(&work).await,
+            Ok(Answered::Alone(work)) => writer.write(&*work).await,
             Err(_) => Err(Error::unavailable("the program ends: an operation was not begun")),
         }
     }
 
-    fn enter(&self, work: W) -> Entered<W> {
+    fn enter(&self, work: Box<dyn Asked>) -> Entered {
         let mut state = self.state();
         if state.under_way < state.pace.under_way_max() || state.waiting.len() >= WAITING_MAX {
             state.under_way += 1;
@@ -141,7 +198,7 @@ impl<W: Write> Lane<W> {
     }
 
     /// Gives a turn back, or says who goes next in it.
-    fn leave(&self, took: Duration, size: usize) -> Vec<Waiting<W>> {
+    fn leave(&self, took: Duration, size: usize) -> Vec<Waiting> {
         let mut state = self.state();
         state.pace.note(took, size);
         if state.waiting.is_empty() || state.under_way > state.pace.under_way_max() {
@@ -152,23 +209,23 @@ impl<W: Write> Lane<W> {
     }
 }
 
-impl<W: Write> State<W> {
+impl State {
     /// Takes the first of those who wait, so many at most.
-    fn gather(&mut self, most: usize) -> Vec<Waiting<W>> {
+    fn gather(&mut self, most: usize) -> Vec<Waiting> {
         let count = self.waiting.len().min(most);
         self.waiting.drain(..count).collect()
     }
 }
 
 /// The right to have a transaction under way in a lane. Dropped, it goes to those who wait.
-struct Turn<W: Write> {
-    lane: Arc<Lane<W>>,
+struct Turn {
+    lane: Arc<Lane>,
     writer: Arc<Writer>,
     begun: Instant,
     size: usize,
 }
 
-impl<W: Write> Drop for Turn<W> {
+impl Drop for Turn {
     fn drop(&mut self) {
         let group = self.lane.leave(self.begun.elapsed(), self.size);
         if group.is_empty() {
@@ -182,16 +239,16 @@ impl<W: Write> Drop for Turn<W> {
     }
 }
 
-impl<W: Write> Turn<W> {
-    fn begin(lane: Arc<Lane<W>>, writer: Arc<Writer>, size: usize) -> Turn<W> {
+impl Turn {
+    fn begin(lane: Arc<Lane>, writer: Arc<Writer>, size: usize) -> Turn {
         Turn { lane, writer, begun: Instant::now(), size }
     }
 
-    async fn serve(self, mut group: Vec<Waiting<W>>) {
+    async fn serve(self, mut group: Vec<Waiting>) {
         group.retain(|waiting| !waiting.reply.is_closed());
         if group.len() == 1 {
             for Waiting { work, reply } in group {
-                let _ = reply.send(match self.writer.try_once(&work, 1).await {
+                let _ = reply.send(match self.writer.try_once(&*work, 1).await {
                     Tried::Ended(answer) => Answered::Answer(answer),
                     Tried::Conflict => Answered::Alone(work),
                 });
@@ -199,7 +256,7 @@ impl<W: Write> Turn<W> {
             return;
         }
         let (works, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|w| (w.work, w.reply)).unzip();
-        let answers = match self.writer.write_all(&works).await {
+        let answers = match self.writer.write_all(&works, self.lane.apply_all).await {
             Merged::Done(answers) => answers.into_iter().map(|answer| answer.map(Ok)).collect(),
             Merged::RolledBack => works.iter().map(|_| None).collect(),
             Merged::Unknown(error) => works.iter().map(|_| Some(Err(error.clone()))).collect::<Vec<_>>(),

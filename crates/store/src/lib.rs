@@ -9,6 +9,7 @@
 //! returns an error changes nothing.
 
 mod arg;
+mod asked;
 mod changes;
 mod clock;
 mod copy;
@@ -29,8 +30,9 @@ mod vector;
 pub use arg::Arg;
 pub use changes::Changes;
 pub use clock::Clock;
+pub use lane::{Merge, Together};
 pub use migrate::{Migration, Schema};
 pub use row::Row;
-pub use store::{Options, Read, Store, Write};
+pub use store::{Boxed, Options, Read, Store, Write};
 pub use tx::{Dialect, Sql, Tx};
 pub use url::Url;

@@ -9,12 +9,13 @@
 //! its POSIX locks. The fair lock is a file of its own.
 
 use crate::arg::Arg;
+use crate::asked::{Answer, Asked};
 use crate::changes::{Bell, Changes};
 use crate::clock::{Clock, Kept, ledger};
 use crate::copy;
 use crate::migrate::Schema;
 use crate::row::Row;
-use crate::store::{Options, Read, Write};
+use crate::store::{Boxed, Options};
 use crate::tx::{Conn, Later, Tx, event_args};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -22,11 +23,9 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use quorate_model::{Error, Event, EventKind, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, functions::FunctionFlags};
 use std::fs::File;
-use std::future::Future;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -47,7 +46,7 @@ pub(crate) struct Lite {
     path: PathBuf,
     clock: Clock,
     busy: Duration,
-    jobs: mpsc::Sender<Box<dyn Job>>,
+    jobs: mpsc::Sender<Job>,
     readers: Arc<Mutex<Vec<Tx>>>,
     bell: Bell,
     watching: OnceLock<()>,
@@ -75,10 +74,9 @@ impl Lite {
         Ok(lite)
     }
 
-    pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
+    pub(crate) async fn write(&self, work: Box<dyn Asked>) -> Result<Answer> {
         let (reply, answer) = oneshot::channel();
-        let job = Pending { work, out: None, reply };
-        self.jobs.send(Box::new(job)).await.map_err(|_| gone())?;
+        self.jobs.send(Job { work, out: None, reply }).await.map_err(|_| gone())?;
         self.in_time(answer).await?
     }
 
@@ -93,7 +91,7 @@ impl Lite {
         }
     }
 
-    pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
+    pub(crate) async fn read(&self, query: Box<dyn Asked>) -> Result<Answer> {
         let (path, clock, readers, busy) =
             (self.path.clone(), self.clock.clone(), self.readers.clone(), self.busy);
         let job = move || {
@@ -102,7 +100,7 @@ impl Lite {
                 Some(tx) => tx,
                 None => Tx::new(Conn::Lite(LiteConn::open_to_read(&path, busy)?), Arc::default()),
             };
-            let answer = read_once(&query, &mut tx, &clock);
+            let answer = read_once(&*query, &mut tx, &clock);
             let mut list = readers.lock().expect("no reader panics while it holds the list");
             if list.len() < READERS_MAX {
                 list.push(tx);
@@ -130,10 +128,10 @@ fn gone() -> Error {
     Error::unavailable("the ledger's writer has stopped")
 }
 
-fn read_once<R: Read>(query: &R, tx: &mut Tx, clock: &Clock) -> Result<R::Answer> {
+fn read_once(query: &dyn Asked, tx: &mut Tx, clock: &Clock) -> Result<Answer> {
     let conn = lite(tx);
     conn.exec("begin")?;
-    let answer = conn.set_now(clock).and_then(|_| now_or_never(query.fetch(tx)));
+    let answer = conn.set_now(clock).and_then(|_| now_or_never(query.run(tx)));
     // The read transaction must end whatever happened, or it would hold the write-ahead log back.
     lite(tx).exec("rollback")?;
     answer
@@ -147,9 +145,9 @@ fn lite(tx: &mut Tx) -> &mut LiteConn {
 }
 
 /// Polls an operation once. On SQLite nothing in a transaction ever waits, so once is enough.
-fn now_or_never<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+fn now_or_never(mut work: Boxed<'_, Answer>) -> Result<Answer> {
     let mut context = Context::from_waker(Waker::noop());
-    match catch_unwind(AssertUnwindSafe(|| pin!(work).poll(&mut context))) {
+    match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context))) {
         Ok(Poll::Ready(answer)) => answer,
         Ok(Poll::Pending) => Err(Error::failed("an operation waited inside a transaction (this is a bug)")),
         Err(_) => Err(Error::failed("an operation panicked inside a transaction (this is a bug)")),
@@ -157,37 +155,28 @@ fn now_or_never<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 }
 
 /// An operation on its way through the writer.
-trait Job: Send {
+struct Job {
+    work: Box<dyn Asked>,
+    out: Option<Result<Answer>>,
+    reply: oneshot::Sender<Result<Answer>>,
+}
+
+impl Job {
     /// Returns whether someone still waits for the answer.
-    fn is_wanted(&self) -> bool;
-    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
-    fn fail(&mut self, error: Error);
-    fn answer(self: Box<Self>);
-}
-
-struct Pending<W: Write> {
-    work: W,
-    out: Option<Result<W::Answer>>,
-    reply: oneshot::Sender<Result<W::Answer>>,
-}
-
-impl<W: Write> Job for Pending<W> {
     fn is_wanted(&self) -> bool {
         !self.reply.is_closed()
     }
 
-    fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
-        Box::pin(async move {
-            self.out = Some(Ok(self.work.apply(tx).await?));
-            Ok(())
-        })
+    fn run(&mut self, tx: &mut Tx) -> Result<()> {
+        self.out = Some(Ok(now_or_never(self.work.run(tx))?));
+        Ok(())
     }
 
     fn fail(&mut self, error: Error) {
         self.out = Some(Err(error));
     }
 
-    fn answer(self: Box<Self>) {
+    fn answer(self) {
         // A caller that went away needs no answer; its operation was perhaps not even begun.
         if let Some(out) = self.out {
             let _ = self.reply.send(out);
@@ -240,7 +229,7 @@ impl Writer {
         }
     }
 
-    fn serve(mut self, mut queue: mpsc::Receiver<Box<dyn Job>>, bell: &Bell) {
+    fn serve(mut self, mut queue: mpsc::Receiver<Job>, bell: &Bell) {
         while let Some(first) = queue.blocking_recv() {
             let mut group = vec![first];
             let done = self.with_lock(|writer| writer.commit_group(&mut group, &mut queue));
@@ -255,11 +244,7 @@ impl Writer {
         }
     }
 
-    fn commit_group(
-        &mut self,
-        group: &mut Vec<Box<dyn Job>>,
-        queue: &mut mpsc::Receiver<Box<dyn Job>>,
-    ) -> Result<()> {
+    fn commit_group(&mut self, group: &mut Vec<Job>, queue: &mut mpsc::Receiver<Job>) -> Result<()> {
         self.begin()?;
         let mut all_went_well = self.run_bare(&mut group[0]).is_ok();
         while all_went_well && group.len() < GROUP_MAX {
@@ -276,7 +261,7 @@ impl Writer {
 
     /// Begins again and runs each operation in a savepoint of its own, so that one that fails leaves nothing and
     /// the others stay. That costs a copy of every page they touch, so it is done only after one has failed.
-    fn commit_apart(&mut self, group: &mut [Box<dyn Job>]) -> Result<()> {
+    fn commit_apart(&mut self, group: &mut [Job]) -> Result<()> {
         self.begin()?;
         group.iter_mut().try_for_each(|job| self.run_apart(job))?;
         lite(&mut self.tx).exec("commit")
@@ -288,15 +273,15 @@ impl Writer {
         self.settle_clock()
     }
 
-    fn run_bare(&mut self, job: &mut Box<dyn Job>) -> Result<()> {
+    fn run_bare(&mut self, job: &mut Job) -> Result<()> {
         if !job.is_wanted() {
             return Ok(());
         }
-        now_or_never(job.run(&mut self.tx)).and_then(|()| self.flush())
+        job.run(&mut self.tx).and_then(|()| self.flush())
     }
 
     /// Runs one operation in a savepoint of its own. An error means that the whole group is lost.
-    fn run_apart(&mut self, job: &mut Box<dyn Job>) -> Result<()> {
+    fn run_apart(&mut self, job: &mut Job) -> Result<()> {
         lite(&mut self.tx).exec("savepoint op")?;
         if let Err(error) = self.run_bare(job) {
             self.tx.forget();

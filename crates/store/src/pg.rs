@@ -16,11 +16,11 @@ pub(crate) use self::conn::PgConn;
 use self::conn::{commit, conn, rollback};
 use self::door::{Door, Purpose};
 use self::hint::Teller;
+use crate::asked::{Answer, Asked};
 use crate::changes::{Bell, Changes};
-use crate::lane::{Lane, Merged};
+use crate::lane::{ApplyAll, Lanes, Merged, Together};
 use crate::pooler::Pooler;
-use crate::slots::Slots;
-use crate::store::{Options, Read, Write};
+use crate::store::Options;
 use crate::tls::Server;
 use crate::tx::Tx;
 use quorate_model::{Error, Result};
@@ -41,7 +41,7 @@ const READS_LONGER: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Pg {
     writer: Arc<Writer>,
-    lanes: Slots,
+    lanes: Lanes,
     reading: Door,
     server: Server,
     channel: Arc<str>,
@@ -57,8 +57,8 @@ pub(crate) struct Writer {
 }
 
 /// What came of one try.
-pub(crate) enum Tried<A> {
-    Ended(Result<A>),
+pub(crate) enum Tried {
+    Ended(Result<Answer>),
     /// Rolled back, because another transaction stood in its way.
     Conflict,
 }
@@ -73,20 +73,20 @@ impl Pg {
         let channel: Arc<str> = schema::prepare(&door, &server, options.schema).await?.into();
         let teller = Teller::begin(reading.clone(), Arc::clone(&channel));
         let writer = Arc::new(Writer { door, bell: Bell::new(), teller });
-        let (lanes, listening) = (Slots::default(), OnceLock::new());
+        let (lanes, listening) = (Lanes::default(), OnceLock::new());
         Ok(Pg { writer, lanes, reading, server, channel, listening })
     }
 
-    pub(crate) async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
-        if W::MERGES {
-            return self.lanes.of::<Lane<W>>().write(&self.writer, work).await;
+    pub(crate) async fn write(&self, work: Box<dyn Asked>, together: Option<Together>) -> Result<Answer> {
+        match together {
+            Some(together) => self.lanes.of(together).write(&self.writer, work).await,
+            None => self.writer.write(&*work).await,
         }
-        self.writer.write(&work).await
     }
 
-    pub(crate) async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
+    pub(crate) async fn read(&self, query: Box<dyn Asked>) -> Result<Answer> {
         let mut tx = self.reading.begin(BEGIN_TO_READ).await?;
-        let answer = query.fetch(&mut tx).await;
+        let answer = query.run(&mut tx).await;
         rollback(tx).await;
         answer
     }
@@ -110,7 +110,7 @@ impl Pg {
 
 impl Writer {
     /// Applies an operation in a transaction of its own, again where the server names a conflict.
-    pub(crate) async fn write<W: Write>(&self, work: &W) -> Result<W::Answer> {
+    pub(crate) async fn write(&self, work: &dyn Asked) -> Result<Answer> {
         match self.try_once(work, 1).await {
             Tried::Ended(answer) => answer,
             Tried::Conflict => self.write_again(work).await,
@@ -118,7 +118,7 @@ impl Writer {
     }
 
     /// Goes on with an operation that met a conflict when it was tried first.
-    pub(crate) async fn write_again<W: Write>(&self, work: &W) -> Result<W::Answer> {
+    pub(crate) async fn write_again(&self, work: &dyn Asked) -> Result<Answer> {
         let mut tries = 1;
         loop {
             tokio::time::sleep(pause(tries)).await;
@@ -130,13 +130,13 @@ impl Writer {
     }
 
     /// Applies an operation in a transaction of its own, for the `tries`th time; the last one ends in any case.
-    pub(crate) async fn try_once<W: Write>(&self, work: &W, tries: u32) -> Tried<W::Answer> {
+    pub(crate) async fn try_once(&self, work: &dyn Asked, tries: u32) -> Tried {
         let mut tx = match self.begin().await {
             Ok(tx) => tx,
             Err(error) => return Tried::Ended(Err(error)),
         };
         tx.is_again = tries > 1;
-        let applied = work.apply(&mut tx).await;
+        let applied = work.run(&mut tx).await;
         match self.finish(&mut tx, applied).await {
             Ok(answer) => Tried::Ended(Ok(answer)),
             Err(error) => {
@@ -148,9 +148,9 @@ impl Writer {
     }
 
     /// Applies several operations in one transaction.
-    pub(crate) async fn write_all<W: Write>(&self, works: &[W]) -> Merged<W::Answer> {
+    pub(crate) async fn write_all(&self, works: &[Box<dyn Asked>], apply_all: ApplyAll) -> Merged {
         let Ok(mut tx) = self.begin().await else { return Merged::RolledBack };
-        let applied = W::apply_all(works, &mut tx).await;
+        let applied = apply_all(works, &mut tx).await;
         match self.finish(&mut tx, applied).await {
             Ok(answers) => Merged::Done(answers),
             Err(error) => {

@@ -2,8 +2,10 @@
 //!
 //! Here live opening, writing, reading and backing up. The two databases live in `lite` and `pg`.
 
+use crate::asked::{Answer, Asked, Operation, Question, answer};
 use crate::changes::Changes;
 use crate::clock::Clock;
+use crate::lane::Together;
 use crate::lite::Lite;
 use crate::migrate::Schema;
 use crate::pg::Pg;
@@ -13,8 +15,15 @@ use quorate_model::{Error, Result};
 use std::fs::File;
 use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Work in a transaction that ends with a `T` or an error.
+///
+/// Boxed, so that an operation is compiled once, where it is defined: a plain future is compiled anew in every crate
+/// that waits for it.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
 /// An operation that changes the ledger. It may be applied again after a conflict, so it has no effect
 /// but through `tx`. An error means that nothing is changed (and only the error's own event is logged).
@@ -22,19 +31,11 @@ pub trait Write: Sized + Send + Sync + 'static {
     /// What the caller gets after the commit.
     type Answer: Send + 'static;
     /// Applies the operation within a transaction.
-    fn apply(&self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer>> + Send;
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Self::Answer>;
 
-    /// Whether those that wait for each other on PostgreSQL are applied together, by [`apply_all`](Write::apply_all).
-    const MERGES: bool = false;
-    /// Applies several in one transaction, with a few statements for all; never called on SQLite, which groups anyway.
-    ///
-    /// `None` is for one that must go by itself: it is then applied alone, and must have had no effect here.
-    fn apply_all(
-        list: &[Self],
-        _tx: &mut Tx,
-    ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>>> + Send {
-        let alone = list.iter().map(|_| None).collect();
-        async move { Ok(alone) }
+    /// Returns how those that wait for each other on PostgreSQL are applied together, if they are ([`Merge`](crate::Merge)).
+    fn together() -> Option<Together> {
+        None
     }
 }
 
@@ -43,7 +44,7 @@ pub trait Read: Send + Sync + 'static {
     /// What the caller gets.
     type Answer: Send + 'static;
     /// Fetches the answer within a read-only transaction.
-    fn fetch(&self, tx: &mut Tx) -> impl Future<Output = Result<Self::Answer>> + Send;
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Self::Answer>;
 }
 
 /// How a ledger is opened.
@@ -99,17 +100,25 @@ impl Store {
 
     /// Applies `work` and returns its answer after the commit.
     pub async fn write<W: Write>(&self, work: W) -> Result<W::Answer> {
+        self.apply(Box::new(Operation(work)), W::together()).await.map(answer)
+    }
+
+    fn apply(&self, work: Box<dyn Asked>, together: Option<Together>) -> Boxed<'_, Answer> {
         match &*self.backend {
-            Backend::Lite(lite) => lite.write(work).await,
-            Backend::Pg(pg) => pg.write(work).await,
+            Backend::Lite(lite) => Box::pin(lite.write(work)),
+            Backend::Pg(pg) => Box::pin(pg.write(work, together)),
         }
     }
 
     /// Answers a question.
     pub async fn read<R: Read>(&self, query: R) -> Result<R::Answer> {
+        self.fetch(Box::new(Question(query))).await.map(answer)
+    }
+
+    fn fetch(&self, query: Box<dyn Asked>) -> Boxed<'_, Answer> {
         match &*self.backend {
-            Backend::Lite(lite) => lite.read(query).await,
-            Backend::Pg(pg) => pg.read(query).await,
+            Backend::Lite(lite) => Box::pin(lite.read(query)),
+            Backend::Pg(pg) => Box::pin(pg.read(query)),
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::door::{Door, number, texts, word};
 use quorate_service::SCHEMA;
 use quorate_service::retention::MayPrune;
-use quorate_store::{Options, Read, Store, Tx, Url};
+use quorate_store::{Boxed, Options, Read, Store, Tx, Url};
 use quorate_testkit::bouncer::Bouncer;
 use quorate_testkit::server::Server;
 use std::path::{Path, PathBuf};
@@ -279,9 +279,11 @@ struct Patience;
 impl Read for Patience {
     type Answer = Option<String>;
 
-    async fn fetch(&self, tx: &mut Tx) -> quorate_model::Result<Option<String>> {
-        let sql = "select current_setting('idle_in_transaction_session_timeout') as patience";
-        tx.one(sql, &[], |row| row.text("patience")).await
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<String>> {
+        Box::pin(async move {
+            let sql = "select current_setting('idle_in_transaction_session_timeout') as patience";
+            tx.one(sql, &[], |row| row.text("patience")).await
+        })
     }
 }
 

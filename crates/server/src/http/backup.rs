@@ -4,6 +4,7 @@
 //! memory for a large ledger than for a small one. One on PostgreSQL is copied by `pg_dump`, which a door does not start.
 
 use super::{App, body_of, must_be_json, pairs};
+use crate::ask::Inputs;
 use crate::caller::Caller;
 use crate::openapi::{Document, schema_of};
 use crate::problem::Failure;
@@ -54,7 +55,8 @@ pub(crate) async fn backup(
 ) -> Result<Response, Failure> {
     let body = body_of(body)?;
     must_be_json(&headers, &body)?;
-    let Backup {} = crate::ask::read(&SCHEMA, pairs(query.as_deref().unwrap_or_default()).collect(), &body)?;
+    let texts = pairs(query.as_deref().unwrap_or_default()).collect();
+    let Backup {} = Inputs { schema: &SCHEMA, texts, body: &body }.read()?;
     caller.must_be_person("copy the ledger")?;
     let place = Arc::clone(&app.copies).try_acquire_owned().map_err(|_| busy())?;
     let copy = app.desk.store().copy().await?;

@@ -4,6 +4,7 @@
 //! where it goes on. Whoever asks for JSON gets one page.
 
 use super::{App, field, pairs};
+use crate::ask::Inputs;
 use crate::clock::now_ms;
 use crate::desk::resource;
 use crate::openapi::{Document, schema_of};
@@ -74,7 +75,7 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let texts = pairs(query.as_deref().unwrap_or_default()).collect();
-    let asked: Events = crate::ask::read(&SCHEMA, texts, &[])?;
+    let asked: Events = Inputs { schema: &SCHEMA, texts, body: &[] }.read()?;
     let said = headers.get("last-event-id").and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
     let after = match said.map(str::parse::<i64>) {
         Some(Ok(seq)) => Some(seq),

@@ -10,7 +10,7 @@ use quorate_model::goal::PlanCheck;
 use quorate_model::memory::MemoryKind;
 use quorate_model::memory::consolidation::Consolidation;
 use quorate_model::{Event, EventKind, MessageId, Result, RunId, Seq, TaskId};
-use quorate_store::{Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Row, Sql, Tx, Write, args};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,30 +39,33 @@ pub struct CaughtUp {
 impl Write for CatchUp {
     type Answer = CaughtUp;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<CaughtUp> {
-        let seen = tx.one(CURSOR, &[], |row| Ok(Seq(row.int("seq")?))).await?.unwrap_or(Seq(-1));
-        let end = tx.one(END, args![seen, SCAN_MAX], |row| Ok((row.opt_int("seq")?, row.int("n")?))).await?;
-        let last = tx.one(LAST, &[], |row| Ok(Seq(row.int("seq")?))).await?.unwrap_or(Seq(-1));
-        let none = CaughtUp { kept: 0, merged: 0, more: false, seen, end: last };
-        let Some((Some(end), count)) = end else { return Ok(none) };
-        let facts = tx
-            .all(
-                FACTS,
-                args![seen, end, TEXT_MAX as i64, PlanCheck::LIKE, Consolidation::LIKE],
-                Fact::from_row,
-            )
-            .await?;
-        let mut round = Round { done: none, kinds: BTreeMap::new(), runs: BTreeSet::new() };
-        for fact in &facts {
-            round.take(tx, fact).await?;
-        }
-        round.messages(tx, &facts).await?;
-        for run in std::mem::take(&mut round.runs) {
-            checkpoint::save_run(tx, run).await?;
-        }
-        tx.later("update memory_cursor set seq = $1", args![end]);
-        round.tell(tx);
-        Ok(CaughtUp { more: count == SCAN_MAX, seen: Seq(end), ..round.done })
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, CaughtUp> {
+        Box::pin(async move {
+            let seen = tx.one(CURSOR, &[], |row| Ok(Seq(row.int("seq")?))).await?.unwrap_or(Seq(-1));
+            let end =
+                tx.one(END, args![seen, SCAN_MAX], |row| Ok((row.opt_int("seq")?, row.int("n")?))).await?;
+            let last = tx.one(LAST, &[], |row| Ok(Seq(row.int("seq")?))).await?.unwrap_or(Seq(-1));
+            let none = CaughtUp { kept: 0, merged: 0, more: false, seen, end: last };
+            let Some((Some(end), count)) = end else { return Ok(none) };
+            let facts = tx
+                .all(
+                    FACTS,
+                    args![seen, end, TEXT_MAX as i64, PlanCheck::LIKE, Consolidation::LIKE],
+                    Fact::from_row,
+                )
+                .await?;
+            let mut round = Round { done: none, kinds: BTreeMap::new(), runs: BTreeSet::new() };
+            for fact in &facts {
+                round.take(tx, fact).await?;
+            }
+            round.messages(tx, &facts).await?;
+            for run in std::mem::take(&mut round.runs) {
+                checkpoint::save_run(tx, run).await?;
+            }
+            tx.later("update memory_cursor set seq = $1", args![end]);
+            round.tell(tx);
+            Ok(CaughtUp { more: count == SCAN_MAX, seen: Seq(end), ..round.done })
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use crate::task::{self, NewTask, SettleCheck, Work};
 use quorate_model::memory::Gist;
 use quorate_model::memory::consolidation::{self, ATTEMPTS, Consolidation, GROUP_MAX, GROUPS_MAX, Shown};
 use quorate_model::{MemoryId, Result, TaskId, TaskState};
-use quorate_store::{Read, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Read, Sql, Tx, Write, args};
 use std::collections::BTreeSet;
 
 /// New memories whose kin is looked for at most.
@@ -36,27 +36,29 @@ pub struct Related {
 impl Read for Related {
     type Answer = Vec<Vec<Memory>>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Vec<Memory>>> {
-        let last = tx.one(LAST, &[], |row| row.text("value")).await?;
-        let last: i64 = last.and_then(|at| at.parse().ok()).unwrap_or(0);
-        if tx.now().await? < last.saturating_add(self.every_ms) {
-            return Ok(Vec::new());
-        }
-        let seeds = tx.all(SEEDS, args![last, SEEDS_MAX], from_row).await?;
-        let compares = self.model.is_some() && compares(tx).await?;
-        let (mut groups, mut used) = (Vec::new(), BTreeSet::<MemoryId>::new());
-        for seed in seeds {
-            if used.contains(&seed.id) || groups.len() == GROUPS_MAX {
-                continue;
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Vec<Memory>>> {
+        Box::pin(async move {
+            let last = tx.one(LAST, &[], |row| row.text("value")).await?;
+            let last: i64 = last.and_then(|at| at.parse().ok()).unwrap_or(0);
+            if tx.now().await? < last.saturating_add(self.every_ms) {
+                return Ok(Vec::new());
             }
-            let mut group = vec![seed];
-            group.extend(kin(tx, &group[0], compares, &used).await?);
-            if group.len() > 1 {
-                used.extend(group.iter().map(|memory| memory.id));
-                groups.push(group);
+            let seeds = tx.all(SEEDS, args![last, SEEDS_MAX], from_row).await?;
+            let compares = self.model.is_some() && compares(tx).await?;
+            let (mut groups, mut used) = (Vec::new(), BTreeSet::<MemoryId>::new());
+            for seed in seeds {
+                if used.contains(&seed.id) || groups.len() == GROUPS_MAX {
+                    continue;
+                }
+                let mut group = vec![seed];
+                group.extend(kin(tx, &group[0], compares, &used).await?);
+                if group.len() > 1 {
+                    used.extend(group.iter().map(|memory| memory.id));
+                    groups.push(group);
+                }
             }
-        }
-        Ok(groups)
+            Ok(groups)
+        })
     }
 }
 
@@ -112,37 +114,39 @@ pub enum Asked {
 impl Write for Consolidate {
     type Answer = Asked;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Asked> {
-        let open = tx.one(OPEN, args![Consolidation::LIKE], |row| Ok(TaskId(row.int("id")?))).await?;
-        if let Some(open) = open {
-            return Ok(Asked::Before(open));
-        }
-        crate::agent::must_exist(tx, Some(&self.agent)).await?;
-        let shown = |memory: &Memory| Shown {
-            id: memory.id,
-            kind: memory.kind,
-            count: memory.count,
-            text: memory.text.clone(),
-        };
-        let groups: Vec<Vec<Shown>> =
-            self.groups.iter().map(|group| group.iter().map(shown).collect()).collect();
-        let ids = |group: &Vec<Memory>| group.iter().map(|memory| memory.id).collect();
-        let check = Consolidation { groups: self.groups.iter().map(ids).collect() };
-        let task = NewTask {
-            work: Some(Work::Prompt(consolidation::question(&groups))),
-            priority: PRIORITY,
-            agent: Some(self.agent.clone()),
-            verify: Some(check.stored()),
-            max_attempts: ATTEMPTS,
-            ..NewTask::new("Consolidate the team's memory")
-        };
-        let ids = task::add_tasks(tx, None, &[task], self.by.as_deref()).await?;
-        tx.later(
-            "insert into meta (key, value) values ('consolidated', cast(now_ms() as text))
-             on conflict (key) do update set value = excluded.value",
-            &[],
-        );
-        Ok(Asked::Now(*ids.first().expect("one task was added")))
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Asked> {
+        Box::pin(async move {
+            let open = tx.one(OPEN, args![Consolidation::LIKE], |row| Ok(TaskId(row.int("id")?))).await?;
+            if let Some(open) = open {
+                return Ok(Asked::Before(open));
+            }
+            crate::agent::must_exist(tx, Some(&self.agent)).await?;
+            let shown = |memory: &Memory| Shown {
+                id: memory.id,
+                kind: memory.kind,
+                count: memory.count,
+                text: memory.text.clone(),
+            };
+            let groups: Vec<Vec<Shown>> =
+                self.groups.iter().map(|group| group.iter().map(shown).collect()).collect();
+            let ids = |group: &Vec<Memory>| group.iter().map(|memory| memory.id).collect();
+            let check = Consolidation { groups: self.groups.iter().map(ids).collect() };
+            let task = NewTask {
+                work: Some(Work::Prompt(consolidation::question(&groups))),
+                priority: PRIORITY,
+                agent: Some(self.agent.clone()),
+                verify: Some(check.stored()),
+                max_attempts: ATTEMPTS,
+                ..NewTask::new("Consolidate the team's memory")
+            };
+            let ids = task::add_tasks(tx, None, &[task], self.by.as_deref()).await?;
+            tx.later(
+                "insert into meta (key, value) values ('consolidated', cast(now_ms() as text))
+                 on conflict (key) do update set value = excluded.value",
+                &[],
+            );
+            Ok(Asked::Now(*ids.first().expect("one task was added")))
+        })
     }
 }
 
@@ -160,9 +164,11 @@ pub struct ByIds {
 impl Read for ByIds {
     type Answer = (i64, Vec<Memory>);
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<(i64, Vec<Memory>)> {
-        let ids: Vec<i64> = self.ids.iter().map(|id| id.0).collect();
-        Ok((tx.now().await?, tx.all(BY_IDS, args![ids], from_row).await?))
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, (i64, Vec<Memory>)> {
+        Box::pin(async move {
+            let ids: Vec<i64> = self.ids.iter().map(|id| id.0).collect();
+            Ok((tx.now().await?, tx.all(BY_IDS, args![ids], from_row).await?))
+        })
     }
 }
 
@@ -192,11 +198,13 @@ pub struct Adopt {
 impl Write for Adopt {
     type Answer = TaskState;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<TaskState> {
-        let state = self.settle.apply(tx).await?;
-        if state == TaskState::Completed {
-            self.merge.apply(tx).await?;
-        }
-        Ok(state)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, TaskState> {
+        Box::pin(async move {
+            let state = self.settle.apply(tx).await?;
+            if state == TaskState::Completed {
+                self.merge.apply(tx).await?;
+            }
+            Ok(state)
+        })
     }
 }

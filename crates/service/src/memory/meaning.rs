@@ -9,7 +9,7 @@ use super::{HITS_MAX, Hit, Recall, from_row, memory_columns};
 use quorate_model::config::DIMENSIONS_MAX;
 use quorate_model::memory::{FoundBy, MemoryKind, fuse};
 use quorate_model::{Error, MemoryId, Result};
-use quorate_store::{Dialect, Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Dialect, Read, Row, Sql, Tx, Write, args};
 use std::collections::HashMap;
 
 /// How deep either ranking is looked into, at least, before they are put together: what is tenth in both may be first.
@@ -52,13 +52,15 @@ pub struct Waiting {
 impl Read for Unembedded {
     type Answer = Waiting;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Waiting> {
-        if !compares(tx).await? {
-            return Ok(Waiting { compares: false, texts: Vec::new() });
-        }
-        let text = |row: &Row<'_>| Ok((MemoryId(row.int("id")?), row.text("text")?));
-        let texts = tx.all(UNEMBEDDED, args![&self.model, self.limit], text).await?;
-        Ok(Waiting { compares: true, texts })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Waiting> {
+        Box::pin(async move {
+            if !compares(tx).await? {
+                return Ok(Waiting { compares: false, texts: Vec::new() });
+            }
+            let text = |row: &Row<'_>| Ok((MemoryId(row.int("id")?), row.text("text")?));
+            let texts = tx.all(UNEMBEDDED, args![&self.model, self.limit], text).await?;
+            Ok(Waiting { compares: true, texts })
+        })
     }
 }
 
@@ -112,12 +114,14 @@ impl KeepVectors {
 impl Write for KeepVectors {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        for Embedded { id, text, vector } in &self.vectors {
-            vector.as_deref().map_or(Ok(()), check)?;
-            tx.later(KEEP, args![*id, &self.model, vector.as_deref(), text]);
-        }
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            for Embedded { id, text, vector } in &self.vectors {
+                vector.as_deref().map_or(Ok(()), check)?;
+                tx.later(KEEP, args![*id, &self.model, vector.as_deref(), text]);
+            }
+            Ok(())
+        })
     }
 }
 

@@ -9,7 +9,7 @@ use super::{BY_ID, Hit, Memory, New, SOURCES_MAX, TAGS_MAX, from_row, memory_col
 use quorate_model::memory::consolidation::TWIN_LIKENESS;
 use quorate_model::memory::{MemoryKind, may_merge};
 use quorate_model::{Event, EventKind, MemoryId, Result};
-use quorate_store::{Read, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Read, Sql, Tx, Write, args};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
@@ -49,29 +49,31 @@ pub struct Set {
 impl Read for Alike {
     type Answer = Twins;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Twins> {
-        if !compares(tx).await? {
-            return Ok(Twins::default());
-        }
-        let unseen = tx.all(UNSEEN, args![&self.model, ALIKE_MAX], from_row).await?;
-        let (read_at, mut sets, mut used) = (tx.now().await?, Vec::new(), BTreeSet::new());
-        for memory in &unseen {
-            if !may_go(memory) || used.contains(&memory.id) {
-                continue;
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Twins> {
+        Box::pin(async move {
+            if !compares(tx).await? {
+                return Ok(Twins::default());
             }
-            let found = near(tx, memory.id, TWIN_LIKENESS, TWINS_MAX).await?;
-            let is_twin = |hit: &&Hit| {
-                let other = &hit.memory;
-                may_go(other)
-                    && !used.contains(&other.id)
-                    && may_merge((memory.kind, &memory.text), (other.kind, &other.text))
-            };
-            let Some(twin) = found.iter().find(is_twin) else { continue };
-            let pair = vec![memory.clone(), twin.memory.clone()];
-            used.extend(pair.iter().map(|one| one.id));
-            sets.push(Set::of(pair, None));
-        }
-        Ok(Twins { read_at, seen: unseen.iter().map(|memory| memory.id).collect(), sets })
+            let unseen = tx.all(UNSEEN, args![&self.model, ALIKE_MAX], from_row).await?;
+            let (read_at, mut sets, mut used) = (tx.now().await?, Vec::new(), BTreeSet::new());
+            for memory in &unseen {
+                if !may_go(memory) || used.contains(&memory.id) {
+                    continue;
+                }
+                let found = near(tx, memory.id, TWIN_LIKENESS, TWINS_MAX).await?;
+                let is_twin = |hit: &&Hit| {
+                    let other = &hit.memory;
+                    may_go(other)
+                        && !used.contains(&other.id)
+                        && may_merge((memory.kind, &memory.text), (other.kind, &other.text))
+                };
+                let Some(twin) = found.iter().find(is_twin) else { continue };
+                let pair = vec![memory.clone(), twin.memory.clone()];
+                used.extend(pair.iter().map(|one| one.id));
+                sets.push(Set::of(pair, None));
+            }
+            Ok(Twins { read_at, seen: unseen.iter().map(|memory| memory.id).collect(), sets })
+        })
     }
 }
 
@@ -141,18 +143,20 @@ impl Write for Merge {
     /// How many memories were merged into others.
     type Answer = usize;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<usize> {
-        let mut merged = 0;
-        for set in &self.sets {
-            if set.is_unchanged(tx).await? {
-                merged += set.merge(tx, self);
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, usize> {
+        Box::pin(async move {
+            let mut merged = 0;
+            for set in &self.sets {
+                if set.is_unchanged(tx).await? {
+                    merged += set.merge(tx, self);
+                }
             }
-        }
-        let seen: Vec<i64> = self.seen.iter().map(|id| id.0).collect();
-        if !seen.is_empty() {
-            tx.later(SEEN, args![seen]);
-        }
-        Ok(merged)
+            let seen: Vec<i64> = self.seen.iter().map(|id| id.0).collect();
+            if !seen.is_empty() {
+                tx.later(SEEN, args![seen]);
+            }
+            Ok(merged)
+        })
     }
 }
 

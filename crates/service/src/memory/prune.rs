@@ -6,7 +6,7 @@
 use super::{Memory, from_row, memory_columns};
 use quorate_model::memory::MemoryKind;
 use quorate_model::{Event, EventKind, MemoryId, Result};
-use quorate_store::{Read, Sql, Tx, Write, args};
+use quorate_store::{Boxed, Read, Sql, Tx, Write, args};
 
 /// Memories that one step removes at most.
 pub const PRUNE_MAX: i64 = 500;
@@ -35,18 +35,20 @@ impl Read for Old {
     /// The ledger's time when it looked, and what is to go.
     type Answer = (i64, Vec<Memory>);
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<(i64, Vec<Memory>)> {
-        let now = tx.now().await?;
-        let mut old = tx.all(EXPIRED, args![PRUNE_MAX], from_row).await?;
-        for (kind, age_ms) in &self.limits.ages_ms {
-            let room = PRUNE_MAX - old.len() as i64;
-            let before = now.saturating_sub(*age_ms);
-            old.extend(tx.all(OVER_AGE, args![kind.as_str(), before, room], from_row).await?);
-        }
-        if old.is_empty() {
-            old = self.too_much(tx).await?;
-        }
-        Ok((now, old))
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, (i64, Vec<Memory>)> {
+        Box::pin(async move {
+            let now = tx.now().await?;
+            let mut old = tx.all(EXPIRED, args![PRUNE_MAX], from_row).await?;
+            for (kind, age_ms) in &self.limits.ages_ms {
+                let room = PRUNE_MAX - old.len() as i64;
+                let before = now.saturating_sub(*age_ms);
+                old.extend(tx.all(OVER_AGE, args![kind.as_str(), before, room], from_row).await?);
+            }
+            if old.is_empty() {
+                old = self.too_much(tx).await?;
+            }
+            Ok((now, old))
+        })
     }
 }
 
@@ -105,15 +107,17 @@ impl Write for Prune {
     /// How many were removed.
     type Answer = u64;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<u64> {
-        let ids: Vec<i64> = self.ids.iter().map(|id| id.0).collect();
-        let removed = tx.run(GONE, args![ids, self.read_at]).await?;
-        if removed > 0 {
-            let message = format!("{removed} memories were removed; {} has them", self.archive);
-            let data = serde_json::json!({ "count": removed, "archive": self.archive });
-            tx.record(Event::new(EventKind::MemoryPruned, message).data(data));
-        }
-        Ok(removed)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, u64> {
+        Box::pin(async move {
+            let ids: Vec<i64> = self.ids.iter().map(|id| id.0).collect();
+            let removed = tx.run(GONE, args![ids, self.read_at]).await?;
+            if removed > 0 {
+                let message = format!("{removed} memories were removed; {} has them", self.archive);
+                let data = serde_json::json!({ "count": removed, "archive": self.archive });
+                tx.record(Event::new(EventKind::MemoryPruned, message).data(data));
+            }
+            Ok(removed)
+        })
     }
 }
 

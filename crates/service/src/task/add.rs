@@ -11,7 +11,7 @@ use quorate_model::plan::PlanTask;
 use quorate_model::plan::order::cycles;
 use quorate_model::resource::Resource;
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState};
-use quorate_store::{Arg, Dialect, Tx, Write, args};
+use quorate_store::{Arg, Boxed, Dialect, Tx, Write, args};
 use std::collections::BTreeSet;
 
 /// What the work is.
@@ -144,19 +144,21 @@ pub struct Add {
 impl Write for Add {
     type Answer = Vec<TaskId>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Vec<TaskId>> {
-        if let (Dialect::Pg, [task], None) = (tx.dialect(), self.tasks.as_slice(), self.run)
-            && task.is_plain()
-        {
-            return add_one(tx, task, self.by.as_deref()).await;
-        }
-        if let Some(run) = self.run {
-            crate::run::must_be_open(tx, run).await?;
-        }
-        for task in &self.tasks {
-            crate::agent::must_exist(tx, task.agent.as_deref()).await?;
-        }
-        add_tasks(tx, self.run, &self.tasks, self.by.as_deref()).await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<TaskId>> {
+        Box::pin(async move {
+            if let (Dialect::Pg, [task], None) = (tx.dialect(), self.tasks.as_slice(), self.run)
+                && task.is_plain()
+            {
+                return add_one(tx, task, self.by.as_deref()).await;
+            }
+            if let Some(run) = self.run {
+                crate::run::must_be_open(tx, run).await?;
+            }
+            for task in &self.tasks {
+                crate::agent::must_exist(tx, task.agent.as_deref()).await?;
+            }
+            add_tasks(tx, self.run, &self.tasks, self.by.as_deref()).await
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::claim::{release_of_task, take_from};
 use quorate_model::retry::{self, Failure};
 use quorate_model::task::Next;
 use quorate_model::{Error, Event, EventKind, Result, RunId, TaskId, TaskState, Term};
-use quorate_store::{Dialect, Row, Tx, Write, args};
+use quorate_store::{Boxed, Dialect, Merge, Row, Together, Tx, Write, args};
 
 /// How an attempt that did not succeed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,48 +64,56 @@ pub enum DoneAnswer {
 impl Write for Done {
     type Answer = DoneAnswer;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<DoneAnswer> {
-        self.check()?;
-        if tx.dialect() == Dialect::Pg
-            && let Some(run) = self.at_once(tx).await?
-        {
-            return Ok(DoneAnswer::Completed { run });
-        }
-        let sql = concat!(
-            "update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
-                    finished_at = now_ms()
-              where id = $1 and term = $2 and state = 'running' and verify is null returning ",
-            columns!()
-        );
-        let completed = tx.one(sql, args![self.id, self.term, &self.result], Task::from_row).await?;
-        match completed {
-            Some(task) => {
-                complete(tx, &task, "said", self.tail.as_deref()).await?;
-                Ok(DoneAnswer::Completed { run: task.run_id })
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, DoneAnswer> {
+        Box::pin(async move {
+            self.check()?;
+            if tx.dialect() == Dialect::Pg
+                && let Some(run) = self.at_once(tx).await?
+            {
+                return Ok(DoneAnswer::Completed { run });
             }
-            None => self.otherwise(tx).await,
-        }
+            let sql = concat!(
+                "update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
+                        finished_at = now_ms()
+                  where id = $1 and term = $2 and state = 'running' and verify is null returning ",
+                columns!()
+            );
+            let completed = tx.one(sql, args![self.id, self.term, &self.result], Task::from_row).await?;
+            match completed {
+                Some(task) => {
+                    complete(tx, &task, "said", self.tail.as_deref()).await?;
+                    Ok(DoneAnswer::Completed { run: task.run_id })
+                }
+                None => self.otherwise(tx).await,
+            }
+        })
     }
 
-    const MERGES: bool = true;
+    fn together() -> Option<Together> {
+        Some(Together::of::<Done>())
+    }
+}
 
+impl Merge for Done {
     /// Only the plain way: no check, nothing held. Whatever else happens, each says for itself.
-    async fn apply_all(list: &[Done], tx: &mut Tx) -> Result<Vec<Option<DoneAnswer>>> {
-        let places: Vec<usize> = (0..list.len()).filter(|place| list[*place].check().is_ok()).collect();
-        let plain = || places.iter().map(|place| &list[*place]);
-        let ids: Vec<i64> = plain().map(|done| done.id.0).collect();
-        let terms: Vec<i64> = plain().map(|done| done.term.0).collect();
-        let results: Vec<Option<String>> = plain().map(|done| done.result.clone()).collect();
-        let tails: Vec<Option<String>> = plain().map(|done| done.tail.clone()).collect();
-        let completed = tx.last(DONE_ALL, args![ids, terms, results, tails], Completed::from_row).await?;
-        let mut answers: Vec<Option<DoneAnswer>> = list.iter().map(|_| None).collect();
-        for Completed { place, run } in completed {
-            tx.tell();
-            if let Some(answer) = places.get(place).and_then(|place| answers.get_mut(*place)) {
-                *answer = Some(DoneAnswer::Completed { run });
+    fn apply_all<'a>(list: &'a [&'a Done], tx: &'a mut Tx) -> Boxed<'a, Vec<Option<DoneAnswer>>> {
+        Box::pin(async move {
+            let places: Vec<usize> = (0..list.len()).filter(|place| list[*place].check().is_ok()).collect();
+            let plain = || places.iter().map(|place| &list[*place]);
+            let ids: Vec<i64> = plain().map(|done| done.id.0).collect();
+            let terms: Vec<i64> = plain().map(|done| done.term.0).collect();
+            let results: Vec<Option<String>> = plain().map(|done| done.result.clone()).collect();
+            let tails: Vec<Option<String>> = plain().map(|done| done.tail.clone()).collect();
+            let completed = tx.last(DONE_ALL, args![ids, terms, results, tails], Completed::from_row).await?;
+            let mut answers: Vec<Option<DoneAnswer>> = list.iter().map(|_| None).collect();
+            for Completed { place, run } in completed {
+                tx.tell();
+                if let Some(answer) = places.get(place).and_then(|place| answers.get_mut(*place)) {
+                    *answer = Some(DoneAnswer::Completed { run });
+                }
             }
-        }
-        Ok(answers)
+            Ok(answers)
+        })
     }
 }
 
@@ -340,34 +348,34 @@ pub struct SettleCheck {
 impl Write for SettleCheck {
     type Answer = TaskState;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<TaskState> {
-        let task = lock(tx, self.id).await?;
-        if task.state != TaskState::Verifying || task.term != self.term {
-            return Err(refuse(&task, self.term, "the check's outcome"));
-        }
-        let Some(why) = &self.failure else {
-            tx.later(
-                "update tasks set state = 'completed', progress = 100, lease_until = null, reason = null,
-                        finished_at = now_ms() where id = $1",
-                args![task.id],
-            );
-            complete(tx, &task, "checked", None).await?;
-            return Ok(TaskState::Completed);
-        };
-        tx.record(
-            task.event(
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, TaskState> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if task.state != TaskState::Verifying || task.term != self.term {
+                return Err(refuse(&task, self.term, "the check's outcome"));
+            }
+            let Some(why) = &self.failure else {
+                tx.later(
+                    "update tasks set state = 'completed', progress = 100, lease_until = null, reason = null,
+                            finished_at = now_ms() where id = $1",
+                    args![task.id],
+                );
+                complete(tx, &task, "checked", None).await?;
+                return Ok(TaskState::Completed);
+            };
+            tx.record(task.event(
                 EventKind::TaskVerifyFailed,
                 format!("the check of task {} failed: {why}", task.named()),
-            ),
-        );
-        let failed = Failed {
-            failure: Failure::Ordinary,
-            outcome: Outcome::VerifyFailed.as_str(),
-            reason: why,
-            tail: self.tail.as_deref(),
-            retry_after_ms: self.retry_after_ms,
-        };
-        fail_attempt(tx, &task, &failed).await
+            ));
+            let failed = Failed {
+                failure: Failure::Ordinary,
+                outcome: Outcome::VerifyFailed.as_str(),
+                reason: why,
+                tail: self.tail.as_deref(),
+                retry_after_ms: self.retry_after_ms,
+            };
+            fail_attempt(tx, &task, &failed).await
+        })
     }
 }
 
@@ -452,19 +460,21 @@ pub struct Fail {
 impl Write for Fail {
     type Answer = TaskState;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<TaskState> {
-        let task = lock(tx, self.id).await?;
-        if task.state != TaskState::Running || task.term != self.term {
-            return Err(refuse(&task, self.term, "fail"));
-        }
-        let failed = Failed {
-            failure: if self.is_final { Failure::Final } else { Failure::Ordinary },
-            outcome: self.outcome.as_str(),
-            reason: &self.error,
-            tail: self.tail.as_deref(),
-            retry_after_ms: self.retry_after_ms,
-        };
-        fail_attempt(tx, &task, &failed).await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, TaskState> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if task.state != TaskState::Running || task.term != self.term {
+                return Err(refuse(&task, self.term, "fail"));
+            }
+            let failed = Failed {
+                failure: if self.is_final { Failure::Final } else { Failure::Ordinary },
+                outcome: self.outcome.as_str(),
+                reason: &self.error,
+                tail: self.tail.as_deref(),
+                retry_after_ms: self.retry_after_ms,
+            };
+            fail_attempt(tx, &task, &failed).await
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 
 use super::{Task, columns, lock, refuse};
 use quorate_model::{Error, EventKind, Result, TaskId, Term};
-use quorate_store::{Dialect, Row, Tx, Write, args};
+use quorate_store::{Boxed, Dialect, Row, Tx, Write, args};
 
 /// A task that a supervisor says it holds.
 #[derive(Debug, Clone, Copy)]
@@ -47,12 +47,14 @@ pub struct Renewed {
 impl Write for Renew {
     type Answer = Renewed;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Renewed> {
-        tx.relax();
-        match tx.dialect() {
-            Dialect::Lite => self.in_turn(tx).await,
-            Dialect::Pg => self.at_once(tx).await,
-        }
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Renewed> {
+        Box::pin(async move {
+            tx.relax();
+            match tx.dialect() {
+                Dialect::Lite => self.in_turn(tx).await,
+                Dialect::Pg => self.at_once(tx).await,
+            }
+        })
     }
 }
 
@@ -195,36 +197,39 @@ pub struct Progress {
 impl Write for Progress {
     type Answer = Task;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Task> {
-        if self.percent.is_some_and(|n| !(0..=100).contains(&n)) {
-            return Err(Error::invalid("progress is a number from 0 to 100"));
-        }
-        let sql = concat!(
-            "update tasks set progress = coalesce($3, progress), message = coalesce($4, message), active_at = now_ms(),
-                    stuck = 0, lease_until = now_ms() + lease_ms
-              where id = $1 and term = $2 and state = 'running' returning ",
-            columns!()
-        );
-        let Some(task) =
-            tx.one(sql, args![self.id, self.term, self.percent, &self.message], Task::from_row).await?
-        else {
-            let task = lock(tx, self.id).await?;
-            return Err(refuse(&task, self.term, "progress"));
-        };
-        if task.holds {
-            let until = task.lease_until.unwrap_or_default();
-            tx.later(
-                "update claims set expires_at = $2
-                  where task_id = $1 and left_term is null and expires_at < $2
-                    and (ttl_ms is null or expires_at > now_ms())",
-                args![task.id, until],
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
+        Box::pin(async move {
+            if self.percent.is_some_and(|n| !(0..=100).contains(&n)) {
+                return Err(Error::invalid("progress is a number from 0 to 100"));
+            }
+            let sql = concat!(
+                "update tasks set progress = coalesce($3, progress), message = coalesce($4, message), active_at = now_ms(),
+                        stuck = 0, lease_until = now_ms() + lease_ms
+                  where id = $1 and term = $2 and state = 'running' returning ",
+                columns!()
             );
-        }
-        let said = self.message.as_deref().unwrap_or("");
-        let message = format!("task {} at {} % {said}", task.named(), task.progress).trim_end().to_owned();
-        let data = serde_json::json!({ "percent": task.progress, "message": self.message });
-        tx.record(task.event(EventKind::TaskProgress, message).data(data));
-        Ok(task)
+            let Some(task) =
+                tx.one(sql, args![self.id, self.term, self.percent, &self.message], Task::from_row).await?
+            else {
+                let task = lock(tx, self.id).await?;
+                return Err(refuse(&task, self.term, "progress"));
+            };
+            if task.holds {
+                let until = task.lease_until.unwrap_or_default();
+                tx.later(
+                    "update claims set expires_at = $2
+                      where task_id = $1 and left_term is null and expires_at < $2
+                        and (ttl_ms is null or expires_at > now_ms())",
+                    args![task.id, until],
+                );
+            }
+            let said = self.message.as_deref().unwrap_or("");
+            let message =
+                format!("task {} at {} % {said}", task.named(), task.progress).trim_end().to_owned();
+            let data = serde_json::json!({ "percent": task.progress, "message": self.message });
+            tx.record(task.event(EventKind::TaskProgress, message).data(data));
+            Ok(task)
+        })
     }
 }
 
@@ -248,12 +253,14 @@ pub struct Started {
 impl Write for Started {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        tx.run(
-            "update attempts set host = $3, pid = $4, pid_started = $5, log = $6 where task_id = $1 and number = $2",
-            args![self.id, self.attempt, &self.host, self.pid, &self.pid_started, &self.log],
-        )
-        .await?;
-        Ok(())
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            tx.run(
+                "update attempts set host = $3, pid = $4, pid_started = $5, log = $6 where task_id = $1 and number = $2",
+                args![self.id, self.attempt, &self.host, self.pid, &self.pid_started, &self.log],
+            )
+            .await?;
+            Ok(())
+        })
     }
 }

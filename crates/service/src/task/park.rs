@@ -9,7 +9,7 @@ use crate::claim::release_of_task;
 use quorate_model::retry::Failure;
 use quorate_model::usage::{PARKS_MAX, Parked};
 use quorate_model::{Result, TaskId, TaskState, Term};
-use quorate_store::{Tx, Write, args};
+use quorate_store::{Boxed, Tx, Write, args};
 
 /// Why an attempt is put aside.
 #[derive(Debug, Clone)]
@@ -45,25 +45,27 @@ pub enum Rest {
 impl Write for SetAside {
     type Answer = Rest;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Rest> {
-        let task = lock(tx, self.id).await?;
-        if task.state != TaskState::Running || task.term != self.term {
-            return Err(refuse(&task, self.term, "park"));
-        }
-        match &self.why {
-            Aside::Budget(reason) => {
-                self.end(tx, &task, reason, None).await?;
-                Ok(Rest::Parked(None))
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Rest> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if task.state != TaskState::Running || task.term != self.term {
+                return Err(refuse(&task, self.term, "park"));
             }
-            Aside::Agent(parked) => {
-                let (before, now) = (parks_in_a_row(tx, &task).await?, tx.now().await?);
-                let Some(ms) = parked.for_ms(now, before) else {
-                    return Ok(Rest::TooOften(self.fail(tx, &task, &parked.reason).await?));
-                };
-                self.end(tx, &task, &parked.reason, Some(now + ms)).await?;
-                Ok(Rest::Parked(Some(ms)))
+            match &self.why {
+                Aside::Budget(reason) => {
+                    self.end(tx, &task, reason, None).await?;
+                    Ok(Rest::Parked(None))
+                }
+                Aside::Agent(parked) => {
+                    let (before, now) = (parks_in_a_row(tx, &task).await?, tx.now().await?);
+                    let Some(ms) = parked.for_ms(now, before) else {
+                        return Ok(Rest::TooOften(self.fail(tx, &task, &parked.reason).await?));
+                    };
+                    self.end(tx, &task, &parked.reason, Some(now + ms)).await?;
+                    Ok(Rest::Parked(Some(ms)))
+                }
             }
-        }
+        })
     }
 }
 

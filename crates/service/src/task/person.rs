@@ -6,7 +6,7 @@
 use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, lock, refuse};
 use crate::claim::{release_of_task, take_from};
 use quorate_model::{Error, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};
-use quorate_store::{Sql, Tx, Write, args};
+use quorate_store::{Boxed, Sql, Tx, Write, args};
 use std::collections::BTreeSet;
 
 /// Calls a task off; a running child is stopped by its supervisor, who finds the term changed.
@@ -21,13 +21,15 @@ pub struct Cancel {
 impl Write for Cancel {
     type Answer = Task;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Task> {
-        let task = lock(tx, self.id).await?;
-        if task.state.is_over() {
-            return Err(over(&task, "cancel"));
-        }
-        cancel_all(tx, std::slice::from_ref(&task), &self.reason).await?;
-        Ok(task)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if task.state.is_over() {
+                return Err(over(&task, "cancel"));
+            }
+            cancel_all(tx, std::slice::from_ref(&task), &self.reason).await?;
+            Ok(task)
+        })
     }
 }
 
@@ -84,29 +86,31 @@ pub struct Retry {
 impl Write for Retry {
     type Answer = Task;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Task> {
-        let task = lock(tx, self.id).await?;
-        if !matches!(task.state, TaskState::Failed | TaskState::Cancelled) {
-            let hint = match task.state {
-                TaskState::Completed => "add a new task to do it again",
-                TaskState::Parked => "let it go on with `quorate task unpark`",
-                _ => "it is tried by itself; take it from its owner with `quorate task reassign`",
-            };
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("task {} is {}: nothing to retry", task.named(), task.state),
-            )
-            .hint(hint));
-        }
-        if let Some(need) = dead_need(tx, &task).await? {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("task {} needs task {need}, which did not complete", task.named()),
-            )
-            .hint(format!("quorate task retry {need}: those that need it follow by themselves")));
-        }
-        reopen_all(tx, &[task], "a person asked for it").await?;
-        lock(tx, self.id).await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if !matches!(task.state, TaskState::Failed | TaskState::Cancelled) {
+                let hint = match task.state {
+                    TaskState::Completed => "add a new task to do it again",
+                    TaskState::Parked => "let it go on with `quorate task unpark`",
+                    _ => "it is tried by itself; take it from its owner with `quorate task reassign`",
+                };
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("task {} is {}: nothing to retry", task.named(), task.state),
+                )
+                .hint(hint));
+            }
+            if let Some(need) = dead_need(tx, &task).await? {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("task {} needs task {need}, which did not complete", task.named()),
+                )
+                .hint(format!("quorate task retry {need}: those that need it follow by themselves")));
+            }
+            reopen_all(tx, &[task], "a person asked for it").await?;
+            lock(tx, self.id).await
+        })
     }
 }
 
@@ -193,25 +197,27 @@ pub struct Reassign {
 impl Write for Reassign {
     type Answer = Task;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Task> {
-        crate::agent::must_exist(tx, self.to.as_deref()).await?;
-        let task = lock(tx, self.id).await?;
-        if task.state.is_over() {
-            return Err(over(&task, "reassign"));
-        }
-        if matches!(task.state, TaskState::Running | TaskState::Verifying) {
-            give_back(tx, &task, &self.reason).await?;
-            take_from(tx, &task).await?;
-        } else {
-            tx.later("update tasks set term = term + 1 where id = $1", args![task.id]);
-        }
-        tx.later("update tasks set agent = coalesce($2, agent) where id = $1", args![task.id, &self.to]);
-        let message = format!("task {} taken from its owner: {}", task.named(), self.reason);
-        tx.record(
-            task.event(EventKind::TaskReleased, message)
-                .data(serde_json::json!({ "to": self.to, "reason": self.reason })),
-        );
-        Ok(task)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
+        Box::pin(async move {
+            crate::agent::must_exist(tx, self.to.as_deref()).await?;
+            let task = lock(tx, self.id).await?;
+            if task.state.is_over() {
+                return Err(over(&task, "reassign"));
+            }
+            if matches!(task.state, TaskState::Running | TaskState::Verifying) {
+                give_back(tx, &task, &self.reason).await?;
+                take_from(tx, &task).await?;
+            } else {
+                tx.later("update tasks set term = term + 1 where id = $1", args![task.id]);
+            }
+            tx.later("update tasks set agent = coalesce($2, agent) where id = $1", args![task.id, &self.to]);
+            let message = format!("task {} taken from its owner: {}", task.named(), self.reason);
+            tx.record(
+                task.event(EventKind::TaskReleased, message)
+                    .data(serde_json::json!({ "to": self.to, "reason": self.reason })),
+            );
+            Ok(task)
+        })
     }
 }
 
@@ -240,26 +246,29 @@ pub struct Release {
 impl Write for Release {
     type Answer = ();
 
-    async fn apply(&self, tx: &mut Tx) -> Result<()> {
-        let task = lock(tx, self.id).await?;
-        if task.term != self.term || task.lease_until.is_none() {
-            return Err(refuse(&task, self.term, "release"));
-        }
-        match task.state {
-            TaskState::Running => {
-                give_back(tx, &task, &self.reason).await?;
-                release_of_task(tx, &task).await?;
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if task.term != self.term || task.lease_until.is_none() {
+                return Err(refuse(&task, self.term, "release"));
             }
-            TaskState::Verifying => tx.later(
-                "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
-                args![task.id],
-            ),
-            _ => return Err(refuse(&task, self.term, "release")),
-        }
-        tx.record(
-            task.event(EventKind::TaskReleased, format!("task {} given back: {}", task.named(), self.reason)),
-        );
-        Ok(())
+            match task.state {
+                TaskState::Running => {
+                    give_back(tx, &task, &self.reason).await?;
+                    release_of_task(tx, &task).await?;
+                }
+                TaskState::Verifying => tx.later(
+                    "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
+                    args![task.id],
+                ),
+                _ => return Err(refuse(&task, self.term, "release")),
+            }
+            tx.record(task.event(
+                EventKind::TaskReleased,
+                format!("task {} given back: {}", task.named(), self.reason),
+            ));
+            Ok(())
+        })
     }
 }
 
@@ -279,24 +288,30 @@ pub struct Park {
 impl Write for Park {
     type Answer = Task;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Task> {
-        let task = lock(tx, self.id).await?;
-        if self.term.is_some_and(|term| term != task.term || task.state != TaskState::Running) {
-            return Err(refuse(&task, self.term.unwrap_or(task.term), "park"));
-        }
-        if !matches!(task.state, TaskState::Waiting | TaskState::Ready | TaskState::Running) {
-            return Err(over(&task, "park"));
-        }
-        if task.state == TaskState::Running {
-            end_attempt(
-                tx,
-                &task,
-                &AttemptEnd { outcome: "parked", reason: Some(&self.reason), ..AttemptEnd::default() },
-            );
-            if self.term.is_some() { release_of_task(tx, &task).await? } else { take_from(tx, &task).await? }
-        }
-        set_aside(tx, &task, &self.reason, self.until);
-        Ok(task)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if self.term.is_some_and(|term| term != task.term || task.state != TaskState::Running) {
+                return Err(refuse(&task, self.term.unwrap_or(task.term), "park"));
+            }
+            if !matches!(task.state, TaskState::Waiting | TaskState::Ready | TaskState::Running) {
+                return Err(over(&task, "park"));
+            }
+            if task.state == TaskState::Running {
+                end_attempt(
+                    tx,
+                    &task,
+                    &AttemptEnd { outcome: "parked", reason: Some(&self.reason), ..AttemptEnd::default() },
+                );
+                if self.term.is_some() {
+                    release_of_task(tx, &task).await?
+                } else {
+                    take_from(tx, &task).await?
+                }
+            }
+            set_aside(tx, &task, &self.reason, self.until);
+            Ok(task)
+        })
     }
 }
 
@@ -320,18 +335,20 @@ pub struct Unpark {
 impl Write for Unpark {
     type Answer = Task;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Task> {
-        let task = lock(tx, self.id).await?;
-        if task.state != TaskState::Parked {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("task {} is {}, not parked", task.named(), task.state),
-            ));
-        }
-        for task in crate::usage::grant(tx, task.clone()).await? {
-            unpark(tx, &task, "a person asked for it");
-        }
-        Ok(task)
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
+        Box::pin(async move {
+            let task = lock(tx, self.id).await?;
+            if task.state != TaskState::Parked {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("task {} is {}, not parked", task.named(), task.state),
+                ));
+            }
+            for task in crate::usage::grant(tx, task.clone()).await? {
+                unpark(tx, &task, "a person asked for it");
+            }
+            Ok(task)
+        })
     }
 }
 

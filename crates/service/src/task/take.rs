@@ -13,7 +13,7 @@ use crate::usage;
 use quorate_model::config::Limits;
 use quorate_model::resource::Mode;
 use quorate_model::{Error, EventKind, Result, RunId, TaskId, TaskState, Term};
-use quorate_store::{Arg, Dialect, Read, Row, Sql, Tx, Write, args};
+use quorate_store::{Arg, Boxed, Dialect, Merge, Read, Row, Sql, Together, Tx, Write, args};
 
 /// Tasks looked at together once the first was passed over.
 const PAGE: i64 = 256;
@@ -144,48 +144,56 @@ pub struct PastAttempt {
 impl Write for Take {
     type Answer = TakeAnswer;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<TakeAnswer> {
-        if self.resume
-            && let Some(task) = self.held(tx).await?
-        {
-            return Ok(TakeAnswer::of(taken(tx, task).await?));
-        }
-        if usage::agent_is_over(tx, &self.agent, self.limits.agent).await? {
-            return Ok(NOTHING);
-        }
-        let low = match self.at_once(tx).await? {
-            AtOnce::Answer(answer) => return Ok(answer),
-            AtOnce::NotPlain(low) => low,
-        };
-        match self.search(tx, low).await? {
-            Some(taken) => Ok(TakeAnswer::of(taken)),
-            None => {
-                Ok(TakeAnswer::Nothing { again_in_ms: tx.one(AGAIN, &self.sought(), again).await?.flatten() })
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, TakeAnswer> {
+        Box::pin(async move {
+            if self.resume
+                && let Some(task) = self.held(tx).await?
+            {
+                return Ok(TakeAnswer::of(taken(tx, task).await?));
             }
-        }
+            if usage::agent_is_over(tx, &self.agent, self.limits.agent).await? {
+                return Ok(NOTHING);
+            }
+            let low = match self.at_once(tx).await? {
+                AtOnce::Answer(answer) => return Ok(answer),
+                AtOnce::NotPlain(low) => low,
+            };
+            match self.search(tx, low).await? {
+                Some(taken) => Ok(TakeAnswer::of(taken)),
+                None => Ok(TakeAnswer::Nothing {
+                    again_in_ms: tx.one(AGAIN, &self.sought(), again).await?.flatten(),
+                }),
+            }
+        })
     }
 
-    const MERGES: bool = true;
+    fn together() -> Option<Together> {
+        Some(Together::of::<Take>())
+    }
+}
 
-    async fn apply_all(list: &[Take], tx: &mut Tx) -> Result<Vec<Option<TakeAnswer>>> {
-        if !list.iter().any(Take::may_be_merged) {
-            return Ok(list.iter().map(|_| None).collect());
-        }
-        if let Some(answers) = at_once::take_all(list, tx).await? {
-            return Ok(answers);
-        }
-        let window = Window::lock(tx, list).await?;
-        let choices = window.choose(list);
-        begin_all(tx, list, &window, &choices);
-        let mut answers = Vec::with_capacity(list.len());
-        for (take, choice) in list.iter().zip(choices) {
-            answers.push(match choice {
-                Choice::Task(place) => Some(TakeAnswer::of(take.taken(tx, window.pick(place)).await?)),
-                Choice::Nothing => Some(NOTHING),
-                Choice::Alone => None,
-            });
-        }
-        Ok(answers)
+impl Merge for Take {
+    fn apply_all<'a>(list: &'a [&'a Take], tx: &'a mut Tx) -> Boxed<'a, Vec<Option<TakeAnswer>>> {
+        Box::pin(async move {
+            if !list.iter().any(|take| take.may_be_merged()) {
+                return Ok(list.iter().map(|_| None).collect());
+            }
+            if let Some(answers) = at_once::take_all(list, tx).await? {
+                return Ok(answers);
+            }
+            let window = Window::lock(tx, list).await?;
+            let choices = window.choose(list);
+            begin_all(tx, list, &window, &choices);
+            let mut answers = Vec::with_capacity(list.len());
+            for (take, choice) in list.iter().zip(choices) {
+                answers.push(match choice {
+                    Choice::Task(place) => Some(TakeAnswer::of(take.taken(tx, window.pick(place)).await?)),
+                    Choice::Nothing => Some(NOTHING),
+                    Choice::Alone => None,
+                });
+            }
+            Ok(answers)
+        })
     }
 }
 
@@ -669,16 +677,18 @@ pub struct Has {
 impl Read for Has {
     type Answer = Option<Taken>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Option<Taken>> {
-        let sql = concat!(
-            "select ",
-            columns!(),
-            " from tasks where owner = $1 and state = 'running' order by id limit 1"
-        );
-        match tx.one(sql, args![&self.agent], Task::from_row).await? {
-            Some(task) => Ok(Some(taken(tx, task).await?)),
-            None => Ok(None),
-        }
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Taken>> {
+        Box::pin(async move {
+            let sql = concat!(
+                "select ",
+                columns!(),
+                " from tasks where owner = $1 and state = 'running' order by id limit 1"
+            );
+            match tx.one(sql, args![&self.agent], Task::from_row).await? {
+                Some(task) => Ok(Some(taken(tx, task).await?)),
+                None => Ok(None),
+            }
+        })
     }
 }
 
@@ -813,26 +823,28 @@ pub struct TakeCheck {
 impl Write for TakeCheck {
     type Answer = Option<Task>;
 
-    async fn apply(&self, tx: &mut Tx) -> Result<Option<Task>> {
-        let lock = match tx.dialect() {
-            Dialect::Lite => PICK_CHECK,
-            Dialect::Pg => PICK_CHECK_LOCKED,
-        };
-        let Some(id) = tx.one(lock, args![self.task, self.run], |row| row.int("id")).await? else {
-            return Ok(None);
-        };
-        let sql = Sql::Each {
-            lite: concat!(
-                "update tasks set term = term + 1, node = $2, lease_ms = $3, lease_until = now_ms() + $3 where id = $1 returning ",
-                columns!()
-            ),
-            pg: concat!(
-                "update tasks set term = greatest(term, (select term_floor from log_era)) + 1, node = $2, lease_ms = $3,
-                        lease_until = now_ms() + $3 where id = $1 returning ",
-                columns!()
-            ),
-        };
-        tx.one(sql, args![id, &self.node, self.lease_ms], Task::from_row).await
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Task>> {
+        Box::pin(async move {
+            let lock = match tx.dialect() {
+                Dialect::Lite => PICK_CHECK,
+                Dialect::Pg => PICK_CHECK_LOCKED,
+            };
+            let Some(id) = tx.one(lock, args![self.task, self.run], |row| row.int("id")).await? else {
+                return Ok(None);
+            };
+            let sql = Sql::Each {
+                lite: concat!(
+                    "update tasks set term = term + 1, node = $2, lease_ms = $3, lease_until = now_ms() + $3 where id = $1 returning ",
+                    columns!()
+                ),
+                pg: concat!(
+                    "update tasks set term = greatest(term, (select term_floor from log_era)) + 1, node = $2, lease_ms = $3,
+                            lease_until = now_ms() + $3 where id = $1 returning ",
+                    columns!()
+                ),
+            };
+            tx.one(sql, args![id, &self.node, self.lease_ms], Task::from_row).await
+        })
     }
 }
 

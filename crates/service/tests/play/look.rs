@@ -2,7 +2,7 @@
 
 use quorate_model::resource::{Mode, Resource, conflict};
 use quorate_model::{Result, TaskState};
-use quorate_store::{Read, Row, Tx, args};
+use quorate_store::{Boxed, Read, Row, Tx, args};
 use quorate_testkit::oracle::{AgentRow, ClaimRow, NodeRow, Picture, RunRow, TaskRow, WaitRow};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,22 +13,24 @@ pub struct Look;
 impl Read for Look {
     type Answer = Picture;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Picture> {
-        let leader = tx
-            .one("select node, term, lease_until from leaders where duty = 'health'", &[], |row| {
-                Ok((row.int("node")?, row.int("term")?, row.int("lease_until")?))
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Picture> {
+        Box::pin(async move {
+            let leader = tx
+                .one("select node, term, lease_until from leaders where duty = 'health'", &[], |row| {
+                    Ok((row.int("node")?, row.int("term")?, row.int("lease_until")?))
+                })
+                .await?;
+            Ok(Picture {
+                tasks: tx.all(TASKS, &[], task).await?,
+                claims: tx.all(CLAIMS, &[], claim).await?,
+                waits: tx
+                    .all("select id, agent, seen_at, deadline from claim_waits order by id", &[], wait)
+                    .await?,
+                agents: tx.all("select * from agents order by name", &[], agent).await?,
+                nodes: tx.all("select id, lease_until, stopped_at from nodes order by id", &[], node).await?,
+                leader,
+                runs: tx.all("select id, state, reason, finished_at from runs order by id", &[], run).await?,
             })
-            .await?;
-        Ok(Picture {
-            tasks: tx.all(TASKS, &[], task).await?,
-            claims: tx.all(CLAIMS, &[], claim).await?,
-            waits: tx
-                .all("select id, agent, seen_at, deadline from claim_waits order by id", &[], wait)
-                .await?,
-            agents: tx.all("select * from agents order by name", &[], agent).await?,
-            nodes: tx.all("select id, lease_until, stopped_at from nodes order by id", &[], node).await?,
-            leader,
-            runs: tx.all("select id, state, reason, finished_at from runs order by id", &[], run).await?,
         })
     }
 }
@@ -162,14 +164,18 @@ pub struct Story;
 impl Read for Story {
     type Answer = Vec<Told>;
 
-    async fn fetch(&self, tx: &mut Tx) -> Result<Vec<Told>> {
-        let sql = "select kind, task_id, data from events where task_id is not null order by seq";
-        tx.all(sql, args![], |row| {
-            let data: serde_json::Value =
-                row.opt_text("data")?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-            Ok(Told { kind: row.text("kind")?, task: row.int("task_id")?, term: data["term"].as_i64() })
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Told>> {
+        Box::pin(async move {
+            let sql = "select kind, task_id, data from events where task_id is not null order by seq";
+            tx.all(sql, args![], |row| {
+                let data: serde_json::Value = row
+                    .opt_text("data")?
+                    .and_then(|text| serde_json::from_str(&text).ok())
+                    .unwrap_or_default();
+                Ok(Told { kind: row.text("kind")?, task: row.int("task_id")?, term: data["term"].as_i64() })
+            })
+            .await
         })
-        .await
     }
 }
 

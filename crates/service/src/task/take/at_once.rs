@@ -69,7 +69,7 @@ const TAKE_ALL: &str = concat!(
 );
 
 /// Takes for all of them; answers `None` when it is not the plain case and nothing was taken.
-pub(super) async fn take_all(list: &[Take], tx: &mut Tx) -> Result<Option<Vec<Option<TakeAnswer>>>> {
+pub(super) async fn take_all(list: &[&Take], tx: &mut Tx) -> Result<Option<Vec<Option<TakeAnswer>>>> {
     let Some(first) = list.first() else { return Ok(None) };
     if !list.iter().all(|take| first.can_the_same(take)) {
         return Ok(None);
@@ -123,7 +123,7 @@ impl Take {
             && self.run == other.run
     }
 
-    fn with_all(&self, list: &[Take], low: &[i64]) -> [Arg<'_>; 7] {
+    fn with_all(&self, list: &[&Take], low: &[i64]) -> [Arg<'_>; 7] {
         let names: Vec<Option<String>> = list.iter().map(|take| Some(take.agent.clone())).collect();
         let nodes: Vec<Option<String>> = list.iter().map(|take| take.node.clone()).collect();
         let leases: Vec<i64> = list.iter().map(|take| take.lease_ms).collect();

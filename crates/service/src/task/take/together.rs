@@ -61,12 +61,15 @@ const BARRED: &str =
     "select name from agents where name = any($1) and (paused = 1 or removed = 1 or state = 'failed')";
 
 impl Window {
-    pub(super) async fn lock(tx: &mut Tx, list: &[Take]) -> Result<Window> {
+    pub(super) async fn lock(tx: &mut Tx, list: &[&Take]) -> Result<Window> {
         let names: Vec<String> = list.iter().map(|take| take.agent.clone()).collect();
         let barred = tx.all(BARRED, args![names.as_slice()], |row| row.text("name")).await?;
         let barred: BTreeSet<String> = barred.into_iter().collect();
-        let takers: Vec<&Take> =
-            list.iter().filter(|take| take.may_be_merged() && !barred.contains(&take.agent)).collect();
+        let takers: Vec<&Take> = list
+            .iter()
+            .copied()
+            .filter(|take| take.may_be_merged() && !barred.contains(&take.agent))
+            .collect();
         let union = Union::of(&takers);
         let args = args![takers.len() as i64, union.agents, union.capabilities, union.kinds, union.runs];
         Ok(Window { candidates: tx.all(WINDOW, args, Candidate::from_row).await?, barred })
@@ -77,7 +80,7 @@ impl Window {
     }
 
     /// Gives each taker, first come first served, the first task that it may have.
-    pub(super) fn choose(&self, list: &[Take]) -> Vec<Choice> {
+    pub(super) fn choose(&self, list: &[&Take]) -> Vec<Choice> {
         let mut is_free = vec![true; self.candidates.len()];
         list.iter().map(|take| self.choose_for(take, &mut is_free)).collect()
     }
@@ -145,9 +148,10 @@ impl Take {
 }
 
 /// Writes the owners of all that were chosen.
-pub(super) fn begin_all(tx: &mut Tx, list: &[Take], window: &Window, choices: &[Choice]) {
+pub(super) fn begin_all(tx: &mut Tx, list: &[&Take], window: &Window, choices: &[Choice]) {
     let chosen: Vec<(&Take, Task)> = list
         .iter()
+        .copied()
         .zip(choices)
         .filter_map(|(take, choice)| match choice {
             Choice::Task(place) => Some((take, take.marked(window.pick(*place)))),
