@@ -12,9 +12,10 @@ use quorate_model::config::Driver;
 use quorate_model::price::AS_OF;
 use quorate_model::{AgentState, Error, Result};
 use quorate_service::doctor::{Ask, Pgvector, Server, Vitals};
+use quorate_service::node::Node;
 use quorate_service::view::Agents;
-use quorate_store::{Store, Url};
-use serde_json::{Value, json};
+use quorate_service::wire;
+use quorate_store::{Boxed, Store, Url};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -70,33 +71,61 @@ fn fail(name: &'static str, message: impl Into<String>, mend: impl Into<String>)
 
 /// Looks at everything and says what it found; exit code 1 if something is broken.
 pub(crate) async fn doctor(place: Place, json: bool) -> Result<u8> {
-    let mut findings = vec![configuration(&place)];
-    findings.extend(file_checks(&place));
     let store = place.look().await;
-    findings.push(ledger(&place, &store));
-    if let Ok(Some(store)) = &store {
-        findings.extend(ledger_checks(&place, store).await?);
-    }
-    findings.push(programs(&place));
-    findings.extend(real_agents(&place));
-    findings.push(port(place.config.server.listen));
-    findings.push(limits());
+    let findings = look(&place, &store).await?;
     let is_broken = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
-    print::answer(json, || as_json(&findings), || in_words(&findings));
+    print::answer(json, || wire::value(shape(&findings)), || in_words(&findings));
     Ok(u8::from(is_broken))
+}
+
+/// Who looks for those that ask at a door of a node.
+pub(crate) struct AtTheDoor(pub(crate) Place);
+
+/// Shows no place: it has keys.
+impl std::fmt::Debug for AtTheDoor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AtTheDoor")
+    }
+}
+
+impl quorate_server::Doctor for AtTheDoor {
+    fn look<'a>(&'a self, store: &'a Store) -> Boxed<'a, wire::Diagnosis> {
+        Box::pin(async move { Ok(shape(&look(&self.0, &Ok(Some(store.clone()))).await?)) })
+    }
+}
+
+async fn look(place: &Place, store: &Result<Option<Store>>) -> Result<Vec<Finding>> {
+    let mut findings = vec![configuration(place)];
+    findings.extend(file_checks(place));
+    findings.push(ledger(place, store));
+    let mut running = Vec::new();
+    if let Ok(Some(store)) = store {
+        running = quorate_runtime::running_here(store).await?;
+        findings.extend(ledger_checks(place, store, running.len()).await?);
+    }
+    findings.push(programs(place));
+    findings.extend(real_agents(place));
+    findings.push(port(place.config.server.listen, &running));
+    findings.push(limits());
+    Ok(findings)
 }
 
 /// Says what is wrong with the configuration, without which nothing else can be looked at.
 pub(crate) fn broken(error: &Error, json: bool) -> u8 {
     let mend = error.hint.clone().unwrap_or_else(|| "mend quorate.toml".into());
     let findings = [fail("config", error.message.clone(), mend), limits()];
-    print::answer(json, || as_json(&findings), || in_words(&findings));
+    print::answer(json, || wire::value(shape(&findings)), || in_words(&findings));
     1
 }
 
-fn as_json(findings: &[Finding]) -> Value {
-    let one = |f: &Finding| json!({ "check": f.name, "state": f.verdict.as_str(), "message": f.message, "mend": f.mend });
-    json!({ "checks": findings.iter().map(one).collect::<Vec<_>>() })
+fn shape(findings: &[Finding]) -> wire::Diagnosis {
+    let one = |finding: &Finding| wire::Finding {
+        check: finding.name,
+        state: finding.verdict.as_str(),
+        message: finding.message.clone(),
+        mend: finding.mend.clone(),
+    };
+    wire::Diagnosis { checks: findings.iter().map(one).collect() }
 }
 
 fn in_words(findings: &[Finding]) -> String {
@@ -212,7 +241,7 @@ fn wal(path: &Path) -> Finding {
     ok("snapshot", "nobody holds an old view of the ledger")
 }
 
-async fn ledger_checks(place: &Place, store: &Store) -> Result<Vec<Finding>> {
+async fn ledger_checks(place: &Place, store: &Store, running: usize) -> Result<Vec<Finding>> {
     let vitals = store.read(Ask).await?;
     let mut findings = vec![size(place, &vitals)];
     if matches!(place.url, Url::Pg(_)) {
@@ -223,7 +252,7 @@ async fn ledger_checks(place: &Place, store: &Store) -> Result<Vec<Finding>> {
     findings.extend(embedding(place, &vitals));
     findings.push(prices(&vitals));
     findings.push(agents(place, store).await?);
-    findings.push(nodes(store).await?);
+    findings.push(nodes(store, running).await?);
     Ok(findings)
 }
 
@@ -396,8 +425,7 @@ async fn agents(place: &Place, store: &Store) -> Result<Finding> {
     Ok(ok("agents", format!("{} known", known.len())))
 }
 
-async fn nodes(store: &Store) -> Result<Finding> {
-    let running = quorate_runtime::running_here(store).await?;
+async fn nodes(store: &Store, running: usize) -> Result<Finding> {
     let dead = store.read(quorate_service::node::List).await?.into_iter().filter(|node| !node.alive).count();
     if dead > 0 {
         return Ok(warn(
@@ -406,7 +434,7 @@ async fn nodes(store: &Store) -> Result<Finding> {
             "start a node: it cleans up after those of this host",
         ));
     }
-    Ok(ok("nodes", format!("{} on this host", running.len())))
+    Ok(ok("nodes", format!("{running} on this host")))
 }
 
 /// Looks whether real agents have what they cannot work without: a program, a key. Each is told once.
@@ -464,32 +492,40 @@ fn is_there(program: &str, folder: &Path) -> bool {
     std::env::split_paths(&path).any(|folder| can_run(&folder.join(program)))
 }
 
-fn port(listen: SocketAddr) -> Finding {
+fn port(listen: SocketAddr, running: &[Node]) -> Finding {
     match TcpListener::bind(listen) {
         Ok(_) => ok("port", format!("{listen} is free")),
-        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-            let owner = owner_of_port(listen.port()).unwrap_or_else(|| "another program".into());
-            let mend = format!(
-                "end it, or set another `listen` under [server]: \"127.0.0.1:{}\"",
-                listen.port().wrapping_add(1)
-            );
-            warn("port", format!("{listen} is taken by {owner}"), mend)
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => taken_port(listen, running),
         Err(e) => {
             warn("port", format!("{listen} cannot be used: {e}"), "set another `listen` under [server]")
         }
     }
 }
 
+fn taken_port(listen: SocketAddr, running: &[Node]) -> Finding {
+    let owner = owner_of_port(listen.port());
+    let own = running.iter().find(|node| owner.as_ref().is_some_and(|(pid, _)| i64::from(*pid) == node.pid));
+    if let Some(node) = own {
+        return ok("port", format!("node {} (pid {}) answers at {listen}", node.id, node.pid));
+    }
+    let owner =
+        owner.map_or_else(|| "another program".into(), |(pid, program)| format!("{program} (pid {pid})"));
+    let mend = format!(
+        "end it, or set another `listen` under [server]: \"127.0.0.1:{}\"",
+        listen.port().wrapping_add(1)
+    );
+    warn("port", format!("{listen} is taken by {owner}"), mend)
+}
+
 /// Finds the process that listens on a port: the socket's inode from `/proc/net`, its owner from `/proc/PID/fd`.
-fn owner_of_port(port: u16) -> Option<String> {
+fn owner_of_port(port: u16) -> Option<(i32, String)> {
     let inode =
         ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().find_map(|table| listening_inode(table, port))?;
     let link = format!("socket:[{inode}]");
     let processes = std::fs::read_dir("/proc").ok()?.flatten().take(PROCESSES_MAX);
     processes.filter(|process| holds(&process.path(), &link)).find_map(|process| {
-        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-        Some(format!("{} (pid {})", name.trim(), process.file_name().to_string_lossy()))
+        let program = std::fs::read_to_string(process.path().join("comm")).ok()?;
+        Some((process.file_name().to_str()?.parse().ok()?, program.trim().to_owned()))
     })
 }
 

@@ -7,11 +7,11 @@ use crate::args::{
 use crate::place::Place;
 use crate::print::style::{Colour, paint};
 use crate::print::{self, time};
+use quorate_model::Result;
 use quorate_model::memory::{Query, excerpt};
-use quorate_model::{Error, Kind, Result};
-use quorate_server::Recalled;
+use quorate_server::{Consolidating, Recalled};
 use quorate_service::context::Context;
-use quorate_service::memory::{Asked, Consolidate, Forget, Hit, Recall, Related, Remember};
+use quorate_service::memory::{Forget, Hit, Recall, Remember};
 use quorate_service::wire;
 use serde_json::json;
 
@@ -86,29 +86,12 @@ pub(crate) async fn forget(place: &Place, args: &ForgetArgs, json: bool) -> Resu
 
 /// Asks an agent by a task which memories say the same.
 pub(crate) async fn consolidate(place: &Place, args: ConsolidateArgs, json: bool) -> Result<u8> {
-    let memory = &place.config.memory;
-    let agent = args.agent.or_else(|| memory.consolidate.clone()).ok_or_else(|| {
-        Error::invalid("nobody is named who is to consolidate").hint(
-            "name an agent with --agent, or with `consolidate = \"NAME\"` under [memory] in quorate.toml",
-        )
-    })?;
     let store = place.open_for("memory to consolidate").await?;
-    place.desk(&store).catch_up().await?;
-    let model = memory.embedding.as_ref().map(|embedding| embedding.model.clone());
-    let groups = store.read(Related { model, every_ms: 0 }).await?;
-    if groups.is_empty() {
-        return Err(Error::new(Kind::Nothing, "nothing new in the memory is like anything else"));
-    }
-    let (found, memories) = (groups.len(), groups.iter().map(Vec::len).sum::<usize>());
-    match store.write(Consolidate { agent: agent.clone(), groups, by: None }).await? {
-        Asked::Now(id) => {
-            let words = || format!("task {id} asks {agent} about {memories} memories in {found} groups");
-            print::answer(json, || json!({ "task_id": id.0 }), words);
-            Ok(0)
-        }
-        Asked::Before(id) => Err(Error::new(Kind::Conflict, format!("task {id} consolidates already"))
-            .hint(format!("`quorate task show {id}` tells how far it is"))),
-    }
+    let Consolidating { task, agent, memories, groups } =
+        place.desk(&store).consolidate(args.agent, None).await?;
+    let words = || format!("task {task} asks {agent} about {memories} memories in {groups} groups");
+    print::answer(json, || json!({ "task_id": task.0 }), words);
+    Ok(0)
 }
 
 pub(crate) async fn context(place: &Place, args: ContextArgs, json: bool) -> Result<u8> {

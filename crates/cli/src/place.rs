@@ -4,6 +4,7 @@
 //! opening, and the beginning of a node that works here. The idea: a command gets one [`Place`] and asks it for what
 //! it needs; nothing is opened before.
 
+use crate::doctor::AtTheDoor;
 use quorate_drivers::api::embeddings::Embedder;
 use quorate_model::config::{Config, Workspace, millis};
 use quorate_model::diagnostic::quote;
@@ -186,7 +187,7 @@ impl Place {
     /// Returns the desk of this place's ledger.
     pub(crate) fn desk(&self, store: &Store) -> Desk {
         let desk = Desk::new(store.clone(), Arc::new(self.config.clone()), self.folder.clone());
-        let desk = desk.with_embedder(self.embedder());
+        let desk = desk.with_embedder(self.embedder()).with_doctor(Arc::new(AtTheDoor(self.clone())));
         // Without a name of this host, no output is known to be here.
         match quorate_process::host() {
             Ok(host) => desk.with_shelf(host, self.state_folder().join("logs")),

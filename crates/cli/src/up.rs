@@ -15,15 +15,17 @@ use quorate_model::{Error, Kind, Result, Seq, nearest};
 use quorate_runtime::{Level, Member, Node};
 use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, Logged, PAGE_MAX};
-use quorate_service::run::Unreported;
+use quorate_service::run::{FOREGROUND_MS, Unreported};
 use quorate_service::task::Task;
 use quorate_service::view::{Agents, Pulse, Tasks};
 use quorate_service::{node, wire};
 use quorate_store::Store;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Reports that a node writes when it begins, at most.
 const REPORTS_MAX: i64 = 1_000;
+/// When one looks for the report of a run that was worked at in the foreground: a little after it should be there.
+const REPORT_PATIENCE: Duration = Duration::from_millis(FOREGROUND_MS as u64 + 500);
 /// How long `down` waits for a node to end.
 const DOWN_WAIT: Duration = Duration::from_secs(30);
 
@@ -103,10 +105,21 @@ async fn serve(
         show(&error.message);
     }
     let mut changes = store.changes();
+    // When to look for reports that those who ought to write them did not live to write.
+    let mut owed = None;
     let urgent = loop {
         match show_new(place, &store, seen, json).await {
-            Ok(at) => seen = at,
+            Ok(New { seen: at, in_foreground }) => {
+                seen = at;
+                owed = owed.or(in_foreground.then(|| Instant::now() + REPORT_PATIENCE));
+            }
             Err(error) => print::note(&format!("notice: {error}")),
+        }
+        if owed.is_some_and(|at| at <= Instant::now()) {
+            owed = None;
+            if let Err(error) = keep_missed_reports(place, &store).await {
+                show(&error.message);
+            }
         }
         tokio::select! {
             () = async { tokio::time::sleep(Duration::from_millis(50)).await; changes.wait(Duration::from_secs(5)).await } => {}
@@ -161,16 +174,20 @@ async fn farewell(store: &Store, node: &Node, urgent: bool) -> String {
     }
 }
 
-/// Writes the reports of detached runs that have ended: whoever began them is not there to do it.
-async fn keep_reports(place: &Place, store: &Store, events: &[Logged]) -> Result<()> {
+/// Writes the reports of detached runs that have ended: whoever began them is not there to do it. Answers whether one in the
+/// foreground has none yet.
+async fn keep_reports(place: &Place, store: &Store, events: &[Logged]) -> Result<bool> {
+    let mut in_foreground = false;
     let ended = events.iter().filter(|event| event.kind == "run.finished").filter_map(|event| event.run);
     for id in ended {
         let run = soon(store.read(Pulse { id, node: None })).await?.run;
-        if run.detached && run.report.is_none() {
-            keep_report(store, &place.state_folder(), id).await?;
+        match (run.report, run.detached) {
+            (None, true) => drop(keep_report(store, &place.state_folder(), id).await?),
+            (None, false) => in_foreground = true,
+            (Some(_), _) => {}
         }
     }
-    Ok(())
+    Ok(in_foreground)
 }
 
 /// Writes those that are missing: a node was killed before it wrote them, or none was there.
@@ -181,7 +198,14 @@ async fn keep_missed_reports(place: &Place, store: &Store) -> Result<()> {
     Ok(())
 }
 
-async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result<Seq> {
+/// What was new in the log.
+struct New {
+    seen: Seq,
+    /// Whether a run in the foreground has ended and has no report yet.
+    in_foreground: bool,
+}
+
+async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result<New> {
     let new = After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX };
     let page = soon(store.read(new)).await?;
     for event in &page.events {
@@ -197,8 +221,8 @@ async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result
             ));
         }
     }
-    keep_reports(place, store, &page.events).await?;
-    Ok(page.seen)
+    let in_foreground = keep_reports(place, store, &page.events).await?;
+    Ok(New { seen: page.seen, in_foreground })
 }
 
 /// Ends the nodes of this ledger on this host, in order, and then the tmux session that is named.

@@ -7,7 +7,7 @@
 mod memory;
 mod usage;
 
-pub use memory::Recalled;
+pub use memory::{Consolidating, Recalled};
 pub use usage::ModelUsage;
 
 use quorate_drivers::api::embeddings::Embedder;
@@ -22,8 +22,8 @@ use quorate_service::run::Settle;
 use quorate_service::task::{Cancel, Done, DoneAnswer, Fail, Has, Take, TakeAnswer, Taken};
 use quorate_service::token::{self, Token};
 use quorate_service::view::{AgentView, Agents, Attempt};
-use quorate_service::{agent, log};
-use quorate_store::{Changes, Store};
+use quorate_service::{agent, log, wire};
+use quorate_store::{Boxed, Changes, Store};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -51,6 +51,13 @@ pub struct Desk {
     shelf: Option<Arc<(String, PathBuf)>>,
     /// The model that finds memories by their meaning.
     embedder: Option<Arc<Embedder>>,
+    doctor: Option<Arc<dyn Doctor>>,
+}
+
+/// Who looks what is wrong around a ledger: at its configuration, its machine, the programs and keys of its agents.
+pub trait Doctor: std::fmt::Debug + Send + Sync {
+    /// Looks, and changes nothing.
+    fn look<'a>(&'a self, store: &'a Store) -> Boxed<'a, wire::Diagnosis>;
 }
 
 /// How a wait for a change of the ledger ended.
@@ -111,7 +118,7 @@ impl Watch {
 impl Desk {
     /// Makes the desk of a ledger: with the team's configuration, and the folder that resource names are relative to.
     pub fn new(store: Store, config: Arc<Config>, folder: PathBuf) -> Desk {
-        Desk { store, config, folder: Arc::new(folder), shelf: None, embedder: None }
+        Desk { store, config, folder: Arc::new(folder), shelf: None, embedder: None, doctor: None }
     }
 
     /// Says on which host it stands, and in which folder the output of that host's attempts is.
@@ -122,6 +129,22 @@ impl Desk {
     /// Says which model finds memories by their meaning.
     pub fn with_embedder(self, embedder: Option<Arc<Embedder>>) -> Desk {
         Desk { embedder, ..self }
+    }
+
+    /// Says who looks what is wrong.
+    pub fn with_doctor(self, doctor: Arc<dyn Doctor>) -> Desk {
+        Desk { doctor: Some(doctor), ..self }
+    }
+
+    /// Says what is wrong, and what mends it.
+    ///
+    /// # Errors
+    /// `Unavailable` where nobody looks; those of the ledger.
+    pub async fn diagnosis(&self) -> Result<wire::Diagnosis> {
+        match &self.doctor {
+            Some(doctor) => doctor.look(&self.store).await,
+            None => Err(Error::unavailable("nobody looks what is wrong here").hint("run `quorate doctor`")),
+        }
     }
 
     /// Returns the file with an attempt's output, if it is on this host.

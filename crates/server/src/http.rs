@@ -7,6 +7,7 @@ mod agent;
 mod backup;
 mod checkpoint;
 pub(crate) mod claim;
+mod doctor;
 mod event;
 mod log;
 pub(crate) mod memory;
@@ -94,6 +95,7 @@ fn doors() -> Doors {
     let doors = Doors { router: Router::new(), document: Document::new() };
     doors
         .with::<status::Status>()
+        .with::<doctor::Doctor>()
         .with::<task::TaskList>()
         .with::<task::TaskAdd>()
         .with::<task::TaskNext>()
@@ -130,6 +132,7 @@ fn doors() -> Doors {
         .with::<log::LogLine>()
         .with::<memory::MemoryRemember>()
         .with::<memory::MemoryRecall>()
+        .with::<memory::MemoryConsolidate>()
         .with::<memory::MemoryForget>()
         .with::<memory::ContextShow>()
         .with::<checkpoint::CheckpointSave>()

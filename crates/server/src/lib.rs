@@ -24,7 +24,9 @@ mod serve;
 mod tail;
 
 pub use caller::Caller;
-pub use desk::{CLAIM_MS, Desk, ModelUsage, Pause, Recalled, Watch, claimable, resource, resources};
+pub use desk::{
+    CLAIM_MS, Consolidating, Desk, Doctor, ModelUsage, Pause, Recalled, Watch, claimable, resource, resources,
+};
 pub use listen::{Server, ServerOptions};
 pub use mcp::{Mcp, Namer};
 pub use tail::{Follower, Tail};

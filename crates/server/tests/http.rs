@@ -117,7 +117,7 @@ async fn what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task(
     Ok(())
 }
 
-async fn a_run_is_stored_and_called_off(ledger: TestLedger) -> Result<()> {
+async fn a_run_is_stored_called_off_and_resumed(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
     let plan = json!({ "goal": "two", "task": [{ "key": "a", "run": "true" }, { "key": "b", "run": "true", "needs": ["a"] }] });
     let id = door.post("/runs", json!({ "plan": plan })).await.done()["id"].as_i64().expect("an id");
@@ -133,6 +133,10 @@ async fn a_run_is_stored_and_called_off(ledger: TestLedger) -> Result<()> {
     assert!(said.contains("plan.json"), "{said}");
     let cancelled = door.post(&format!("/runs/{id}/cancel"), json!({ "reason": "enough" })).await.done();
     assert_eq!(cancelled["state"], "cancelled");
+    let resumed = door.post(&format!("/runs/{id}/resume"), json!({})).await.done();
+    assert_eq!((&resumed["id"], &resumed["state"]), (&json!(id), &json!("running")));
+    assert_eq!(door.get("/runs").await.done()[0]["counts"], json!({ "ready": 1, "waiting": 1 }));
+    assert_eq!(door.post("/runs/99/resume", json!({})).await.problem().0, 404);
     Ok(())
 }
 
@@ -196,6 +200,23 @@ async fn the_memory_is_told_and_asked(ledger: TestLedger) -> Result<()> {
         (&json!("count the parsers"), &json!(1))
     );
     assert_eq!(door.get("/context?budget=49").await.problem().0, 400);
+    assert_eq!(door.post("/memories/consolidate", json!({})).await.problem().0, 400);
+    assert_eq!(door.post("/memories/consolidate", json!({ "agent": "ada" })).await.problem().0, 404);
+    for text in [
+        "build failed since the disk of the runner is full",
+        "the disk of the runner is full and the upload stopped",
+    ] {
+        door.post("/memories", json!({ "agent": "ada", "kind": "episode", "text": text })).await.done();
+    }
+    assert_eq!(
+        door.post("/memories/consolidate", json!({ "agent": "ada" })).await.done(),
+        json!({ "task_id": 2 })
+    );
+    ledger.advance(1).await;
+    let more =
+        json!({ "agent": "ada", "kind": "episode", "text": "no space left: the disk of the runner is full" });
+    door.post("/memories", more).await.done();
+    assert_eq!(door.post("/memories/consolidate", json!({ "agent": "ada" })).await.problem().0, 409);
     assert_eq!(door.send("DELETE /api/v1/memories/1", None).await.done(), json!({ "forgotten": 1 }));
     assert_eq!(door.send("DELETE /api/v1/memories/1", None).await.problem().0, 404);
     Ok(())
@@ -464,7 +485,7 @@ async fn who_keeps_all_places_busy(ledger: TestLedger) -> Result<()> {
 on_every_backend!(
     what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task,
     a_task_goes_through_its_life,
-    a_run_is_stored_and_called_off,
+    a_run_is_stored_called_off_and_resumed,
     claims_and_messages_are_whose_they_are,
     the_memory_is_told_and_asked,
     what_is_wrong_is_named_and_changes_nothing,

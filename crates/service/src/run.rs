@@ -338,7 +338,12 @@ impl Write for Reported {
     }
 }
 
-/// Asks for detached runs that have ended and whose report nobody has written: no node was there, or it died before it did so.
+/// How long the command that works at a run in the foreground has for its report, in milliseconds.
+pub const FOREGROUND_MS: i64 = 5_000;
+
+/// Asks for runs that have ended and whose report nobody has written: no node was there, or who worked at it died before.
+///
+/// The command that works at a run in the foreground writes its report at once; so such a run counts only some seconds later.
 #[derive(Debug, Clone)]
 pub struct Unreported {
     /// So many at most, the oldest first.
@@ -350,8 +355,9 @@ impl Read for Unreported {
 
     fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<RunId>> {
         Box::pin(async move {
-            let sql = "select id from runs where state <> 'running' and detached = 1 and report is null order by id limit $1";
-            tx.all(sql, args![self.limit], |row| Ok(RunId(row.int("id")?))).await
+            let sql = "select id from runs where state <> 'running' and report is null
+                  and (detached = 1 or finished_at <= now_ms() - $2) order by id limit $1";
+            tx.all(sql, args![self.limit, FOREGROUND_MS], |row| Ok(RunId(row.int("id")?))).await
         })
     }
 }

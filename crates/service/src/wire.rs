@@ -860,3 +860,23 @@ impl From<&view::Overview> for Status {
         }
     }
 }
+
+/// What a check of `quorate doctor` found.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Finding {
+    /// What was looked at
+    pub check: &'static str,
+    /// ok, warn or fail
+    pub state: &'static str,
+    /// What was seen
+    pub message: String,
+    /// What mends it
+    pub mend: Option<String>,
+}
+
+/// What is wrong, and what mends it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Diagnosis {
+    /// One of each check, and of each trouble
+    pub checks: Vec<Finding>,
+}

@@ -1,7 +1,7 @@
 //! What runs do, on both databases: ending, cancelling, resuming, reopening, what crosses from one run to another.
 
 use quorate_model::{Kind, Result, RunId, TaskState};
-use quorate_service::run::{Cancel, Reported, Resume, Run, Settle, Start, Unreported};
+use quorate_service::run::{Cancel, FOREGROUND_MS, Reported, Resume, Run, Settle, Start, Unreported};
 use quorate_service::task::{self, Add, NewTask, Park, Retry, Unpark};
 use quorate_service::view::{Pulse, RunShow, Runs, Status, Tasks};
 use quorate_testkit::ledger::TestLedger;
@@ -316,10 +316,10 @@ async fn a_pulse_tells_what_is_open_what_runs_and_what_only_a_person_moves(ledge
     Ok(())
 }
 
-async fn a_detached_run_that_has_ended_waits_for_its_report(ledger: TestLedger) -> Result<()> {
+async fn a_run_that_has_ended_waits_for_its_report(ledger: TestLedger) -> Result<()> {
     let start = |detached| Start { goal: "g".into(), source: None, detached, tasks: vec![once("a", &[])] };
     let missing = async || ledger.store.read(Unreported { limit: 10 }).await;
-    ledger.store.write(start(false)).await?;
+    let (in_foreground, _) = ledger.store.write(start(false)).await?;
     let (first, _) = ledger.store.write(start(true)).await?;
     let (second, _) = ledger.store.write(start(true)).await?;
     assert_eq!(missing().await?, [], "none has ended");
@@ -332,6 +332,8 @@ async fn a_detached_run_that_has_ended_waits_for_its_report(ledger: TestLedger) 
     assert_eq!(ledger.store.read(Unreported { limit: 1 }).await?, [first]);
     ledger.store.write(Reported { id: first, report: "here".into() }).await?;
     assert_eq!(missing().await?, [second]);
+    ledger.advance(FOREGROUND_MS + 1).await;
+    assert_eq!(missing().await?, [in_foreground, second], "its command has had the time to write it");
     Ok(())
 }
 
@@ -352,6 +354,6 @@ on_every_backend!(
     a_need_named_twice_counts_once,
     what_could_never_be_taken_is_refused_and_nothing_is_added,
     a_run_and_its_report_are_shown,
-    a_detached_run_that_has_ended_waits_for_its_report,
+    a_run_that_has_ended_waits_for_its_report,
     ten_thousand_tasks_are_added_and_cancelled_in_one_go,
 );

@@ -63,8 +63,8 @@ fn an_agent_puts_memories_together_and_is_told_what_was_wrong(door: Door) {
 }
 
 fn nobody_is_asked_where_nothing_new_is_alike(door: Door) {
-    door.fails(2, &["consolidate"]);
     door.ok(&["remember", "--agent", "ada", DISK[0]]);
+    door.fails(2, &["consolidate"]);
     door.ok(&["remember", "--agent", "ada", DISK[2]]);
     door.fails(7, &["consolidate", "--agent", "ada"]);
     assert_eq!(door.json(&["task", "list"]), json!([]));

@@ -52,6 +52,12 @@ fn a_taken_port_is_said_with_the_process_that_has_it(door: Door) {
     let address = listener.local_addr().expect("an address");
     door.write("quorate.toml", format!("[server]\nlisten = \"{address}\"\n"));
     check(&door, "port", "warn", &format!("(pid {})", std::process::id()), "listen");
+    drop(listener);
+    let mut node = door.start(&["up"]);
+    door.eventually("the node is there", |door| (door.events("node.started", 1).len() == 1).then_some(()));
+    let (found, _) = finding(&door, "port");
+    let answers = format!("node 1 (pid {}) answers at {address}", node.child().id());
+    assert_eq!((word(&found["state"]), word(&found["message"])), ("ok", answers.as_str()));
 }
 
 #[test]

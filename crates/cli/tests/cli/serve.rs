@@ -39,6 +39,15 @@ fn a_node_answers_at_its_socket(door: Door) {
     assert_eq!((word(&output["output"]), &output["whole"]), ("done\n", &Value::from(true)));
     let (status, _) = ask(&door, "GET /api/v1/tasks/1/output?attempt=7", "").expect("an answer");
     assert_eq!(status, 404);
+    let (status, found) = ask(&door, "GET /api/v1/doctor", "").expect("an answer");
+    let of = |check: &str| {
+        let checks = found["checks"].as_array().expect("a list");
+        checks.iter().find(|finding| finding["check"] == check).unwrap_or_else(|| panic!("{check}: {found}"))
+    };
+    assert_eq!(
+        (status, word(&of("ledger")["state"]), word(&of("nodes")["message"])),
+        (200, "ok", "1 on this host")
+    );
     door.ok(&["down"]);
     assert_eq!(ask(&door, "GET /api/v1/status", ""), None);
 }

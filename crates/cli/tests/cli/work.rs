@@ -93,6 +93,26 @@ fn a_killed_run_is_resumed(door: Door) {
     assert_eq!(door.events("task.lease_expired", 1).len(), 1);
 }
 
+/// A run whose command is killed is done by the next node, which writes its report, too.
+fn a_killed_run_is_done_and_told_by_a_node(door: Door) {
+    door.write("quorate.toml", FAST);
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"echo $$ > child; test $QUORATE_ATTEMPT = 2 || sleep 600\"\n",
+    );
+    let mut run = door.start(&["run", "plan.toml"]);
+    a_process_of(&door, "child");
+    run.child().kill().expect("killed with SIGKILL");
+    run.child().wait().expect("it has ended");
+    let _node = door.start(&["up"]);
+    let report = door.eventually("the report is written", |door| {
+        std::fs::read_to_string(door.path().join(".quorate/runs/1/report.md")).ok()
+    });
+    assert!(report.contains("1 completed"), "{report}");
+    let shown = door.json(&["runs", "show", "1"]);
+    assert_eq!((word(&shown["state"]), shown["report"].is_string()), ("completed", true), "{shown}");
+}
+
 /// Writes a plan whose task leaves a process behind, and waits for its number.
 fn a_process_of(door: &Door, file: &str) -> String {
     door.eventually("it runs", |door| {
@@ -327,6 +347,7 @@ on_both!(
     what_a_child_prints_steers_no_terminal,
     a_plan_that_nobody_could_do_is_refused,
     a_killed_run_is_resumed,
+    a_killed_run_is_done_and_told_by_a_node,
     resume_tries_the_only_attempt_of_a_killed_run_anew,
     what_a_check_of_a_killed_node_left_is_ended_although_another_node_has_settled_it,
     a_node_that_is_only_stopped_keeps_its_children_until_it_wakes,

@@ -5,9 +5,11 @@
 
 use super::Desk;
 use quorate_drivers::api::embeddings::Embedder;
-use quorate_model::{Error, MemoryId, Result, Seq};
+use quorate_model::{Error, Kind, MemoryId, Result, Seq, TaskId};
 use quorate_service::context::{Context, Facts};
-use quorate_service::memory::{CatchUp, Hit, KeepVectors, Meaning, Recall, Unembedded, embeds};
+use quorate_service::memory::{
+    Asked, CatchUp, Consolidate, Hit, KeepVectors, Meaning, Recall, Related, Unembedded, embeds,
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -34,6 +36,19 @@ pub struct Recalled {
     pub hits: Vec<Hit>,
     /// Why it was searched by words alone, though an embedding model is configured.
     pub hint: Option<String>,
+}
+
+/// A task that asks an agent which memories say the same.
+#[derive(Debug)]
+pub struct Consolidating {
+    /// The task.
+    pub task: TaskId,
+    /// Who is asked.
+    pub agent: String,
+    /// About how many memories.
+    pub memories: usize,
+    /// In how many groups of such as are alike.
+    pub groups: usize,
 }
 
 impl Desk {
@@ -109,6 +124,31 @@ impl Desk {
         let vectors = embedder.embed(&texts, patience).await?;
         let vectors = vectors.into_iter().map(Some).collect();
         self.store.write(KeepVectors::of(embedder.model(), new, vectors)).await
+    }
+
+    /// Asks an agent by a task which memories say the same: that of the configuration, if none is named.
+    ///
+    /// # Errors
+    /// `Invalid` when nobody is named, `Nothing` when nothing new is like anything else, `Conflict` while an earlier
+    /// such task is open.
+    pub async fn consolidate(&self, agent: Option<String>, by: Option<String>) -> Result<Consolidating> {
+        let memory = &self.config.memory;
+        let agent = agent.or_else(|| memory.consolidate.clone()).ok_or_else(|| {
+            Error::invalid("nobody is named who is to consolidate")
+                .hint("name an agent, or write `consolidate = \"NAME\"` under [memory] in quorate.toml")
+        })?;
+        self.catch_up().await?;
+        let model = memory.embedding.as_ref().map(|embedding| embedding.model.clone());
+        let groups = self.store.read(Related { model, every_ms: 0 }).await?;
+        if groups.is_empty() {
+            return Err(Error::new(Kind::Nothing, "nothing new in the memory is like anything else"));
+        }
+        let (found, memories) = (groups.len(), groups.iter().map(Vec::len).sum());
+        match self.store.write(Consolidate { agent: agent.clone(), groups, by }).await? {
+            Asked::Now(task) => Ok(Consolidating { task, agent, memories, groups: found }),
+            Asked::Before(id) => Err(Error::new(Kind::Conflict, format!("task {id} consolidates already"))
+                .hint(format!("`quorate task show {id}` tells how far it is"))),
+        }
     }
 
     /// Asks what somebody needs to go on.

@@ -1,6 +1,6 @@
 //! The team's memory: telling, asking, forgetting, and what a fresh orchestrator needs.
 
-use super::{duration_of, field, texts_of, words_of};
+use super::{agent_of, duration_of, field, texts_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::Desk;
@@ -110,6 +110,36 @@ impl Ask for MemoryRecall {
         };
         let hits = desk.recall(&self.query, recall).await?.hits;
         Ok(hits.iter().map(|hit| wire::Hit::of(hit, &query, EXCERPT)).collect())
+    }
+}
+
+/// Has memories put together that say the same
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemoryConsolidate {
+    /// The agent that is asked which; else that of the configuration
+    agent: Option<String>,
+}
+
+/// That an agent is asked
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Consolidation {
+    /// The task by which it is asked
+    task_id: i64,
+}
+
+impl Ask for MemoryConsolidate {
+    const METHOD: Method = Method::POST;
+    const PATH: &'static str = "/memories/consolidate";
+    const NAME: &'static str = "consolidate";
+    const ABOUT: &'static str =
+        "Has an agent look which memories say the same, by a task; they are put together";
+    type Answer = Consolidation;
+
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<Consolidation> {
+        by.must_be_person("have the memory consolidated")?;
+        let agent = self.agent.map(|name| agent_of("agent", name)).transpose()?;
+        Ok(Consolidation { task_id: desk.consolidate(agent, by.name()).await?.task.0 })
     }
 }
 
