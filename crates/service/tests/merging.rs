@@ -225,6 +225,21 @@ async fn only_what_is_new_and_related_is_asked_about_and_once(ledger: TestLedger
     Ok(())
 }
 
+async fn what_is_told_while_an_agent_is_about_to_be_asked_is_asked_about_next(
+    ledger: TestLedger,
+) -> Result<()> {
+    troubles(&ledger).await?;
+    let groups = related(&ledger, 0).await?;
+    ledger.advance(10).await;
+    tell(&ledger, MemoryKind::Episode, "no space: the disk of the runner is full").await?;
+    let asked = ledger.store.write(Consolidate { agent: "alpha".into(), groups, by: None }).await?;
+    let Asked::Now(task) = asked else { panic!("nobody was asked before") };
+    ledger.store.write(Cancel { id: task, reason: "enough".into() }).await?;
+    assert_eq!(ids(&related(&ledger, 0).await?), [[1, 2, 3, 7]]);
+    assert_eq!(related(&ledger, DAY_MS).await?.len(), 0, "not so soon by itself");
+    Ok(())
+}
+
 /// Has `alpha` answer, and takes the check; answers with the task and its term.
 async fn answer(ledger: &TestLedger, answer: &str) -> Result<SettleCheck> {
     let taken = ledger.must_take("alpha").await?;
@@ -285,6 +300,7 @@ async fn an_answer_that_fails_its_check_merges_nothing(ledger: TestLedger) -> Re
 
 on_every_backend!(
     only_what_is_new_and_related_is_asked_about_and_once,
+    what_is_told_while_an_agent_is_about_to_be_asked_is_asked_about_next,
     what_an_agent_puts_together_is_one_with_counts_and_sources,
     an_answer_that_fails_its_check_merges_nothing,
 );

@@ -38,12 +38,12 @@ impl Read for Related {
 
     fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Vec<Memory>>> {
         Box::pin(async move {
-            let last = tx.one(LAST, &[], |row| row.text("value")).await?;
-            let last: i64 = last.and_then(|at| at.parse().ok()).unwrap_or(0);
-            if tx.now().await? < last.saturating_add(self.every_ms) {
+            let asked = time_in_meta(tx, ASKED_AT).await?.unwrap_or(0);
+            if tx.now().await? < asked.saturating_add(self.every_ms) {
                 return Ok(Vec::new());
             }
-            let seeds = tx.all(SEEDS, args![last, SEEDS_MAX], from_row).await?;
+            let shown = time_in_meta(tx, SHOWN_UNTIL).await?.unwrap_or(asked);
+            let seeds = tx.all(SEEDS, args![shown, SEEDS_MAX], from_row).await?;
             let compares = self.model.is_some() && compares(tx).await?;
             let (mut groups, mut used) = (Vec::new(), BTreeSet::<MemoryId>::new());
             for seed in seeds {
@@ -82,7 +82,16 @@ async fn kin(tx: &mut Tx, seed: &Memory, compares: bool, used: &BTreeSet<MemoryI
     Ok(kin)
 }
 
-const LAST: &str = "select value from meta where key = 'consolidated'";
+/// When an agent was asked last …
+const ASKED_AT: &str = "consolidated";
+/// … and the newest time of what it was shown: what was told meanwhile is new to it.
+const SHOWN_UNTIL: &str = "consolidated_until";
+
+/// Reads a time that is kept in `meta`, in milliseconds since 1970.
+async fn time_in_meta(tx: &mut Tx, key: &str) -> Result<Option<i64>> {
+    let kept = tx.one("select value from meta where key = $1", args![key], |row| row.text("value")).await?;
+    Ok(kept.and_then(|at| at.parse().ok()))
+}
 
 const SEEDS: &str = concat!(
     "select ",
@@ -140,15 +149,15 @@ impl Write for Consolidate {
                 ..NewTask::new("Consolidate the team's memory")
             };
             let ids = task::add_tasks(tx, None, &[task], self.by.as_deref()).await?;
-            tx.later(
-                "insert into meta (key, value) values ('consolidated', cast(now_ms() as text))
-                 on conflict (key) do update set value = excluded.value",
-                &[],
-            );
+            let until = self.groups.iter().flatten().map(|memory| memory.seen_at).max().unwrap_or_default();
+            tx.run(KEEP_ASKED, args![ASKED_AT, SHOWN_UNTIL, until.to_string()]).await?;
             Ok(Asked::Now(*ids.first().expect("one task was added")))
         })
     }
 }
+
+const KEEP_ASKED: &str = "insert into meta (key, value) values ($1, cast(now_ms() as text)), ($2, $3)
+    on conflict (key) do update set value = excluded.value";
 
 const OPEN: &str =
     "select id from tasks where verify like $1 and state not in ('completed', 'failed', 'cancelled') limit 1";
