@@ -13,6 +13,7 @@ pub mod json;
 pub mod output;
 pub mod plan;
 pub mod resource;
+pub mod stream;
 
 #[allow(dead_code, reason = "only what the targets reach is used")]
 #[path = "../../crates/process/src/keep.rs"]

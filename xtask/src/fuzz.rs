@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every target, in the order in which they run.
-const TARGETS: [&str; 5] = ["plan", "config", "json", "output", "resource"];
+const TARGETS: [&str; 6] = ["plan", "config", "json", "output", "resource", "stream"];
 
 /// How long each target runs unless told, in seconds.
 const SECONDS: u32 = 60;

@@ -71,7 +71,7 @@ usage: cargo xtask COMMAND
   fire trouble [--release] [CASE] [--backend sqlite|postgres|both] [--short] [--seed N]
                             makes trouble for the database and heals it: all must go on by itself, with nothing lost
   fuzz [TARGET…] [--seconds N]
-                            looks for inputs that break the readers; plan, config, json, output, resource
+                            looks for inputs that break the readers; plan, config, json, output, resource, stream
 ";
 
 fn main() -> ExitCode {

@@ -3,6 +3,7 @@
 //! Here lives the showing of events as they come; it reads nothing itself. What is shown is what is in the log.
 
 use crate::print;
+use crate::print::table::cut;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use quorate_model::TaskId;
 use quorate_service::event::Logged;
@@ -245,13 +246,6 @@ fn added_name(message: &str) -> &str {
 fn short_name(task: &Task) -> String {
     let name = task.key.clone().unwrap_or_else(|| task.title.clone());
     cut(&print::one_line(&name), NAME_WIDTH)
-}
-
-fn cut(text: &str, width: usize) -> String {
-    match text.chars().count() > width {
-        true => text.chars().take(width - 1).chain(['…']).collect(),
-        false => text.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Here lives the making of that text from the task document. It reads nothing else, and its size is bounded: each part
 //! that is too long is cut, with a note that says so.
 
-use crate::say::head;
+use crate::say::cut;
 use serde_json::Value;
 
 /// The largest role, in bytes.
@@ -161,14 +161,6 @@ fn finish(document: &Value, has_tools: bool) -> Option<String> {
 
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value[key].as_str().map(str::trim).filter(|text| !text.is_empty())
-}
-
-fn cut(text: &str, most: usize) -> String {
-    let kept = head(text, most);
-    match text.len() - kept.len() {
-        0 => kept.to_owned(),
-        over => format!("{kept} [{over} more bytes left out]"),
-    }
 }
 
 /// Returns the end of a text, in so many bytes at most.

@@ -96,6 +96,15 @@ pub(crate) fn head(text: &str, bytes: usize) -> &str {
     &text[..floor_char_boundary(text, bytes)]
 }
 
+/// Returns a text of so many bytes at most, and behind it how much is left out.
+pub(crate) fn cut(text: &str, bytes: usize) -> String {
+    let kept = head(text, bytes);
+    match text.len() - kept.len() {
+        0 => kept.to_owned(),
+        over => format!("{kept}\n[{over} more bytes left out]"),
+    }
+}
+
 /// Writes to the supervisor.
 #[derive(Debug)]
 pub(crate) struct Writer<W> {

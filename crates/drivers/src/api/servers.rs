@@ -4,7 +4,7 @@
 //! the folder of the task; its name stands before those of its tools. One that does not start costs its tools only.
 
 use super::talk::Offer;
-use crate::say::head;
+use crate::say::cut;
 use rmcp::model::{CallToolRequestParams, Tool};
 use rmcp::service::RunningService;
 use rmcp::{RoleClient, ServiceExt};
@@ -105,17 +105,9 @@ impl Servers {
                 let texts =
                     result.content.iter().filter_map(|block| block.as_text().map(|text| text.text.as_str()));
                 let text = texts.collect::<Vec<_>>().join("\n");
-                (cut(&text), result.is_error == Some(true))
+                (cut(&text, ANSWER_MAX), result.is_error == Some(true))
             }
         }
-    }
-}
-
-fn cut(text: &str) -> String {
-    let kept = head(text, ANSWER_MAX);
-    match text.len() - kept.len() {
-        0 => kept.to_owned(),
-        over => format!("{kept}\n[{over} more bytes left out]"),
     }
 }
 
