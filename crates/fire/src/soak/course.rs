@@ -41,8 +41,9 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Complaints of the feeder that are kept.
 const COMPLAINTS_MAX: usize = 20;
 /// Sockets of a node: 16 connections (pools of 8 and 4 and one that listens, and of each kind one for the thread that
-/// renews), and of each of its two runtimes both ends of the pipe by which it hears of signals.
-const NODE_SOCKETS: f64 = 20.0;
+/// renews), of each of its two runtimes both ends of the pipe by which it hears of signals, and the two doors at which it
+/// listens.
+const NODE_SOCKETS: f64 = 22.0;
 /// Sockets of a follower: pools of 2 and 1, one that listens, and three ends of such pipes.
 const FOLLOWER_SOCKETS: f64 = 7.0;
 /// The lease, as it is unless configured.
@@ -147,10 +148,11 @@ pub fn run(options: &Options, stop: &AtomicBool) -> Outcome<Record> {
 
 fn config(retention: Duration) -> String {
     let time = format!("{}ms", retention.as_millis());
-    format!(
-        "[health]\nretry_after = \"100ms\"\n[retention]\nevents = \"{time}\"\nattempts = \"{time}\"\nlogs = \"{time}\"\n\
-         tasks = \"{time}\"\n"
-    )
+    let kept = |names: &[&str]| names.iter().map(|name| format!("{name} = \"{time}\"\n")).collect::<String>();
+    let history = kept(&["events", "attempts", "logs", "tasks"]);
+    // What each task has come to is remembered, too, by default for half a year.
+    let memory = kept(&["findings", "episodes", "decisions", "patterns", "checkpoints", "messages", "lines"]);
+    format!("[health]\nretry_after = \"100ms\"\n[retention]\n{history}[memory]\n{memory}")
 }
 
 impl<'a> Course<'a> {
@@ -413,6 +415,7 @@ impl<'a> Course<'a> {
             judge::bounded("size of the database, MiB", &of(Sample::database_mib), settled, 1.0),
             judge::bounded("tasks kept", &of(|s| s.size.rows[0]), settled, 100.0),
             judge::bounded("events kept", &of(|s| s.size.rows[2]), settled, 100.0),
+            judge::bounded("memories kept", &of(|s| s.size.rows[6]), settled, 100.0),
             judge::bounded("files of kept output", &of(|s| s.log_files), settled, 100.0),
         ];
         for (what, value) in LATENCIES {

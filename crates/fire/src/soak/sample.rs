@@ -13,7 +13,7 @@ use std::{fs, io};
 const TICKS: f64 = 100.0;
 
 /// Tables that grow with the work, in the order in which `rows.sql` counts them.
-pub const TABLES: [&str; 6] = ["tasks", "attempts", "events", "messages", "runs", "task_needs"];
+pub const TABLES: [&str; 7] = ["tasks", "attempts", "events", "messages", "runs", "task_needs", "memories"];
 
 /// What one process uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
