@@ -26,7 +26,7 @@ pub enum Ending {
 
 impl Ending {
     pub(crate) fn failed(why: impl AsRef<str>) -> Ending {
-        Ending::Failed(short(why.as_ref(), REASON_MAX))
+        Ending::Failed(reason(why.as_ref(), "it said that it failed, and not why"))
     }
 
     pub(crate) fn parked(reason: impl AsRef<str>, until: Option<String>) -> Ending {
@@ -37,7 +37,14 @@ impl Ending {
 /// Says that an agent has to wait: until a time, or for a while.
 pub(crate) fn parked(reason: impl AsRef<str>, until: Option<String>) -> Parked {
     let after_ms = until.is_none().then_some(WAIT_MS);
-    Parked { reason: short(reason.as_ref(), REASON_MAX), until, after_ms }
+    let reason = self::reason(reason.as_ref(), "its provider makes it wait, and does not say why");
+    Parked { reason, until, after_ms }
+}
+
+/// Returns a reason on one line; where none was said, what is known.
+fn reason(said: &str, known: &str) -> String {
+    let said = short(said, REASON_MAX);
+    if said.is_empty() { known.to_owned() } else { said }
 }
 
 /// The last message of an agent, and the result that it gave in other ways.
@@ -65,7 +72,8 @@ impl LastWords {
 
     /// Takes the input of a call of our tool `finish`: a result, or why there is none.
     pub(crate) fn finish(&mut self, input: &Value) {
-        self.refused = input["error"].as_str().map(str::to_owned);
+        // Models fill in what they could leave out.
+        self.refused = input["error"].as_str().filter(|why| !why.trim().is_empty()).map(str::to_owned);
         self.given = input.get("result").cloned().or(self.given.take());
     }
 

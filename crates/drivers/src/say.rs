@@ -22,6 +22,8 @@ pub(crate) const TEXT_MAX: usize = 16 << 10;
 pub(crate) const ERROR_MAX: usize = 300;
 /// The longest line that tells what a tool was called with, in characters.
 const CALL_MAX: usize = 200;
+/// The longest name of a tool, in characters.
+const NAME_MAX: usize = 100;
 
 /// One thing that a stream says.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +76,7 @@ pub(crate) fn call(name: &str, input: &Value) -> String {
     /// The parts of an input that tell most, in this order.
     const TELLING: [&str; 8] =
         ["command", "cmd", "file_path", "path", "pattern", "url", "query", "description"];
+    let name = short(name, NAME_MAX);
     let told = TELLING.iter().find_map(|key| input.get(key)?.as_str().map(str::to_owned));
     let told = told.or_else(|| (!input.is_null() && *input != json!({})).then(|| input.to_string()));
     match told {

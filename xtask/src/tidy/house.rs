@@ -33,7 +33,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
         ],
     ),
     ("quorate-fire", &["quorate-model", "quorate-testkit"]),
-    ("quorate-fuzz", &["quorate-model"]),
+    ("quorate-fuzz", &["quorate-model", "quorate-drivers"]),
     ("quorate-peers", &[]),
     ("quorate", &ROOMS),
     ("xtask", &[]),
