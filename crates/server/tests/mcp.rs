@@ -241,7 +241,11 @@ async fn what_one_found_out_another_is_told(ledger: TestLedger) -> Result<()> {
     let progress = json!({ "id": 1, "term": 1, "findings": ["The moon is round."] });
     client.call("progress", progress.clone()).await;
     assert!(client.call("recall", json!({ "query": "moon" })).await.contains("The moon is round."));
-    client.call("finish", json!({ "id": 1, "term": 1, "result": "nothing but sand" })).await;
+    let both =
+        client.fails("finish", json!({ "id": 1, "term": 1, "result": "sand", "error": "no words" })).await;
+    assert!(both.contains("not with both"), "{both}");
+    // Models fill in what they could leave out.
+    client.call("finish", json!({ "id": 1, "term": 1, "result": "nothing but sand", "error": "" })).await;
     let found = client.call("recall", json!({ "query": "sand" })).await;
     assert!(found.starts_with("task:1 finding by ada"), "{found}");
     assert!(

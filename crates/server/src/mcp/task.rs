@@ -230,6 +230,8 @@ a check, it is run now, by the supervisor and not by you; if that fails the task
 
     async fn call(self, turn: &Turn) -> Result<String> {
         let Finish { id, term, result, error, r#final, usage } = self;
+        // Models fill in what they could leave out.
+        let error = error.filter(|why| result.is_none() || !why.trim().is_empty());
         let (said, reached) = match (result, error) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid("a task ends with a `result` or with an `error`, not with both"));
