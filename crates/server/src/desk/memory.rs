@@ -135,7 +135,7 @@ impl Desk {
         let memory = &self.config.memory;
         let agent = agent.or_else(|| memory.consolidate.clone()).ok_or_else(|| {
             Error::invalid("nobody is named who is to consolidate")
-                .hint("name an agent, or write `consolidate = \"NAME\"` under [memory] in quorate.toml")
+                .hint("name an agent (--agent NAME), or write `consolidate = \"NAME\"` under [memory] in quorate.toml")
         })?;
         self.catch_up().await?;
         let model = memory.embedding.as_ref().map(|embedding| embedding.model.clone());
