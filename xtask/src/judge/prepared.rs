@@ -136,6 +136,13 @@ impl Ground<'_> {
     fn rest(&mut self) -> Outcome {
         let memory = self.add("/memories", r#"{"agent":"ada","text":"the port is 7331"}"#)?;
         self.is("forget", "id", &memory.to_string());
+        // Two that may say the same: somebody is asked about them.
+        for text in [
+            "the disk of the runner is full and the upload stopped",
+            "build failed since the disk of the runner is full",
+        ] {
+            self.post("/memories", &format!(r#"{{"agent":"ada","kind":"episode","text":"{text}"}}"#))?;
+        }
         let state = self.add("/checkpoints", r#"{"agent":"ada","state":"so far"}"#)?;
         self.is("showCheckpoint", "id", &state.to_string());
         self.post("/messages", r#"{"from":"ada","to":"eve","text":"hello"}"#)?;
@@ -146,6 +153,7 @@ impl Ground<'_> {
             ("claim", r#"{"agent":"ada","resources":["src/**"]}"#),
             ("release", r#"{"agent":"ada","resources":["src/**"]}"#),
             ("log", r#"{"agent":"ada","action":"build","message":"built"}"#),
+            ("consolidate", r#"{"agent":"ada"}"#),
             ("send", r#"{"from":"ada","to":"eve","text":"hello"}"#),
         ] {
             self.is(operation, "*", body);
