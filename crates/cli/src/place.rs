@@ -187,12 +187,17 @@ impl Place {
     /// Returns the desk of this place's ledger.
     pub(crate) fn desk(&self, store: &Store) -> Desk {
         let desk = Desk::new(store.clone(), Arc::new(self.config.clone()), self.folder.clone());
-        let desk = desk.with_embedder(self.embedder()).with_doctor(Arc::new(AtTheDoor(self.clone())));
+        let desk = desk.with_embedder(self.embedder());
         // Without a name of this host, no output is known to be here.
         match quorate_process::host() {
             Ok(host) => desk.with_shelf(host, self.state_folder().join("logs")),
             Err(_) => desk,
         }
+    }
+
+    /// Returns the same for who asks over the network, and may ask what is wrong here.
+    fn desk_at_doors(&self, store: &Store) -> Desk {
+        self.desk(store).with_doctor(Arc::new(AtTheDoor(self.clone())))
     }
 
     /// Returns the model that finds memories by their meaning, if one is configured.
@@ -203,12 +208,12 @@ impl Place {
 
     /// Opens the doors of a node that works here.
     pub(crate) async fn begin_server(&self, store: &Store) -> Result<Server> {
-        Server::begin(self.desk(store), self.doors()).await
+        Server::begin(self.desk_at_doors(store), self.doors()).await
     }
 
     /// Opens the doors of something that lasts only for a while: a taken port is no error, a node may run beside it.
     pub(crate) async fn begin_passing_server(&self, store: &Store) -> Result<Server> {
-        Server::begin(self.desk(store), ServerOptions { is_set: false, ..self.doors() }).await
+        Server::begin(self.desk_at_doors(store), ServerOptions { is_set: false, ..self.doors() }).await
     }
 
     fn doors(&self) -> ServerOptions {

@@ -22,7 +22,7 @@ use quorate_service::{node, wire};
 use quorate_store::Store;
 use std::time::{Duration, Instant};
 
-/// Reports that a node writes when it begins, at most.
+/// Missing reports that a node writes at once, at most.
 const REPORTS_MAX: i64 = 1_000;
 /// When one looks for the report of a run that was worked at in the foreground: a little after it should be there.
 const REPORT_PATIENCE: Duration = Duration::from_millis(FOREGROUND_MS as u64 + 500);
@@ -111,7 +111,8 @@ async fn serve(
         match show_new(place, &store, seen, json).await {
             Ok(New { seen: at, in_foreground }) => {
                 seen = at;
-                owed = owed.or(in_foreground.then(|| Instant::now() + REPORT_PATIENCE));
+                // Counted from the last run that ended: an earlier look would find it too young, and none would follow.
+                owed = in_foreground.then(|| Instant::now() + REPORT_PATIENCE).or(owed);
             }
             Err(error) => print::note(&format!("notice: {error}")),
         }
