@@ -4,9 +4,15 @@
 //! into the ordinary tests of the crates they judge, which replay `corpus-seed` and `fixtures` (the inputs that
 //! once failed). The targets in `fuzz_targets` only pass bytes on.
 //!
-//! A child's output is read by private modules of `quorate-process`; they are compiled in here by their paths, so
-//! that nothing has to be public for the sake of fuzzing.
+//! A child's output is read by private modules of `quorate-process`, what models' services send by those of
+//! `quorate-drivers`, Claude Code's files by one of `quorate`; they are compiled in here by their paths, so that nothing
+//! has to be public for the sake of fuzzing.
 
+pub mod answer;
+#[allow(dead_code, reason = "only what the targets reach is used")]
+pub mod api;
+#[allow(dead_code, reason = "only what the targets reach is used")]
+pub mod claude;
 pub mod config;
 mod finding;
 pub mod json;
@@ -33,3 +39,11 @@ mod message;
 #[allow(dead_code, reason = "only what the targets reach is used")]
 #[path = "../../crates/process/src/tail.rs"]
 mod tail;
+
+/// As in `quorate-drivers`, whose modules name it.
+mod settings {
+    pub use quorate_drivers::Settings;
+}
+#[allow(dead_code, reason = "only what the targets reach is used")]
+#[path = "../../crates/drivers/src/usage.rs"]
+mod usage;

@@ -28,7 +28,7 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-fn check_plan(plan: &Plan) {
+pub(crate) fn check_plan(plan: &Plan) {
     check_text(&plan.goal, "a goal");
     assert!((1..=TASKS_MAX).contains(&plan.tasks.len()));
     let keys: HashSet<&str> = plan.tasks.iter().map(|task| task.key.as_str()).collect();

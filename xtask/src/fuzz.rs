@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Every target, in the order in which they run.
-const TARGETS: [&str; 6] = ["plan", "config", "json", "output", "resource", "stream"];
+const TARGETS: [&str; 9] =
+    ["plan", "answer", "config", "json", "merge", "output", "resource", "stream", "model"];
 
 /// How long each target runs unless told, in seconds.
 const SECONDS: u32 = 60;

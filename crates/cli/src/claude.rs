@@ -20,3 +20,17 @@ pub(crate) use install::{in_words, install, remove};
 pub(crate) use me::found;
 pub(crate) use pane::MARKER;
 pub(crate) use statusline::statusline;
+
+/// What must hold for any of its files: the same properties that `cargo xtask fuzz merge` tries.
+#[cfg(test)]
+#[path = "../../../fuzz/src/merge.rs"]
+mod any_file;
+#[cfg(test)]
+#[path = "../../../fuzz/src/replay.rs"]
+mod replay;
+
+#[cfg(test)]
+#[test]
+fn files_keep_what_they_say_through_a_merge() {
+    replay::replay("merge", any_file::check);
+}

@@ -137,6 +137,9 @@ pub trait Stream: Send {
     /// Returns why its provider makes it wait, as long as nothing else has come since.
     fn waits(&self) -> Option<&Parked>;
 
+    /// Tells whether it has said how its work ended; more may come.
+    fn is_over(&self) -> bool;
+
     /// Reads how it ended; `code` is `None` if a signal ended it.
     fn end(&mut self, code: Option<i32>) -> Ending;
 }

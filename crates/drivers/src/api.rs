@@ -18,7 +18,7 @@ use crate::agent::refusal;
 use crate::drive::{Job, conclude, nobody_reads};
 use crate::ending::{Ending, LastWords};
 use crate::say::{ERROR_MAX, Out, Parked, Writer, call, short};
-use crate::usage::Meter;
+use crate::usage::{Meter, Usage};
 use http::Ask;
 use quorate_model::{Error, Kind, Result};
 use serde_json::Value;
@@ -35,14 +35,16 @@ const TURNS: u32 = 100;
 const TOKENS_MAX: i64 = 20_000_000;
 /// Calls in one answer that are run.
 const CALLS_MAX: usize = 32;
-/// The largest answer that is read, in bytes of its stream.
-const ANSWER_MAX: usize = 32 << 20;
 /// How often one request is tried again.
 const RETRIES_MAX: u32 = 5;
 /// The longest wait that is waited for; a longer one parks the task.
 const WAIT_SHORT: Duration = Duration::from_secs(60);
 /// The first wait where the service says none; doubles.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
+/// How long a stream may be silent whose answer has ended: its usage may still come.
+const AFTER_END: Duration = Duration::from_secs(5);
+/// How often an agent shows that it waits for a tool, whose time is bounded, and is not stuck.
+const SIGN_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs a model as an agent on one task, writing to `out` as a command agent does; answers with the exit code.
 ///
@@ -68,11 +70,6 @@ async fn start_servers<W: Write>(job: &Job, writer: &mut Writer<W>) -> Result<Se
         }
     }
     Ok(servers)
-}
-
-/// Headers with a key, as OpenAI and those who follow it want it.
-fn bearer(key: Option<&str>) -> Vec<(&'static str, String)> {
-    key.map(|key| ("authorization", format!("Bearer {key}"))).into_iter().collect()
 }
 
 struct Session<'a, W> {
@@ -142,9 +139,13 @@ impl<'a, W: Write> Session<'a, W> {
         if !words.trim().is_empty() {
             self.say(&Out::Text(words))?;
         }
-        let mut used = heard.usage.clone();
-        used.context_tokens = Some(used.context());
-        let sum = self.meter.add(&used);
+        self.count(&heard.usage)
+    }
+
+    /// Counts what an answer used; also of one that broke off.
+    fn count(&mut self, used: &Usage) -> Result<()> {
+        let context_tokens = Some(used.context());
+        let sum = self.meter.add(&Usage { context_tokens, ..used.clone() });
         self.say(&Out::Usage(sum))
     }
 
@@ -159,13 +160,15 @@ impl<'a, W: Write> Session<'a, W> {
                     if called.name == FINISH {
                         self.words.finish(&input);
                     }
-                    self.servers.call(&called.name, &input, tool::TIMEOUT).await
+                    let call = self.servers.call(&called.name, &input, tool::TIMEOUT);
+                    with_signs(&mut self.writer, SIGN_EVERY, call).await
                 }
                 (None, _) => (format!("there is no tool {}", short(&called.name, ERROR_MAX)), true),
                 (_, Err(why)) => (why.clone(), true),
                 (Some(found), Ok(_)) => {
                     self.say(&Out::Doing(call(&called.name, &shown(&input))))?;
-                    tool::run(found, &input, &self.job.dir, tool::TIMEOUT).await
+                    let work = tool::run(found, &input, &self.job.dir, tool::TIMEOUT);
+                    with_signs(&mut self.writer, SIGN_EVERY, work).await
                 }
             };
             if is_error {
@@ -180,10 +183,13 @@ impl<'a, W: Write> Session<'a, W> {
     async fn ask(&mut self) -> Result<std::result::Result<Heard, Ending>> {
         let mut wait = WAIT_FIRST;
         for tries in 0.. {
-            let trouble = match self.ask_once().await {
+            let (trouble, used) = match self.ask_once().await {
                 Ok(heard) => return Ok(Ok(heard)),
-                Err(trouble) => trouble,
+                Err(refusal) => refusal,
             };
+            if used.context() > 0 {
+                self.count(&used)?;
+            }
             let told = trouble.wait.unwrap_or(wait);
             match trouble.verdict(tries, told) {
                 Next::End(ending) => return Ok(Err(ending)),
@@ -198,44 +204,54 @@ impl<'a, W: Write> Session<'a, W> {
         unreachable!("the last try ends it")
     }
 
-    async fn ask_once(&mut self) -> std::result::Result<Heard, Trouble> {
+    /// Asks once. Of an answer that broke off there is what it used.
+    async fn ask_once(&mut self) -> std::result::Result<Heard, (Trouble, Usage)> {
+        let none = |trouble| (trouble, Usage::default());
         let Sent { path, headers, body } = self.talk.request(self.key.as_deref());
         let ask = Ask { url: format!("{}{path}", self.base), headers, body };
-        let mut answer = http::ask(&ask).await.map_err(Trouble::from)?;
+        let mut answer = http::ask(&ask).await.map_err(|error| none(Trouble::from(error)))?;
         if answer.status != 200 {
-            return Err(refused(answer).await);
+            return Err(none(refused(answer).await));
         }
-        let (mut events, mut size, mut broken) = (sse::Events::default(), 0, None);
-        while broken.is_none() {
-            let bytes = match answer.next().await {
+        let mut events = sse::Events::default();
+        let broken = loop {
+            let silence = if self.talk.has_ended() { AFTER_END } else { http::SILENCE };
+            let bytes = match answer.next_within(silence).await {
                 Ok(Some(bytes)) => bytes,
-                Ok(None) => break,
-                Err(error) => {
-                    broken = Some(Trouble::from(error));
-                    break;
-                }
+                Ok(None) => break None,
+                Err(error) => break Some(Trouble::from(error)),
             };
-            size += bytes.len();
             match events.feed(&bytes) {
-                _ if size > ANSWER_MAX => {
-                    broken = Some(Trouble::fatal(format!("an answer of more than {ANSWER_MAX} bytes")))
-                }
-                Err(why) => broken = Some(Trouble::fatal(why)),
-                Ok(found) => {
-                    found.iter().for_each(|event| self.talk.on_event(event));
-                    // What is not heard shows where the answer is told.
-                    let _ = self.writer.say(&Out::Sign, Instant::now());
-                }
+                Ok(found) => found.iter().for_each(|event| self.talk.on_event(event)),
+                Err(why) => break Some(Trouble::fatal(why)),
             }
-        }
+            // What is not heard shows where the answer is told.
+            let _ = self.writer.say(&Out::Sign, Instant::now());
+        };
         let heard = self.talk.end();
-        match (broken, &heard.stop) {
-            (Some(trouble), _) => Err(trouble),
-            (None, Stop::Broken(why)) => {
-                Err(Trouble { is_limit: refusal::is_limit(why), ..Trouble::passing(why) })
-            }
-            (None, Stop::Unfinished) => Err(Trouble::passing("the model's answer broke off")),
-            (None, Stop::Whole | Stop::Cut(_)) => Ok(heard),
+        let trouble = match (broken, &heard.stop) {
+            // It was all there before the connection broke.
+            (_, Stop::Whole | Stop::Cut(_)) => return Ok(heard),
+            (_, Stop::Broken(why)) => Trouble { is_limit: refusal::is_limit(why), ..Trouble::passing(why) },
+            (Some(trouble), Stop::Unfinished) => trouble,
+            (None, Stop::Unfinished) => Trouble::passing("the model's answer broke off"),
+        };
+        Err((trouble, heard.usage))
+    }
+}
+
+/// Does some work, and shows now and then that it goes on.
+async fn with_signs<W: Write, T>(
+    writer: &mut Writer<W>,
+    every: Duration,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(every, &mut work).await {
+            Ok(done) => return done,
+            // What is not heard shows where the answer is told.
+            Err(_) => drop(writer.say(&Out::Sign, Instant::now())),
         }
     }
 }
@@ -280,9 +296,10 @@ impl Trouble {
         if !self.is_limit {
             return Next::End(Ending::failed(&self.why));
         }
-        let parked = crate::ending::parked(&self.why, None);
-        let told = self.wait.and_then(|wait| i64::try_from(wait.as_millis()).ok());
-        Next::End(Ending::Parked(Parked { after_ms: told.or(parked.after_ms), ..parked }))
+        // A short time was waited for, and did not help: the ledger makes it longer each time.
+        let told = self.wait.filter(|wait| *wait > WAIT_SHORT);
+        let after_ms = told.and_then(|wait| i64::try_from(wait.as_millis()).ok());
+        Next::End(Ending::Parked(Parked { after_ms, ..crate::ending::parked(&self.why, None) }))
     }
 }
 
@@ -332,6 +349,14 @@ fn retry_after(headers: &hyper::HeaderMap) -> Option<Duration> {
     u64::try_from(seconds.max(0)).ok().map(Duration::from_secs)
 }
 
+/// What must hold for the stream of any answer: the same properties that `cargo xtask fuzz model` tries.
+#[cfg(test)]
+#[path = "../../../fuzz/src/model.rs"]
+mod any_stream;
+#[cfg(test)]
+#[path = "../../../fuzz/src/replay.rs"]
+mod replay;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,6 +393,14 @@ mod tests {
         let mut out = Vec::new();
         let code = drive(&job, &mut out).await.unwrap();
         (code, String::from_utf8(out).unwrap(), model.end())
+    }
+
+    #[test]
+    fn streams_are_heard_the_same_in_any_pieces_and_what_breaks_off_is_forgotten() {
+        replay::replay("model", |bytes| {
+            any_stream::check(bytes);
+            (0..bytes.len()).step_by(37).for_each(|end| any_stream::check(&bytes[..end]));
+        });
     }
 
     #[tokio::test]
@@ -431,6 +464,80 @@ mod tests {
         let script = vec![Turn::refuse(529, Some(0)); RETRIES_MAX as usize + 1];
         let (code, said, _) = run(PROVIDERS[0], script, |_| {}).await;
         assert_eq!(code, Kind::Refused.exit_code(), "{said}");
+        let parked: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!((&parked["quorate"], parked.get("after_ms")), (&json!("parked"), None));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_tool_shows_that_it_lives() {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out);
+        let work = tokio::time::sleep(Duration::from_millis(200));
+        with_signs(&mut writer, Duration::from_millis(10), work).await;
+        assert_eq!(out, b".");
+    }
+
+    /// A service that breaks off right behind what it says, without the end of the body; in the end come the bodies that it was
+    /// sent.
+    fn breaking(answers: Vec<String>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{BufRead, BufReader, Read};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serve = move |text: String| {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let (mut line, mut length) = (String::new(), 0);
+            while stream.read_line(&mut line).unwrap() > 2 {
+                let lower = line.to_ascii_lowercase();
+                length =
+                    lower.strip_prefix("content-length:").map_or(length, |rest| rest.trim().parse().unwrap());
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let head =
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+            write!(stream.get_mut(), "{head}{:x}\r\n{text}\r\n", text.len()).unwrap();
+            String::from_utf8(body).unwrap()
+        };
+        (url, std::thread::spawn(move || answers.into_iter().map(serve).collect()))
+    }
+
+    fn stream(events: &[Value]) -> String {
+        events.iter().map(|event| format!("data: {event}\n\n")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_behind_a_whole_answer_costs_nothing() {
+        let call = json!({ "index": 0, "id": "c1", "function": { "name": "look", "arguments": "{}" } });
+        let first =
+            json!({ "choices": [{ "delta": { "tool_calls": [call] }, "finish_reason": "tool_calls" }] });
+        let second = json!({ "choices": [{ "delta": { "content": "I saw it." }, "finish_reason": "stop" }] });
+        let (url, asked) = breaking(vec![stream(&[first]), stream(&[second])]);
+        let mut out = Vec::new();
+        let code = drive(&job("openai-chat", url), &mut out).await.unwrap();
+        let said = String::from_utf8(out).unwrap();
+        assert_eq!(code, 0, "{said}");
+        assert!(said.ends_with("{\"quorate\":\"result\",\"value\":\"I saw it.\"}\n"), "{said}");
+        let asked = asked.join().unwrap();
+        assert_eq!(asked[1].matches("\"role\":\"assistant\"").count(), 1, "{}", asked[1]);
+        assert!(asked[1].contains("\"role\":\"tool\""), "{}", asked[1]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_broke_off_is_counted_too() {
+        let usage = json!({ "input_tokens": 100, "output_tokens": 1 });
+        let start = json!({ "type": "message_start", "message": { "usage": usage } });
+        let block = json!({ "type": "content_block_start", "index": 0, "content_block": { "type": "text", "text": "ok" } });
+        let end = json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" }, "usage": { "output_tokens": 5 } });
+        let (url, asked) = breaking(vec![stream(std::slice::from_ref(&start)), stream(&[start, block, end])]);
+        let mut out = Vec::new();
+        assert_eq!(drive(&job("anthropic", url), &mut out).await.unwrap(), 0);
+        assert_eq!(asked.join().unwrap().len(), 2);
+        let said = String::from_utf8(out).unwrap();
+        let sums: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let inputs: Vec<&Value> =
+            sums.iter().filter(|sum| sum["quorate"] == "usage").map(|sum| &sum["input_tokens"]).collect();
+        assert_eq!(inputs, [&json!(100), &json!(200)], "{said}");
     }
 
     #[tokio::test]

@@ -6,13 +6,13 @@
 //!
 //! ```text
 //! task document ─▶ prompt ─▶ program ─ stdout ─▶ reader ─▶ words, usage, progress ─▶ ending ─▶ exit code
-//!                                    └ stderr ─▶ kept ┘
+//!                                    └ stderr ─▶ words ┘
 //! ```
 
 use crate::agent::{Home, Launch, Means, Program, Stream};
 use crate::ending::Ending;
 use crate::prompt::{Prompt, ROLE_MAX};
-use crate::say::{Out, TEXT_MAX, Writer, head};
+use crate::say::{Out, Writer};
 use crate::settings::Settings;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -34,6 +34,11 @@ const LINE_MAX: usize = 8 << 20;
 pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a program may take to end after its output has.
 const END_WAIT: Duration = Duration::from_secs(30);
+/// How long a program that has said how its work ended may go on without a word before it is ended: it may have left
+/// something running that never ends.
+pub const LINGER: Duration = Duration::from_secs(60);
+/// How long the output of a program that has ended is read on: what it left running may hold it open.
+const LEFT_WAIT: Duration = Duration::from_secs(2);
 /// The exit code of what was ended by TERM, as shells have it.
 const TERMINATED: u8 = 143;
 
@@ -50,6 +55,8 @@ pub struct Job {
     pub mcp: Vec<String>,
     /// How long it may be refused by its provider.
     pub patience: Duration,
+    /// How long it may go on in silence once it has said how its work ended.
+    pub linger: Duration,
 }
 
 impl Job {
@@ -62,7 +69,7 @@ impl Job {
             .ok()
             .filter(Value::is_object)
             .ok_or_else(|| Error::invalid("the task on standard input is no JSON object"))?;
-        Ok(Job { document, settings, dir, mcp, patience: PATIENCE })
+        Ok(Job { document, settings, dir, mcp, patience: PATIENCE, linger: LINGER })
     }
 
     /// Makes what the agent is told.
@@ -112,6 +119,7 @@ pub async fn drive(program: Program, job: &Job, out: impl Write) -> Result<u8> {
         stream: program.stream(&job.settings),
         writer: Writer::new(out),
         patience: job.patience,
+        linger: job.linger,
         refused: None,
     };
     let ended = watch.until_end(child, launch.stdin, terms).await?;
@@ -207,7 +215,9 @@ enum Ended {
 enum Event {
     Line(Option<String>),
     ErrorLine(Option<String>),
+    Exit(Option<i32>),
     Look,
+    Late,
     Term,
 }
 
@@ -216,6 +226,7 @@ struct Watch<W> {
     stream: Box<dyn Stream>,
     writer: Writer<W>,
     patience: Duration,
+    linger: Duration,
     /// Since when its provider refuses it.
     refused: Option<Instant>,
 }
@@ -232,19 +243,32 @@ impl<W: Write> Watch<W> {
         });
         let (mut line, mut error_line) = (Vec::new(), Vec::new());
         let (mut has_output, mut has_errors, mut is_told) = (true, true, false);
+        let (mut exit, mut until) = (None, None);
         while has_output {
             let event = tokio::select! {
                 read = next_line(&mut output, &mut line) => Event::Line(read),
                 read = next_line(&mut errors, &mut error_line), if has_errors => Event::ErrorLine(read),
+                status = child.wait(), if exit.is_none() => Event::Exit(status.ok().and_then(|status| status.code())),
                 () = tokio::time::sleep(self.patience / 4), if self.refused.is_some() => Event::Look,
+                () = moment(until) => Event::Late,
                 _ = terms.recv() => Event::Term,
             };
             match event {
-                Event::Line(Some(line)) => self.line(&line)?,
+                Event::Line(Some(line)) => {
+                    self.line(&line)?;
+                    if exit.is_none() && self.stream.is_over() {
+                        until = Some(Instant::now() + self.linger);
+                    }
+                }
                 Event::Line(None) => has_output = false,
-                Event::ErrorLine(Some(line)) => self.error_line(&line),
+                Event::ErrorLine(Some(line)) => self.error_line(&line)?,
                 Event::ErrorLine(None) => has_errors = false,
+                Event::Exit(code) => {
+                    exit = Some(code);
+                    until = Some(Instant::now() + LEFT_WAIT);
+                }
                 Event::Look => {}
+                Event::Late => break,
                 Event::Term => {
                     is_told = true;
                     tell_to_end(&child);
@@ -260,17 +284,23 @@ impl<W: Write> Watch<W> {
             let _ = child.wait().await;
             return Ok(Ended::ByTerm);
         }
-        if self.waited_too_long().is_some() {
+        if has_output && exit.is_none() {
             tell_to_end(&child);
         }
+        let wait = if exit.is_some() { LEFT_WAIT } else { END_WAIT };
         while has_errors
-            && let Ok(Some(line)) =
-                tokio::time::timeout(END_WAIT, next_line(&mut errors, &mut error_line)).await
+            && let Ok(Some(line)) = tokio::time::timeout(wait, next_line(&mut errors, &mut error_line)).await
         {
-            self.error_line(&line);
+            self.error_line(&line)?;
         }
-        let status = tokio::time::timeout(END_WAIT, child.wait()).await.ok().and_then(|status| status.ok());
-        Ok(Ended::ByItself(status.and_then(|status| status.code())))
+        let code = match exit {
+            Some(code) => code,
+            None => {
+                let status = tokio::time::timeout(END_WAIT, child.wait()).await;
+                status.ok().and_then(|status| status.ok()?.code())
+            }
+        };
+        Ok(Ended::ByItself(code))
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
@@ -282,11 +312,12 @@ impl<W: Write> Watch<W> {
         Ok(())
     }
 
-    fn error_line(&mut self, line: &str) {
-        // Kept beside the rest; one that cannot be written is none of the agent's troubles.
-        let _ = writeln!(std::io::stderr(), "{}", head(line, TEXT_MAX));
+    /// Keeps a line of standard error among the others: the last line of all is the reason of a failure.
+    fn error_line(&mut self, line: &str) -> Result<()> {
+        self.writer.text(line, Instant::now()).map_err(|e| nobody_reads(&e))?;
         self.stream.on_error_line(line);
         self.look_for_refusal();
+        Ok(())
     }
 
     fn look_for_refusal(&mut self) {
@@ -297,6 +328,14 @@ impl<W: Write> Watch<W> {
     fn waited_too_long(&self) -> Option<crate::say::Parked> {
         let since = self.refused?;
         (since.elapsed() >= self.patience).then(|| self.stream.waits().cloned()).flatten()
+    }
+}
+
+/// Waits until a time; for ever without one.
+async fn moment(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -399,6 +438,69 @@ mod tests {
         assert_eq!(code, Kind::Refused.exit_code());
         let parked: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
         assert_eq!((&parked["quorate"], &parked["after_ms"]), (&json!("parked"), &json!(7_200_000)));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_has_ended_its_work_and_does_not_end_is_ended() {
+        let ends = [
+            (Program::Claude, r#"{"type":"result","subtype":"success","result":"ok"}"#),
+            (Program::Gemini, r#"{"type":"result","status":"success"}"#),
+            (Program::Codex, r#"{"type":"turn.completed","usage":{}}"#),
+        ];
+        for (agent, end) in ends {
+            let folder = tempfile::tempdir().unwrap();
+            let said = r#"{"type":"message","role":"assistant","content":"ok"}"#;
+            let item = r#"{"type":"item.completed","item":{"type":"agent_message","text":"ok"}}"#;
+            let mut job = program(
+                folder.path(),
+                &format!("echo '{said}'; echo '{item}'; echo '{end}'; exec sleep 600"),
+            );
+            job.linger = Duration::from_millis(100);
+            let (code, said) = run(agent, &job).await;
+            assert_eq!(
+                (code, said.lines().last()),
+                (0, Some(r#"{"quorate":"result","value":"ok"}"#)),
+                "{said}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_program_leaves_running_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let end = r#"{"type":"result","subtype":"success","result":"ok"}"#;
+        let job = program(folder.path(), &format!("sleep 600 & echo $! > left; echo '{end}'"));
+        let (code, said) = run(Program::Claude, &job).await;
+        assert_eq!(code, 0, "{said}");
+        let left: i32 = std::fs::read_to_string(folder.path().join("left")).unwrap().trim().parse().unwrap();
+        // What is left is the supervisor's to end: here it is ours.
+        kill(Pid::from_raw(left), Signal::SIGKILL).unwrap();
+    }
+
+    #[tokio::test]
+    async fn words_after_the_end_are_still_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let end = |said: &str| format!(r#"echo '{{"type":"result","subtype":"success","result":"{said}"}}'"#);
+        let job = program(folder.path(), &format!("{}; sleep 0.2; {}", end("first"), end("second")));
+        let (code, said) = run(Program::Claude, &job).await;
+        assert_eq!(
+            (code, said.lines().last()),
+            (0, Some(r#"{"quorate":"result","value":"second"}"#)),
+            "{said}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_last_line_is_the_reason_whatever_stands_on_standard_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let failed = r#"{"type":"turn.failed","error":{"message":"no such model"}}"#;
+        let job = program(
+            folder.path(),
+            &format!("echo '{failed}'; for n in 1 2 3; do echo \"   at line $n\" >&2; done; exit 1"),
+        );
+        let (code, said) = run(Program::Codex, &job).await;
+        assert_eq!((code, said.lines().last()), (1, Some("no such model")), "{said}");
+        assert!(said.contains("   at line 3\n"), "{said}");
     }
 
     #[tokio::test]

@@ -10,8 +10,6 @@ use serde_json::Value;
 const RESULT_MAX: usize = 512 << 10;
 /// The longest reason, in characters.
 pub(crate) const REASON_MAX: usize = 400;
-/// How long an agent waits whose provider refuses it and says no time.
-pub(crate) const WAIT_MS: i64 = 5 * 60 * 1000;
 
 /// How an agent's work ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,11 +32,10 @@ impl Ending {
     }
 }
 
-/// Says that an agent has to wait: until a time, or for a while.
+/// Says that an agent has to wait: until a time, or, without one, longer each time, as the ledger decides.
 pub(crate) fn parked(reason: impl AsRef<str>, until: Option<String>) -> Parked {
-    let after_ms = until.is_none().then_some(WAIT_MS);
     let reason = self::reason(reason.as_ref(), "its provider makes it wait, and does not say why");
-    Parked { reason, until, after_ms }
+    Parked { reason, until, after_ms: None }
 }
 
 /// Returns a reason on one line; where none was said, what is known.
@@ -176,8 +173,8 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_no_time_waits_for_five_minutes() {
-        assert_eq!(parked("limit", None).after_ms, Some(300_000));
-        assert_eq!(parked("limit", Some("t".into())).after_ms, None);
+    fn who_knows_no_time_states_none() {
+        assert_eq!(parked("limit", None), Parked { reason: "limit".into(), ..Parked::default() });
+        assert_eq!(parked("limit", Some("t".into())).until.as_deref(), Some("t"));
     }
 }

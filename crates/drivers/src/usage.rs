@@ -108,6 +108,22 @@ impl Meter {
         sum.clone()
     }
 
+    /// Sets the sums of all models, as the agent itself tells them in the end; answers with them. What it does not name there
+    /// it has counted under another name. Nothing told changes nothing.
+    pub(crate) fn settle(&mut self, told: Vec<Usage>) -> Vec<Usage> {
+        let mut sums = Vec::new();
+        let is_named = |model: &str| told.iter().any(|usage| usage.model == model);
+        if !told.is_empty() {
+            for (model, sum) in self.models.iter_mut().filter(|(model, _)| !is_named(model)) {
+                let Usage { context_tokens, context_window, .. } = *sum;
+                *sum = Usage { model: model.clone(), context_tokens, context_window, ..Usage::default() };
+                sums.push(sum.clone());
+            }
+        }
+        sums.extend(told.into_iter().map(|usage| self.set(usage)));
+        sums
+    }
+
     /// Returns all tokens of all models.
     pub(crate) fn tokens(&self) -> i64 {
         self.models.values().fold(0, |sum, usage| sum.saturating_add(usage.context()))

@@ -3,9 +3,10 @@
 //! `cargo xtask fuzz` looks for new ones; what it finds is mended and put into `fuzz/fixtures`.
 
 use proptest::prelude::*;
-use std::fs;
-use std::path::Path;
+use replay::replay;
 
+#[path = "../../../fuzz/src/answer.rs"]
+mod answer;
 #[path = "../../../fuzz/src/config.rs"]
 mod config;
 #[path = "../../../fuzz/src/finding.rs"]
@@ -14,29 +15,19 @@ mod finding;
 mod json;
 #[path = "../../../fuzz/src/plan.rs"]
 mod plan;
+#[path = "../../../fuzz/src/replay.rs"]
+mod replay;
 #[path = "../../../fuzz/src/resource.rs"]
 mod resource;
-
-/// Checks all inputs of a target; which of them is wrong stands above the panic.
-#[expect(clippy::print_stderr, reason = "a panic alone does not name the input")]
-fn replay(target: &str, check: fn(&[u8])) {
-    let mut count = 0;
-    for kind in ["corpus-seed", "fixtures"] {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz").join(kind).join(target);
-        // Nothing of this target may have failed yet.
-        for entry in fs::read_dir(&folder).into_iter().flatten() {
-            let path = entry.expect("an entry of the folder").path();
-            eprintln!("{}", path.display());
-            check(&fs::read(&path).expect("an input"));
-            count += 1;
-        }
-    }
-    assert!(count > 0, "no input of {target} was found");
-}
 
 #[test]
 fn plans_are_sound_or_refused_with_their_place() {
     replay("plan", plan::check);
+}
+
+#[test]
+fn answers_are_taken_as_they_were_asked_for_or_refused_with_a_reason() {
+    replay("answer", answer::check);
 }
 
 #[test]

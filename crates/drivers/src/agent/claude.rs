@@ -3,7 +3,7 @@
 //! Here live both. What a whole message says is told once, when it is whole; the pieces before it only show that it
 //! moves. Usage is counted by message and set right by what the end tells.
 
-use super::{Launch, Means, Stream, more, silent_end, unknown, words};
+use super::{Launch, Means, Stream, more, refusal, silent_end, unknown, words};
 use crate::ending::{Ending, LastWords, parked};
 use crate::prompt::Prompt;
 use crate::say::{Out, Parked, call};
@@ -60,11 +60,13 @@ fn mcp_config(means: &Means) -> String {
 pub(super) struct Claude {
     words: LastWords,
     meter: Meter,
-    /// Usage of messages that are not whole yet, by their ids.
-    growing: BTreeMap<String, Usage>,
+    /// Messages that are not whole yet, their ids and usage, by the call whose sub-agent says them; its own by none.
+    growing: BTreeMap<String, (String, Usage)>,
     counted: VecDeque<String>,
-    /// When its limit ends, as the provider said.
+    /// When its limit ends, as the provider said that refused it.
     resets: Option<i64>,
+    /// Its last own message is its model's: the program speaks in its place, too, of a limit.
+    model_spoke: bool,
     waits: Option<Parked>,
     ending: Option<Ending>,
 }
@@ -88,6 +90,10 @@ impl Stream for Claude {
         self.waits.as_ref()
     }
 
+    fn is_over(&self) -> bool {
+        self.ending.is_some()
+    }
+
     fn end(&mut self, code: Option<i32>) -> Ending {
         self.ending.take().unwrap_or_else(|| silent_end("claude", code))
     }
@@ -101,7 +107,9 @@ impl Claude {
                 let (status, why) = (&event["error_status"], event["error"].as_str().unwrap_or("no answer"));
                 let seconds = event["retry_delay_ms"].as_i64().unwrap_or(0) / 1000;
                 let words = format!("the model's service refused it: {status} {why}");
-                self.waits = Some(parked(&words, self.until()));
+                // When a limit ends says nothing of an overload, or of no network.
+                let until = (status == 429).then(|| self.until()).flatten();
+                self.waits = Some(parked(&words, until));
                 vec![Out::Text(format!("[api] {words}; tries again in {seconds} s"))]
             }
             Some("compact_boundary") => {
@@ -114,32 +122,30 @@ impl Claude {
 
     fn piece(&mut self, event: &Value) -> Vec<Out> {
         self.waits = None;
-        let (id, piece) = (event["api_message_id"].as_str().unwrap_or_default(), &event["event"]);
+        let (piece, by) = (&event["event"], event["parent_tool_use_id"].as_str().unwrap_or_default());
         match piece["type"].as_str() {
             Some("message_start") if self.growing.len() < GROWING_MAX => {
                 let message = &piece["message"];
-                let id = message["id"].as_str().unwrap_or(id);
-                self.growing.insert(
-                    id.to_owned(),
-                    usage(message["model"].as_str().unwrap_or("?"), &message["usage"]),
-                );
+                let id = message["id"].as_str().unwrap_or_default().to_owned();
+                let used = usage(message["model"].as_str().unwrap_or("?"), &message["usage"]);
+                self.growing.insert(by.to_owned(), (id, used));
                 vec![Out::Sign]
             }
             Some("message_delta") => {
-                self.whole(id, event, &piece["usage"]).map_or_else(|| vec![Out::Sign], |out| vec![out])
+                self.whole(by, &piece["usage"]).map_or_else(|| vec![Out::Sign], |out| vec![out])
             }
             _ => vec![Out::Sign],
         }
     }
 
     /// Counts a message that is whole now.
-    fn whole(&mut self, id: &str, event: &Value, told: &Value) -> Option<Out> {
-        let mut used = self.growing.remove(id)?;
+    fn whole(&mut self, by: &str, told: &Value) -> Option<Out> {
+        let (id, mut used) = self.growing.remove(by)?;
         used.output_tokens = used.output_tokens.max(count(told, "output_tokens"));
-        if event["parent_tool_use_id"].is_null() {
+        if by.is_empty() {
             used.context_tokens = Some(used.context());
         }
-        self.remember(id);
+        self.remember(&id);
         Some(Out::Usage(self.meter.add(&used)))
     }
 
@@ -152,7 +158,11 @@ impl Claude {
         }
         let (id, model) =
             (message["id"].as_str().unwrap_or_default(), message["model"].as_str().unwrap_or("?"));
-        if model != "<synthetic>" {
+        let is_models = model != "<synthetic>";
+        if is_own {
+            self.model_spoke = is_models;
+        }
+        if is_models {
             self.waits = None;
             outs.extend(self.count_unseen(id, model, &message["usage"]));
         }
@@ -175,8 +185,8 @@ impl Claude {
 
     /// Counts a message that came whole, as those of sub-agents do: once, however many lines it has.
     fn count_unseen(&mut self, id: &str, model: &str, told: &Value) -> Option<Out> {
-        let is_known = self.growing.contains_key(id) || self.counted.iter().any(|known| known == id);
-        if is_known {
+        let grows = self.growing.values().any(|(known, _)| known == id);
+        if grows || self.counted.iter().any(|known| known == id) {
             return None;
         }
         self.remember(id);
@@ -191,8 +201,10 @@ impl Claude {
     }
 
     fn limit(&mut self, info: &Value) -> Vec<Out> {
-        self.resets = info["resetsAt"].as_i64().or(self.resets);
-        match info["status"].as_str() {
+        let status = info["status"].as_str();
+        // Who is allowed is told, too, when the window ends.
+        self.resets = info["resetsAt"].as_i64().filter(|_| status == Some("rejected"));
+        match status {
             None | Some("allowed") => vec![Out::Sign],
             Some(status) => {
                 let kind = info["rateLimitType"].as_str().unwrap_or("rate");
@@ -202,12 +214,8 @@ impl Claude {
     }
 
     fn result(&mut self, event: &Value) -> Vec<Out> {
-        let mut outs: Vec<Out> = event["modelUsage"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(model, told)| Out::Usage(self.meter.set(total(model, told))))
-            .collect();
+        let mut outs: Vec<Out> =
+            self.meter.settle(totals(&event["modelUsage"])).into_iter().map(Out::Usage).collect();
         let denied = event["permission_denials"].as_array().into_iter().flatten();
         outs.extend(denied.map(|denial| {
             let what = call(denial["tool_name"].as_str().unwrap_or("?"), &denial["tool_input"]);
@@ -220,10 +228,16 @@ impl Claude {
     fn judge(&mut self, event: &Value) -> Ending {
         let said = event["result"].as_str().unwrap_or_default();
         let subtype = event["subtype"].as_str().unwrap_or("no result");
-        if matches!(event["api_error_status"].as_i64(), Some(429 | 503 | 529)) || is_limit(said) {
+        let (status, is_error) = (event["api_error_status"].as_i64(), event["is_error"] == true);
+        // What a model says of limits is its result.
+        let is_told = (is_error || !self.model_spoke) && is_limit(said);
+        if is_told || status == Some(429) {
             return Ending::parked(said, self.until().or_else(|| told_reset(said)));
         }
-        if event["is_error"] == true || subtype != "success" {
+        if matches!(status, Some(503 | 529)) {
+            return Ending::parked(said, None);
+        }
+        if is_error || subtype != "success" {
             let mut errors = event["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
             let why = errors.next_back().unwrap_or(said);
             return Ending::failed(if why.is_empty() { subtype } else { why });
@@ -271,6 +285,21 @@ fn usage(model: &str, told: &Value) -> Usage {
     }
 }
 
+/// Reads what a session has used of each model. The name of a model with a larger context has that behind it, in its
+/// messages it has not: `claude-opus-5-5[1m]`.
+fn totals(told: &Value) -> Vec<Usage> {
+    let mut models = BTreeMap::<&str, Usage>::new();
+    for (name, told) in told.as_object().into_iter().flatten() {
+        let name = name.split('[').next().unwrap_or(name);
+        let more = total(name, told);
+        let sum = models.entry(name).or_default();
+        let usd = [sum.usd, more.usd].into_iter().flatten().reduce(|one, other| one + other);
+        sum.add(&more);
+        *sum = Usage { model: more.model, usd, ..sum.clone() };
+    }
+    models.into_values().collect()
+}
+
 fn total(model: &str, told: &Value) -> Usage {
     Usage {
         model: model.to_owned(),
@@ -291,9 +320,10 @@ fn is_limit(said: &str) -> bool {
         && (said.starts_with("You've hit your") || said.contains("limit reached"))
 }
 
-/// Older versions put the time behind the words, in seconds since 1970.
+/// Returns until when the words say that it waits. Older versions put the time behind them, in seconds since 1970.
 fn told_reset(said: &str) -> Option<String> {
-    rfc3339(said.rsplit_once('|')?.1.trim().parse().ok()?)
+    let second = said.rsplit_once('|').and_then(|(_, second)| second.trim().parse().ok());
+    second.and_then(rfc3339).or_else(|| refusal::until(said, &jiff::Zoned::now()))
 }
 
 fn rfc3339(second: i64) -> Option<String> {
@@ -340,7 +370,7 @@ mod tests {
         let (_, ending) = read(Program::Claude, LIMITED, 1);
         let Ending::Parked(parked) = ending else { panic!("{ending:?}") };
         assert!(parked.reason.contains("429"), "{parked:?}");
-        assert_eq!(parked.after_ms, Some(crate::ending::WAIT_MS));
+        assert_eq!((parked.until, parked.after_ms), (None, None));
         let known = "{\"type\":\"rate_limit_event\",\"rate_limit_info\":{\"status\":\"rejected\",\"resetsAt\":1767225600}}";
         let (outs, ending) = read(Program::Claude, &format!("{known}\n{LIMITED}"), 1);
         assert_eq!(told(&outs)[0], "[api] rate limit: rejected");
@@ -359,9 +389,106 @@ mod tests {
                 _ => assert!(!parks, "{said}"),
             }
         };
-        check("You've hit your session limit · resets 3pm", true, None);
+        check("You've hit your session limit", true, None);
         check("Claude AI usage limit reached|1767225600", true, Some("2026-01-01T00:00:00Z"));
         check("I raised the limit of open files.", false, None);
+        let timed =
+            Claude::default().judge(&json!({ "result": "You've hit your session limit · resets 3pm" }));
+        assert!(matches!(timed, Ending::Parked(Parked { until: Some(_), .. })), "{timed:?}");
+    }
+
+    #[test]
+    fn what_a_model_says_of_limits_is_its_result() {
+        let said = "Fixed: the retry limit reached zero too early.";
+        let lines = |model: &str| {
+            let content = json!([{ "type": "text", "text": said }]);
+            let message =
+                json!({ "type": "assistant", "message": { "id": "a", "model": model, "content": content } });
+            let end = json!({ "type": "result", "subtype": "success", "is_error": false, "result": said });
+            format!("{message}\n{end}")
+        };
+        assert_eq!(read(Program::Claude, &lines("m"), 0).1, Ending::Done(said.into()));
+        assert!(matches!(read(Program::Claude, &lines("<synthetic>"), 0).1, Ending::Parked(_)));
+    }
+
+    #[test]
+    fn when_a_window_ends_says_nothing_of_an_overload() {
+        let info = |status: &str| {
+            let info =
+                json!({ "status": status, "resetsAt": 4_102_444_800_i64, "rateLimitType": "five_hour" });
+            json!({ "type": "rate_limit_event", "rate_limit_info": info }).to_string()
+        };
+        let retry = |status: Value| {
+            json!({ "type": "system", "subtype": "api_retry", "error_status": status, "error": "x" })
+                .to_string()
+        };
+        let check = |limit: &str, status: Value, knows: bool| {
+            let mut stream = Claude::default();
+            stream.on_line(&info(limit));
+            stream.on_line(&retry(status.clone()));
+            let waits = stream.waits().expect("it waits");
+            assert_eq!(waits.until.is_some(), knows, "{limit} {status}");
+        };
+        check("allowed", json!(529), false);
+        check("allowed", Value::Null, false);
+        check("allowed", json!(429), false);
+        check("allowed_warning", json!(429), false);
+        check("rejected", json!(429), true);
+        check("rejected", json!(503), false);
+        let end =
+            json!({ "type": "result", "api_error_status": 529, "is_error": true, "result": "Overloaded" });
+        let Ending::Parked(parked) = read(Program::Claude, &format!("{}\n{end}", info("rejected")), 1).1
+        else {
+            panic!("it waits")
+        };
+        assert_eq!(parked.until, None);
+    }
+
+    /// Tokens, dollars, and how much the context holds.
+    type Sums = (i64, Option<f64>, Option<i64>);
+
+    /// What a session of one message and its end uses, by model.
+    fn used(message: &str, told: Value) -> BTreeMap<String, Sums> {
+        let usage = json!({ "input_tokens": 7, "output_tokens": 0 });
+        let start =
+            json!({ "type": "message_start", "message": { "id": "a", "model": message, "usage": usage } });
+        let start = json!({ "type": "stream_event", "event": start });
+        let delta = json!({ "type": "stream_event", "event": { "type": "message_delta", "usage": { "output_tokens": 3 } } });
+        let end = json!({ "type": "result", "subtype": "success", "result": "ok", "modelUsage": told });
+        let (outs, _) = read(Program::Claude, &format!("{start}\n{delta}\n{end}"), 0);
+        let sums = outs.into_iter().filter_map(|out| match out {
+            Out::Usage(used) => {
+                Some((used.model, (used.input_tokens + used.output_tokens, used.usd, used.context_tokens)))
+            }
+            _ => None,
+        });
+        sums.collect()
+    }
+
+    #[test]
+    fn a_model_that_is_named_otherwise_at_the_end_is_counted_once() {
+        let told = |input: i64, usd: f64| json!({ "inputTokens": input, "outputTokens": 3, "costUSD": usd });
+        let of = |pairs: &[(&str, Sums)]| {
+            pairs.iter().map(|(name, sums)| ((*name).to_owned(), *sums)).collect::<BTreeMap<_, _>>()
+        };
+        let larger = used("claude-opus-5-5", json!({ "claude-opus-5-5[1m]": told(9, 0.5) }));
+        assert_eq!(larger, of(&[("claude-opus-5-5", (12, Some(0.5), Some(10)))]));
+        let both = used("opus", json!({ "opus[1m]": told(9, 0.5), "opus": told(1, 0.25) }));
+        assert_eq!(both, of(&[("opus", (16, Some(0.75), Some(10)))]));
+        let elsewhere = used("claude-opus-5", json!({ "us.anthropic.claude-opus-5-v1:0": told(9, 0.5) }));
+        assert_eq!(
+            elsewhere,
+            of(&[
+                ("claude-opus-5", (0, None, Some(10))),
+                ("us.anthropic.claude-opus-5-v1:0", (12, Some(0.5), None))
+            ])
+        );
+    }
+
+    #[test]
+    fn usage_is_told_by_message_also_where_its_pieces_have_no_id() {
+        let sums = used("m", Value::Null);
+        assert_eq!(sums["m"].0, 10);
     }
 
     #[test]

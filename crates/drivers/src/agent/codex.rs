@@ -87,6 +87,10 @@ impl Stream for Codex {
         self.waits.as_ref()
     }
 
+    fn is_over(&self) -> bool {
+        self.is_done || self.failed.is_some()
+    }
+
     fn end(&mut self, code: Option<i32>) -> Ending {
         match self.failed.take() {
             Some(why) if is_limit(&why) => Ending::Parked(refused(&why)),

@@ -116,11 +116,15 @@ impl Stream for Gemini {
         self.waits.as_ref()
     }
 
+    fn is_over(&self) -> bool {
+        self.is_done || self.failed.is_some()
+    }
+
     fn end(&mut self, code: Option<i32>) -> Ending {
         match (self.failed.take(), code) {
             (Some(why), _) if is_limit(&why) => Ending::Parked(refused(&why)),
             (Some(why), _) => Ending::failed(why),
-            (None, Some(0)) if self.is_done => self.words.ending(),
+            (None, _) if self.is_done => self.words.ending(),
             (None, Some(41)) => {
                 Ending::failed("gemini has no way to sign in: set GEMINI_API_KEY, or run `gemini` once")
             }
@@ -169,11 +173,13 @@ impl Gemini {
     fn result(&mut self, event: &Value) -> Vec<Out> {
         let mut outs = self.whole();
         for (model, told) in event["stats"]["models"].as_object().into_iter().flatten() {
-            let cached = count(told, "cached");
+            let (input, cached) = (count(told, "input_tokens"), count(told, "cached"));
+            // What it thought stands in the total alone.
+            let rest = count(told, "total_tokens").saturating_sub(input);
             let used = Usage {
                 model: model.clone(),
-                input_tokens: count(told, "input_tokens").saturating_sub(cached).max(0),
-                output_tokens: count(told, "output_tokens"),
+                input_tokens: input.saturating_sub(cached).max(0),
+                output_tokens: count(told, "output_tokens").max(rest),
                 cache_read_tokens: cached,
                 ..Usage::default()
             };
@@ -220,6 +226,20 @@ mod tests {
             })
             .collect();
         assert_eq!(used, [("gemini-3.5-flash-lite", 90, 10), ("gemini-3.8-flash", 180, 20)]);
+    }
+
+    #[test]
+    fn what_a_model_thought_is_output_too() {
+        let stats = json!({ "models": { "m": {
+            "total_tokens": 7190, "input_tokens": 7173, "output_tokens": 0, "cached": 0, "input": 7173
+        } } });
+        let line = json!({ "type": "result", "status": "success", "stats": stats });
+        let (outs, _) = read(Program::Gemini, &line.to_string(), 0);
+        let used: Vec<i64> = outs
+            .iter()
+            .filter_map(|out| if let Out::Usage(used) = out { Some(used.output_tokens) } else { None })
+            .collect();
+        assert_eq!(used, [17]);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! How a provider's refusal is told in words, where a stream has no field for it.
 //!
-//! Here lives the reading of such a sentence: whether it is about a limit, and for how long.
+//! Here lives the reading of such a sentence: whether it is about a limit, for how long, and until when.
 
 use crate::ending::parked;
 use crate::say::Parked;
+use jiff::civil::{Date, Time};
+use jiff::tz::TimeZone;
+use jiff::{ToSpan, Zoned};
 
-/// Parts of sentences that tell of a limit or of a service that has too much to do.
-const TELLING: [&str; 12] = [
-    "429",
-    "529",
+/// The statuses of HTTP that tell of a limit or of a service that has too much to do.
+const STATUSES: [&str; 3] = ["429", "503", "529"];
+/// Parts of sentences that tell of the same.
+const TELLING: [&str; 9] = [
     "too many requests",
     "rate limit",
     "usage limit",
@@ -16,25 +19,106 @@ const TELLING: [&str; 12] = [
     "resource_exhausted",
     "overloaded",
     "at capacity",
-    "503",
     "service unavailable",
     "unavailable_error",
 ];
+/// Words behind which the time stands at which it goes on.
+const BEFORE_CLOCK: [&str; 4] = ["again at ", "resets at ", "reset at ", "resets "];
+/// Words of such a time that are looked at.
+const CLOCK_WORDS: usize = 8;
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 /// Words behind which the time to wait stands.
 const BEFORE_TIME: [&str; 4] = ["again in ", "retry in ", "reset after ", "resets in "];
 /// The longest wait that is believed: 8 days, since limits count by the week.
-const WAIT_MAX_MS: i64 = 8 * 24 * 60 * 60 * 1000;
+const WAIT_MAX_DAYS: i64 = 8;
+const WAIT_MAX_MS: i64 = WAIT_MAX_DAYS * 24 * 60 * 60 * 1000;
 
 /// Tells whether these words, which tell of an error, are about a limit.
 pub(crate) fn is_limit(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
-    TELLING.iter().any(|part| error.contains(part))
+    TELLING.iter().any(|part| error.contains(part)) || STATUSES.iter().any(|status| stands_in(&error, status))
 }
 
-/// Says that an agent has to wait, for as long as the words tell.
+/// Tells whether a number stands in a text by itself: ids and counts have the same digits within.
+fn stands_in(text: &str, number: &str) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    text.match_indices(number)
+        .any(|(at, _)| !text[..at].ends_with(is_part) && !text[at + number.len()..].starts_with(is_part))
+}
+
+/// Says that an agent has to wait, for as long, or until when, the words tell.
 pub(super) fn refused(why: &str) -> Parked {
-    let parked = parked(why, None);
-    Parked { after_ms: wait_ms(why).or(parked.after_ms), ..parked }
+    match wait_ms(why) {
+        Some(after_ms) => Parked { after_ms: Some(after_ms), ..parked(why, None) },
+        None => parked(why, until(why, &Zoned::now())),
+    }
+}
+
+/// Returns when it goes on, RFC 3339, if the words tell the time of a clock: `try again at 3:28 PM`, `at Aug 8th, 2026
+/// 12:30 PM` (Codex), `resets Oct 9, 10am (Europe/Berlin)` (Claude Code). Without a zone it is this machine's.
+pub(super) fn until(error: &str, now: &Zoned) -> Option<String> {
+    let error = error.to_ascii_lowercase();
+    let (_, words) = BEFORE_CLOCK.iter().find_map(|before| error.split_once(before))?;
+    let (words, zone) = words.split_once('(').unwrap_or((words, ""));
+    let zone = zone.split_once(')').and_then(|(name, _)| TimeZone::get(name).ok());
+    let now = zone.map_or_else(|| now.clone(), |zone| now.with_time_zone(zone));
+    let (date, time) = clock(words, &now)?;
+    let at = date.unwrap_or(now.date()).to_datetime(time).to_zoned(now.time_zone().clone()).ok()?;
+    // A time of the day that is over is tomorrow's; a day that is over tells nothing.
+    let at = if at <= now && date.is_none() { at.checked_add(1.day()).ok()? } else { at };
+    let latest = now.checked_add(WAIT_MAX_DAYS.days()).ok()?;
+    (at > now).then(|| at.min(latest).timestamp().to_string())
+}
+
+/// Reads the time of a clock, and the date before it if there is one.
+fn clock(words: &str, now: &Zoned) -> Option<(Option<Date>, Time)> {
+    let words: Vec<&str> = words
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .map(|word| word.trim_end_matches('.'))
+        .filter(|word| !word.is_empty())
+        .take(CLOCK_WORDS)
+        .collect();
+    let (mut month, mut day, mut year) = (None, None, now.year());
+    for (place, word) in words.iter().enumerate() {
+        if let Some(time) = time_of_day(word, words.get(place + 1).copied().unwrap_or_default()) {
+            let date = month.zip(day).map(|(month, day)| Date::new(year, month, day));
+            return Some((date.transpose().ok()?, time));
+        }
+        let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        if let Some(found) = MONTHS.iter().position(|month| word.starts_with(month)) {
+            month = i8::try_from(found + 1).ok();
+        } else if let Ok(found) = number.parse::<i8>() {
+            day = Some(found);
+        } else if let Ok(found) = number.parse::<i16>() {
+            year = found;
+        } else if !matches!(*word, "at" | "on") {
+            return None;
+        }
+    }
+    None
+}
+
+/// Reads `3pm`, `3:28 PM`, `15:28`; `next` is the word behind it.
+fn time_of_day(word: &str, next: &str) -> Option<Time> {
+    let half = |text: &str| match text {
+        "am" => Some(0),
+        "pm" => Some(12),
+        _ => None,
+    };
+    let (digits, tail) = word.split_at(word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len()));
+    let half = if tail.is_empty() { half(next) } else { Some(half(tail)?) };
+    let (hour, minute) = match digits.split_once(':') {
+        Some((hour, minute)) => (hour.parse::<i8>().ok()?, minute.parse().ok()?),
+        // A number alone is no time.
+        None => (half.and(digits.parse().ok())?, 0),
+    };
+    let hour = match half {
+        Some(half) if (1..=12).contains(&hour) => hour % 12 + half,
+        Some(_) => return None,
+        None => hour,
+    };
+    Time::new(hour, minute, 0, 0).ok()
 }
 
 /// Returns how long to wait, in milliseconds, if the words say so.
@@ -81,7 +165,43 @@ mod tests {
         ] {
             assert!(is_limit(error), "{error}");
         }
-        assert!(!is_limit("unexpected status 401 Unauthorized") && !is_limit("no such file"));
+        for error in [
+            "unexpected status 401 Unauthorized, cf-ray: 9a5034-FRA, request id: 7f429a00-5031-4529-8503-0c429",
+            "prompt is too long: 214290 tokens > 200000 maximum",
+            "no such file",
+        ] {
+            assert!(!is_limit(error), "{error}");
+        }
+        assert!(is_limit("status 503.") && is_limit("(429)") && is_limit("HTTP 529: overload"));
+    }
+
+    #[test]
+    fn the_time_of_a_clock_is_read() {
+        let now: Zoned = "2026-08-07T15:00:00+02:00[Europe/Berlin]".parse().unwrap();
+        let check = |error: &str, expected: Option<&str>| {
+            assert_eq!(until(error, &now).as_deref(), expected, "{error}");
+        };
+        check("You've hit your usage limit. Upgrade, or try again at 3:28 PM.", Some("2026-08-07T13:28:00Z"));
+        check("try again at Aug 8th, 2026 12:30 PM.", Some("2026-08-08T10:30:00Z"));
+        check("You've hit your session limit · resets 3pm", Some("2026-08-08T13:00:00Z"));
+        check("You've hit your limit · resets 10am (America/New_York)", Some("2026-08-07T14:00:00Z"));
+        check("limit reached ∙ resets Aug 9 at 5pm (UTC)", Some("2026-08-09T17:00:00Z"));
+        check("Your limit will reset at 12am", Some("2026-08-07T22:00:00Z"));
+        check("try again at 16:05", Some("2026-08-07T14:05:00Z"));
+        check("resets Aug 6, 3pm", None);
+        check("resets Dec 24, 3pm", Some("2026-08-15T13:00:00Z"));
+        check("resets Feb 31, 3pm", None);
+        for none in [
+            "resets 13pm",
+            "resets 3",
+            "try again at 25:00",
+            "resets soon",
+            "resets ",
+            "slow down",
+            "resets 3pmx",
+        ] {
+            check(none, None);
+        }
     }
 
     #[test]

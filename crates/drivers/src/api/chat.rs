@@ -2,7 +2,7 @@
 //!
 //! Here live the shape of a request and the reading of its events. Only what all such servers know is asked for.
 
-use super::talk::{Answered, Call, Heard, Opening, Sent, Stop, Talk, input, why};
+use super::talk::{Answered, Call, Heard, Opening, Sent, Stop, Talk, bearer, input, why};
 use crate::usage::{Usage, count};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ impl Talk for Chat {
         if !tools.is_empty() {
             body["tools"] = tools.into();
         }
-        Sent { path: "/chat/completions".to_owned(), headers: super::bearer(key), body }
+        Sent { path: "/chat/completions".to_owned(), headers: bearer(key), body }
     }
 
     fn on_event(&mut self, event: &Value) {
@@ -69,13 +69,18 @@ impl Talk for Chat {
         for call in choice["delta"]["tool_calls"].as_array().into_iter().flatten() {
             self.now.called(call);
         }
-        match choice["finish_reason"].as_str() {
-            Some(reason @ ("length" | "content_filter")) => {
-                self.now.stop = Some(Stop::Cut(reason.to_owned()))
-            }
-            Some(_) => self.now.stop = Some(Stop::Whole),
-            None => {}
+        let reason = choice["finish_reason"].as_str();
+        if let Some(reason) = reason.filter(|_| !matches!(self.now.stop, Some(Stop::Broken(_)))) {
+            self.now.stop = Some(match reason {
+                "length" | "content_filter" => Stop::Cut(reason.to_owned()),
+                "error" => Stop::Broken("its provider ended it with an error".to_owned()),
+                _ => Stop::Whole,
+            });
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.now.stop.is_some()
     }
 
     fn end(&mut self) -> Heard {

@@ -5,7 +5,8 @@
 //! business.
 
 use super::http::{self, Ask};
-use super::{bearer, said};
+use super::said;
+use super::talk::bearer;
 use crate::say::{ERROR_MAX, short};
 use hyper::body::Bytes;
 use quorate_model::config::{DIMENSIONS_MAX, EmbeddingConfig};

@@ -56,11 +56,16 @@ impl Talk for Gemini {
             self.stop = Some(Stop::Cut(reason.to_owned()));
         }
         let candidate = &event["candidates"][0];
-        self.parts.extend(candidate["content"]["parts"].as_array().into_iter().flatten().cloned());
+        let parts = candidate["content"]["parts"].as_array().into_iter().flatten();
+        self.parts.extend(parts.filter(|part| part.is_object()).cloned());
         if let Some(reason) = candidate["finishReason"].as_str() {
             let is_whole = WHOLE.contains(&reason);
             self.stop = Some(if is_whole { Stop::Whole } else { Stop::Cut(reason.to_owned()) });
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.stop.is_some()
     }
 
     fn end(&mut self) -> Heard {

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long the beginning of an answer may take, and each next part of it: a model that thinks sends signs of it.
-const SILENCE: Duration = Duration::from_secs(600);
+pub(super) const SILENCE: Duration = Duration::from_secs(600);
 /// How much of an answer that is no stream is read, in bytes.
 const ERROR_MAX: usize = 64 << 10;
 /// The longest answer of a proxy, in bytes.
@@ -47,8 +47,13 @@ pub(super) struct Answer {
 impl Answer {
     /// Returns the next part of the body; `None` at its end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.next_within(SILENCE).await
+    }
+
+    /// The same, of one that may be silent for so long.
+    pub(super) async fn next_within(&mut self, silence: Duration) -> Result<Option<Bytes>> {
         loop {
-            let frame = within(SILENCE, "the model's service fell silent", self.body.frame()).await?;
+            let frame = within(silence, "the model's service fell silent", self.body.frame()).await?;
             match frame {
                 None => return Ok(None),
                 Some(Err(e)) => return Err(away(format!("the model's service broke off: {e}"))),

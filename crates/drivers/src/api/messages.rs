@@ -68,7 +68,7 @@ impl Talk for Messages {
         let index = event["index"].as_u64().unwrap_or(0);
         match event["type"].as_str() {
             Some("message_start") => self.now.used(&event["message"]["usage"]),
-            Some("content_block_start") => {
+            Some("content_block_start") if event["content_block"].is_object() => {
                 self.now.blocks.insert(index, (event["content_block"].clone(), String::new()));
             }
             Some("content_block_delta") => self.now.delta(index, &event["delta"]),
@@ -85,6 +85,10 @@ impl Talk for Messages {
             Some("error") => self.now.stop = Some(Stop::Broken(why(&event["error"]))),
             _ => {}
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.now.stop.is_some()
     }
 
     fn end(&mut self) -> Heard {

@@ -3,7 +3,7 @@
 //! Here live the shape of a request and the reading of its events. Nothing is stored there: what the model thought comes
 //! encrypted and goes back with the next request.
 
-use super::talk::{Answered, Call, Heard, Opening, Sent, Stop, Talk, input, why};
+use super::talk::{Answered, Call, Heard, Opening, Sent, Stop, Talk, bearer, input, why};
 use crate::usage::{Usage, count};
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ impl Talk for Responses {
         if !tools.is_empty() {
             body["tools"] = tools.into();
         }
-        Sent { path: "/responses".to_owned(), headers: super::bearer(key), body }
+        Sent { path: "/responses".to_owned(), headers: bearer(key), body }
     }
 
     fn on_event(&mut self, event: &Value) {
@@ -66,6 +66,10 @@ impl Talk for Responses {
             }
             _ => {}
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.stop.is_some()
     }
 
     fn end(&mut self) -> Heard {

@@ -7,20 +7,27 @@ use serde_json::Value;
 
 /// The largest event that is read, in bytes.
 const EVENT_MAX: usize = 8 << 20;
+/// The largest stream of one answer that is read, in bytes.
+const ANSWER_MAX: usize = 32 << 20;
 
 /// Cuts one stream.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     line: Vec<u8>,
     data: String,
+    read: usize,
 }
 
 impl Events {
     /// Takes the next bytes and returns what became whole.
     ///
     /// # Errors
-    /// In words, when an event is larger than any that is read.
+    /// In words, when an event, or the whole stream, is larger than any that is read.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Result<Vec<Value>, String> {
+        self.read += bytes.len();
+        if self.read > ANSWER_MAX {
+            return Err(format!("the model's service sent an answer of more than {ANSWER_MAX} bytes"));
+        }
         let mut events = Vec::new();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(part);
@@ -75,5 +82,13 @@ mod tests {
         let fits = (EVENT_MAX - 6) / piece.len();
         (0..fits).for_each(|_| drop(events.feed(&piece).unwrap()));
         assert!(events.feed(&piece).is_err());
+    }
+    #[test]
+    fn an_answer_that_is_too_large_is_refused() {
+        let mut events = Events::default();
+        let event = format!("data: \"{}\"\n\n", "x".repeat((1 << 20) - 10));
+        let whole = ANSWER_MAX / event.len();
+        (0..whole).for_each(|_| assert_eq!(events.feed(event.as_bytes()).unwrap().len(), 1));
+        assert!(events.feed(&event.as_bytes()[..=ANSWER_MAX - whole * event.len()]).is_err());
     }
 }

@@ -73,6 +73,9 @@ pub(super) trait Talk: Send {
     /// Takes an event of the answer.
     fn on_event(&mut self, event: &Value);
 
+    /// Tells whether the answer has ended; its usage may still come.
+    fn has_ended(&self) -> bool;
+
     /// Takes the end of the answer. A whole one becomes part of the conversation, any other is forgotten.
     fn end(&mut self) -> Heard;
 
@@ -105,6 +108,11 @@ pub(super) fn begin(provider: Provider, opening: Opening) -> Box<dyn Talk> {
     }
 }
 
+/// Returns the headers with a key, as OpenAI and those who follow it want it.
+pub(super) fn bearer(key: Option<&str>) -> Vec<(&'static str, String)> {
+    key.map(|key| ("authorization", format!("Bearer {key}"))).into_iter().collect()
+}
+
 /// Reads the input of a call, which comes as a text; an empty one is an empty object.
 pub(super) fn input(text: &str) -> std::result::Result<Value, String> {
     match text.trim() {
@@ -116,9 +124,11 @@ pub(super) fn input(text: &str) -> std::result::Result<Value, String> {
 /// Returns why a service gave up, in words.
 pub(super) fn why(error: &Value) -> String {
     let message = error["message"].as_str().unwrap_or_default();
+    let word = |key: &str| error[key].as_str().map(str::to_owned);
+    let code = || error["code"].as_i64().map(|code| code.to_string());
     let kind =
-        error["type"].as_str().or(error["code"].as_str()).or(error["status"].as_str()).unwrap_or_default();
-    match (kind, message) {
+        word("type").or_else(|| word("code")).or_else(|| word("status")).or_else(code).unwrap_or_default();
+    match (kind.as_str(), message) {
         ("", "") => "no reason told".to_owned(),
         ("", words) | (words, "") => words.to_owned(),
         (kind, message) => format!("{kind}: {message}"),
@@ -173,6 +183,7 @@ mod tests {
                 [Say::Text("I look, füß.".into()), Say::Call("test".into(), json!({ "arguments": ["-v"] }))];
             let heard = hear(&mut *talk, &format.stream(&says, 3, &first.body, TOKENS));
             assert_eq!((heard.text.as_str(), &heard.stop), ("I look, füß.", &Stop::Whole), "{provider:?}");
+            assert!(!talk.has_ended(), "the next has not begun");
             assert_eq!((heard.calls.len(), heard.calls[0].name.as_str()), (1, "test"), "{provider:?}");
             assert_eq!(heard.calls[0].input, Ok(json!({ "arguments": ["-v"] })), "{provider:?}");
             let usage = &heard.usage;
@@ -218,11 +229,15 @@ mod tests {
             json!({ "choices": [{ "delta": { "tool_calls": [{}] } }] }),
             json!({ "candidates": [{ "content": { "parts": [{ "functionCall": null }] } }] }),
             json!({ "choices": 3 }),
+            json!({ "type": "content_block_start", "content_block": "x" }),
+            json!({ "type": "content_block_delta", "delta": { "type": "text_delta", "text": "y" } }),
+            json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" } }),
         ];
         for (provider, _) in PROVIDERS {
             let mut talk = begin(provider, opening());
             events.iter().for_each(|event| talk.on_event(event));
             talk.end();
+            talk.request(None);
         }
     }
 
@@ -239,6 +254,20 @@ mod tests {
         check(Provider::Openai, json!({ "type": "response.failed", "response": { "error": error } }));
         check(Provider::OpenaiChat, json!({ "error": error }));
         check(Provider::Gemini, json!({ "error": error }));
+    }
+
+    #[test]
+    fn an_answer_that_breaks_in_its_midst_is_not_whole_whatever_it_says_then() {
+        let mut talk = begin(Provider::OpenaiChat, opening());
+        talk.on_event(&json!({ "choices": [{ "delta": { "content": "half of" } }] }));
+        talk.on_event(&json!({
+            "error": { "code": 502, "message": "Provider disconnected" },
+            "choices": [{ "delta": { "content": "" }, "finish_reason": "error" }]
+        }));
+        talk.on_event(&json!({ "choices": [{ "delta": {}, "finish_reason": "stop" }] }));
+        assert_eq!(talk.end().stop, Stop::Broken("502: Provider disconnected".into()));
+        talk.on_event(&json!({ "choices": [{ "delta": {}, "finish_reason": "error" }] }));
+        assert!(matches!(talk.end().stop, Stop::Broken(_)));
     }
 
     #[test]

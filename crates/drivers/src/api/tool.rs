@@ -12,6 +12,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::pin::pin;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -19,6 +20,8 @@ use tokio::process::Command;
 
 /// How long a command may run.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the output of a command that has ended is read on: what it left running may hold it open.
+const LEFT_WAIT: Duration = Duration::from_millis(500);
 /// How much of the beginning and of the end of its output the model is shown, in bytes.
 const HEAD_MAX: usize = 16 << 10;
 const TAIL_MAX: usize = 16 << 10;
@@ -103,8 +106,12 @@ async fn start(
     let (mut out, mut err) = (Kept::default(), Kept::default());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let work = async {
-        tokio::join!(out.read(stdout), err.read(stderr), feed);
-        ended(group).await;
+        let streams = async { tokio::join!(out.read(stdout), err.read(stderr), feed) };
+        let (mut streams, mut end) = (pin!(streams), pin!(ended(group)));
+        tokio::select! {
+            _ = &mut streams => end.await,
+            () = &mut end => drop(tokio::time::timeout(LEFT_WAIT, streams).await),
+        }
     };
     let in_time = tokio::time::timeout(timeout, work).await.is_ok();
     if let Some(group) = group {
@@ -204,6 +211,27 @@ mod tests {
         let words = tool(&["sh", "-c", "echo begun; sleep 600 & wait"]);
         let (text, is_error) = run(&words, &json!({}), Path::new("/"), Duration::from_millis(300)).await;
         assert_eq!((text.as_str(), is_error), ("begun\n[stopped after 0 s]", true));
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_running_ends_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let words = ["sh", "-c", "sleep 600 & echo $! > left; echo ok"];
+        let (text, is_error) = run(&tool(&words), &json!({}), folder.path(), TIMEOUT).await;
+        assert_eq!((text.as_str(), is_error), ("ok", false));
+        let left: i32 = std::fs::read_to_string(folder.path().join("left")).unwrap().trim().parse().unwrap();
+        // Nobody may have reaped it yet.
+        let lives = || {
+            let state = std::fs::read_to_string(format!("/proc/{left}/stat")).unwrap_or_default();
+            !state.is_empty() && !state.contains(") Z ")
+        };
+        for _ in 0..2_000 {
+            if !lives() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("process {left} lives on");
     }
 
     #[tokio::test]

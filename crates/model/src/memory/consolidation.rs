@@ -21,8 +21,9 @@ pub const GROUPS_MAX: usize = 8;
 pub const GROUP_MAX: usize = 6;
 /// How often an agent is asked: once, and twice more with what was wrong.
 pub const ATTEMPTS: i64 = 3;
-/// How much of each memory an agent is shown, in characters, and the longest text that it may write.
-const SHOWN_MAX: usize = 400;
+/// The longest memory that an agent is asked about, in characters: what it does not see whole it cannot merge.
+pub const SHOWN_MAX: usize = 600;
+/// The longest text that it may write, in characters.
 const TEXT_MAX: usize = 2_000;
 /// The longest text of what is wrong that an agent is told, in characters.
 const WRONG_MAX: usize = 2_000;
@@ -54,6 +55,11 @@ fn names(kind: MemoryKind, text: &str) -> BTreeSet<String> {
     named
         .map(|name| name.to_lowercase().chars().filter(|c| counts_digits || !c.is_ascii_digit()).collect())
         .collect()
+}
+
+/// Tells whether an agent is shown the whole of a memory, and so may be asked about it.
+pub fn is_shown_whole(text: &str) -> bool {
+    text.chars().nth(SHOWN_MAX).is_none()
 }
 
 /// A memory as an agent is shown it.
@@ -292,7 +298,7 @@ mod tests {
         let groups: Vec<Vec<Shown>> = (0..GROUPS_MAX).map(|_| (0..GROUP_MAX).map(shown).collect()).collect();
         let text = question(&groups);
         assert!(text.contains("Group 8\n[0] episode, said 2 times: word word"), "{text}");
-        assert!(text.len() < 25_000, "{}", text.len());
+        assert!(text.len() < 35_000, "{}", text.len());
     }
 
     #[test]
