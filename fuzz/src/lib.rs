@@ -18,6 +18,8 @@ mod finding;
 pub mod json;
 pub mod output;
 pub mod plan;
+#[cfg(test)]
+mod replay;
 pub mod resource;
 pub mod stream;
 

@@ -3,7 +3,7 @@
 //! What is refused has its place in the file. What was there stays, in its order; a second time changes nothing; taken out again,
 //! the file says what it said before.
 
-use super::settings::{Kind, put_in, says_nothing, say_the_same, take_out};
+use super::settings::{Kind, put_in, say_the_same, says_nothing, take_out};
 use serde_json::Value;
 
 const FILE: &str = "f.json";
@@ -32,7 +32,10 @@ fn check_merged(kind: Kind, text: &str, merged: &str, is_all_ours: bool) {
     assert!(keeps(&before, &after), "{text:?} became {merged:?}");
     let had_ours = take_out(kind, FILE, text).is_ok_and(|found| found.text != text);
     if is_all_ours && !had_ours {
-        assert!(say_the_same(&out, text) || says_nothing(&out) && says_nothing(text), "{text:?} became {out:?}");
+        assert!(
+            say_the_same(&out, text) || says_nothing(&out) && says_nothing(text),
+            "{text:?} became {out:?}"
+        );
     }
 }
 

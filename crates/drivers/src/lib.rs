@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 mod assignment;
+mod clock;
 pub mod drive;
 mod ending;
 pub mod fake;

@@ -5,7 +5,7 @@
 //! ledger would refuse it. Where only the ledger was away, it is told why as soon as it is back.
 
 use crate::orphans::stored_start;
-use crate::relay::{Relay, Relayed, note};
+use crate::relay::{Relay, Relayed, finding, note};
 use crate::renewer::{Hold, Lost};
 use crate::session::Session;
 use crate::stop::Level;
@@ -13,7 +13,7 @@ use crate::workspace::{Merged, Workspace};
 use quorate_drivers::{Assignment, Report, report};
 use quorate_model::config::{Workspace as Where, millis};
 use quorate_model::usage::Parked;
-use quorate_model::{Error, Result, TaskState};
+use quorate_model::{Error, Kind, Result, TaskState};
 use quorate_process::{Child, Control, Exit, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
@@ -22,6 +22,7 @@ use quorate_service::task::{
 };
 use quorate_service::view::Claims;
 use quorate_service::{run, wire};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -71,6 +72,7 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
     };
     let (exit, relayed) = attend(session, &taken, &assignment, &hold, child).await;
     tell_used(session, &taken, &exit).await;
+    tell_findings(session, &taken, &relayed.findings).await;
     let mut flaw = relayed.unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::passing);
     if let Some(workspace) = workspace {
         flaw = bring_home(session, &taken, &hold, &exit, workspace, flaw).await;
@@ -244,6 +246,17 @@ async fn tell_used(session: &Session, taken: &Taken, exit: &Exit) {
     let note = note(&session.shared.config, session.limits, taken, exit.used.clone(), true);
     if let Err(error) = session.insist(&note).await {
         session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
+    }
+}
+
+/// Tells the team what the child found out while the ledger was away.
+async fn tell_findings(session: &Session, taken: &Taken, findings: &VecDeque<String>) {
+    for text in findings {
+        let Err(error) = session.insist(&finding(taken, text)).await else { continue };
+        session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named()));
+        if error.kind == Kind::Unavailable {
+            break;
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 /// It is written no oftener than this; the latest counts.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
-/// What the ledger does not take within so long is dropped: progress for good, usage until the child's end.
+/// What the ledger does not take within so long is dropped: progress for good, usage and findings until the child's end.
 const WRITE_WAIT: Duration = Duration::from_secs(2);
 
 /// Findings that wait for a ledger that does not answer.
@@ -45,6 +45,8 @@ pub(crate) struct Relayed {
     pub(crate) unread: Option<String>,
     /// The budget that was reached while it worked.
     pub(crate) reached: Option<String>,
+    /// What it found out and the ledger has not taken yet.
+    pub(crate) findings: VecDeque<String>,
 }
 
 /// Passes on what one child says.
@@ -76,9 +78,7 @@ impl Relay {
                 due = Instant::now() + WRITE_EVERY;
             }
         }
-        heard.tell_findings(self, taken).await;
-        relayed.unread = heard.unread;
-        relayed
+        Relayed { unread: heard.unread, findings: heard.findings, ..relayed }
     }
 
     async fn tell_progress(&self, taken: &Taken, (percent, message): (Option<i64>, Option<String>)) {
@@ -134,7 +134,7 @@ impl Heard {
 }
 
 impl Heard {
-    /// Tells the team what was found; what the ledger does not take now waits for the next word.
+    /// Tells the team what was found; what the ledger does not take now waits for the next word, or for the child's end.
     async fn tell_findings(&mut self, relay: &Relay, taken: &Taken) {
         while let Some(text) = self.findings.front() {
             match tokio::time::timeout(WRITE_WAIT, relay.store.write(finding(taken, text))).await {
@@ -147,7 +147,8 @@ impl Heard {
     }
 }
 
-fn finding(taken: &Taken, text: &str) -> Remember {
+/// Makes the word about what an attempt has found out.
+pub(crate) fn finding(taken: &Taken, text: &str) -> Remember {
     Remember {
         agent: taken.task.owner.clone().unwrap_or_default(),
         kind: MemoryKind::Finding,

@@ -1,9 +1,11 @@
 //! A node whose database falls silent: nothing is refused, nothing is closed, nothing comes.
 
 use quorate_model::config::Config;
+use quorate_model::memory::Query;
 use quorate_model::{TaskId, TaskState};
 use quorate_runtime::{Level, Node, NodeOptions, team};
 use quorate_service::SCHEMA;
+use quorate_service::memory::Recall;
 use quorate_service::run::Start;
 use quorate_service::task::{NewTask, Work};
 use quorate_service::view::Story;
@@ -247,6 +249,27 @@ async fn what_a_check_said_is_heard_when_the_database_is_back() {
     // Long before the end of its lease.
     world.completed(id).await;
     assert_eq!(std::fs::read_to_string(folder.join("began")).expect("it began"), "began\n");
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_child_found_out_is_remembered_when_the_database_is_back() {
+    let world = World::new(60).await;
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let node = world.node(&url).await;
+    let finding = r#"{"quorate":"progress","findings":["the moon is far"]}"#;
+    let wait = "until [ -e end ]; do sleep 0.05; done";
+    let id = world.start("finder", &format!("echo > began; {wait}; echo '{finding}'; echo > said")).await;
+    let folder = world.folder.path();
+    world.until("the child runs", async || folder.join("began").exists().then_some(())).await;
+    proxy.stand(Still::Closed);
+    std::fs::write(folder.join("end"), "").expect("written");
+    world.until("the child has said it", async || folder.join("said").exists().then_some(())).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.stand(Still::Nothing);
+    world.completed(id).await;
+    let hits = world.store.read(Recall::of(Query::parse("moon"))).await.expect("readable");
+    assert_eq!(hits.len(), 1, "{hits:?}");
     stop(node).await;
 }
 

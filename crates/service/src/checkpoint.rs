@@ -100,6 +100,20 @@ impl Save {
     }
 }
 
+/// Removes so many states that are older than so long; that of a run stays for as long as the run goes on. Answers with how many.
+pub(crate) async fn forget_old(tx: &mut Tx, age_ms: i64, limit: i64) -> Result<u64> {
+    let gone = tx.all(OLD, args![age_ms, limit], |row| row.int("id")).await?;
+    for id in &gone {
+        memory::expire(tx, &source(CheckpointId(*id)));
+    }
+    Ok(gone.len() as u64)
+}
+
+const OLD: &str = "delete from checkpoints where id in
+    (select c.id from checkpoints c where c.created_at < now_ms() - $1
+        and not exists (select 1 from runs r where r.id = c.run_id and r.state = 'running')
+      order by c.id limit $2) returning id";
+
 fn source(id: CheckpointId) -> String {
     format!("checkpoint:{id}")
 }

@@ -3,6 +3,7 @@
 //! Here lives one step of a round, [`Prune`], which does a bounded part. When rounds begin, and that only one node does
 //! them, lives in `runtime`; what is kept how long, and why, in `docs/design/`. Nothing here touches what has not ended.
 
+use crate::{checkpoint, session};
 use quorate_model::{Event, EventKind, Result, RunId, TaskId};
 use quorate_store::{Boxed, Dialect, Read, Sql, Tx, Write, args};
 
@@ -10,6 +11,9 @@ use quorate_store::{Boxed, Dialect, Read, Sql, Tx, Write, args};
 pub const EVENTS_MAX: i64 = 2_000;
 /// Tasks that one step looks at, at most.
 pub const TASKS_MAX: i64 = 500;
+/// Checkpoints, and sessions, that one step removes at most.
+const CHECKPOINTS_MAX: i64 = 100;
+const SESSIONS_MAX: i64 = 100;
 
 /// One step of a round: removes old history, the oldest first.
 ///
@@ -22,8 +26,8 @@ pub struct Prune {
     pub events_ms: i64,
     /// Output of attempts that ended longer ago than this is removed, in milliseconds.
     pub attempts_ms: i64,
-    /// Tasks with their attempts and runs that ended longer ago than this are removed, and messages as old, in
-    /// milliseconds.
+    /// Tasks with their attempts and runs that ended longer ago than this are removed, and messages and checkpoints as old,
+    /// in milliseconds.
     pub tasks_ms: i64,
     /// How far the round has come through the tasks; 0 begins one.
     pub after: TaskId,
@@ -60,6 +64,8 @@ pub struct Pruned {
     pub runs: u64,
     /// Messages.
     pub messages: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
     /// Nodes.
     pub nodes: u64,
     /// How far the round has come through the tasks.
@@ -71,7 +77,17 @@ pub struct Pruned {
 impl Pruned {
     /// Returns the answer of a step that came so far and removed nothing.
     pub fn nothing(seen: TaskId) -> Pruned {
-        Pruned { events: 0, outputs: 0, tasks: 0, runs: 0, messages: 0, nodes: 0, seen, more: false }
+        Pruned {
+            events: 0,
+            outputs: 0,
+            tasks: 0,
+            runs: 0,
+            messages: 0,
+            checkpoints: 0,
+            nodes: 0,
+            seen,
+            more: false,
+        }
     }
 }
 
@@ -93,13 +109,13 @@ impl Write for Prune {
             pruned.messages = tx.run(MESSAGES, args![EVENTS_MAX, self.tasks_ms]).await?;
             pruned.nodes =
                 tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
-            tx.later(
-                "delete from sessions where coalesce(ended_at, seen_at) < now_ms() - $1",
-                args![self.events_ms],
-            );
+            pruned.checkpoints = checkpoint::forget_old(tx, self.tasks_ms, CHECKPOINTS_MAX).await?;
+            let sessions = session::forget_old(tx, self.events_ms, SESSIONS_MAX).await?;
             let up_to = self.events(tx, &mut pruned).await?;
             pruned.more = part.count == TASKS_MAX
-                || [pruned.events, pruned.messages].iter().any(|removed| *removed as i64 >= EVENTS_MAX);
+                || [pruned.events, pruned.messages].iter().any(|removed| *removed as i64 >= EVENTS_MAX)
+                || pruned.checkpoints as i64 >= CHECKPOINTS_MAX
+                || sessions as i64 >= SESSIONS_MAX;
             tell(tx, &pruned, up_to);
             Ok(pruned)
         })
@@ -171,6 +187,7 @@ fn tell(tx: &mut Tx, pruned: &Pruned, up_to: Option<i64>) {
         ("tasks", pruned.tasks),
         ("runs", pruned.runs),
         ("messages", pruned.messages),
+        ("checkpoints", pruned.checkpoints),
     ];
     let mut data = serde_json::Map::new();
     let mut words = Vec::new();

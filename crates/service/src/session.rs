@@ -167,6 +167,8 @@ pub struct Open {
     pub process: Process,
     /// Whether it may be another name for the session that this process had until now.
     pub is_renamed: bool,
+    /// Whether a turn that goes on in this process still does: a context is compacted in the midst of one.
+    pub is_same_turn: bool,
     /// Whose it is, if that is known.
     pub agent: Option<String>,
     /// Its program: begins the name of an agent that has none.
@@ -206,17 +208,18 @@ impl Open {
             None => (known.agent.clone(), known.is_named),
         };
         let Process { host, pid, started } = &self.process;
+        let is_working = self.is_same_turn && known.is_working && known.process == self.process;
         tx.later(
             "update sessions set agent = $2, is_named = $3, name = $4, host = $5, pid = $6, pid_started = $7,
-                    seen_at = now_ms(), ended_at = null, is_working = 0 where id = $1",
-            args![known.id, &agent, is_named, &self.name, host, *pid, started],
+                    seen_at = now_ms(), ended_at = null, is_working = $8 where id = $1",
+            args![known.id, &agent, is_named, &self.name, host, *pid, started, i64::from(is_working)],
         );
         Session {
             agent,
             is_named,
             name: self.name.clone(),
             process: self.process.clone(),
-            is_working: false,
+            is_working,
             ..known
         }
     }
@@ -446,6 +449,22 @@ async fn leave(tx: &mut Tx, agent: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// Removes so many sessions that said nothing for so long. An agent that is called after one leaves the team with it: no hook may
+/// have told its end. Answers with how many.
+pub(crate) async fn forget_old(tx: &mut Tx, silent_ms: i64, limit: i64) -> Result<u64> {
+    let gone =
+        tx.all(OLD, args![silent_ms, limit], |row| Ok((row.text("agent")?, row.flag("is_named")?))).await?;
+    for (agent, _) in gone.iter().filter(|(_, is_named)| *is_named) {
+        release_of_agent(tx, agent).await?;
+        leave(tx, agent).await?;
+    }
+    Ok(gone.len() as u64)
+}
+
+const OLD: &str = "delete from sessions where id in
+    (select id from sessions where coalesce(ended_at, seen_at) < now_ms() - $1 order by id limit $2)
+    returning agent, is_named";
 
 /// Lists the sessions that go on, the last seen first: how full each agent's context is.
 #[derive(Debug, Clone, Default)]

@@ -1,9 +1,10 @@
 //! What checkpoints do, on both databases: what an agent saves is kept and found, and a run's state is saved by itself.
 
 use quorate_model::memory::{MemoryKind, Query};
-use quorate_model::{CheckpointId, Kind, Result, RunId};
+use quorate_model::{CheckpointId, Kind, Result, RunId, TaskId};
 use quorate_service::checkpoint::{KEPT_MAX, List, STATE_MAX, Save, Show, TASKS_MAX};
 use quorate_service::memory::{CatchUp, Recall};
+use quorate_service::retention::Prune;
 use quorate_service::run::Settle;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -70,6 +71,26 @@ async fn only_the_last_of_an_agent_are_kept(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+async fn what_is_old_is_removed_and_not_found_but_for_a_run_that_goes_on(ledger: TestLedger) -> Result<()> {
+    let (run, _) = ledger.start(vec![command("one")]).await?;
+    ledger.store.write(saying("lead", "old words")).await?;
+    let of_run = ledger.store.write(Save { run: Some(run), ..saying("lead", "words of a run") }).await?;
+    let day = 24 * 60 * 60 * 1000;
+    ledger.advance(day).await;
+    let prune = Prune { events_ms: day, attempts_ms: day, tasks_ms: day, after: TaskId(0) };
+    assert_eq!(ledger.store.write(prune.clone()).await?.checkpoints, 0, "a moment longer");
+    ledger.advance(1).await;
+    let young = ledger.store.write(saying("lead", "young words")).await?;
+    assert_eq!(ledger.store.write(prune.clone()).await?.checkpoints, 1);
+    let mut left: Vec<_> = ledger.store.read(all()).await?.iter().map(|one| one.id).collect();
+    left.sort();
+    assert_eq!(left, [of_run, young]);
+    ledger.advance(1).await;
+    let found = ledger.store.read(Recall::of(Query::parse("old"))).await?;
+    assert!(found.is_empty(), "nor is it found");
+    Ok(())
+}
+
 async fn a_state_is_bounded_and_its_run_must_be_there(ledger: TestLedger) -> Result<()> {
     ledger.store.write(saying("lead", "x".repeat(STATE_MAX - 2))).await?;
     let long = ledger.store.write(saying("lead", "x".repeat(STATE_MAX - 1))).await;
@@ -116,6 +137,7 @@ async fn the_state_of_a_large_run_names_those_that_matter(ledger: TestLedger) ->
 on_every_backend!(
     what_an_agent_saves_is_shown_listed_and_found,
     only_the_last_of_an_agent_are_kept,
+    what_is_old_is_removed_and_not_found_but_for_a_run_that_goes_on,
     a_state_is_bounded_and_its_run_must_be_there,
     the_state_of_a_run_is_saved_whenever_it_changes,
     the_state_of_a_large_run_names_those_that_matter,

@@ -215,6 +215,15 @@ async fn the_checkpoint_is_the_askers_else_anybodys(ledger: TestLedger) -> Resul
     Ok(())
 }
 
+async fn of_a_checkpoint_that_is_cut_the_long_words_go_first(ledger: TestLedger) -> Result<()> {
+    let state = serde_json::json!({ "said": "word ".repeat(2_000), "tasks": [{ "id": 7, "term": 3 }], "claims": ["a"] });
+    ledger.store.write(Save { agent: "lead".into(), run: None, state }).await?;
+    let said = ledger.store.read(Context { run: None, agent: None }).await?.document(BUDGET_DEFAULT);
+    let state = said.checkpoint.expect("saved").state;
+    assert!(state.starts_with(r#"{"claims":["a"],"tasks":[{"id":7,"term":3}],"said":"word"#), "{state}");
+    Ok(())
+}
+
 async fn without_a_run_that_goes_on_the_last_one_is_shown(ledger: TestLedger) -> Result<()> {
     let empty = facts(&ledger).await?;
     assert!(empty.runs.is_empty() && empty.text(BUDGET_DEFAULT).starts_with("team at 2026"));
@@ -310,6 +319,7 @@ on_every_backend!(
     a_task_that_waits_names_what_it_needs,
     a_call_for_help_is_shown_until_it_is_answered,
     the_checkpoint_is_the_askers_else_anybodys,
+    of_a_checkpoint_that_is_cut_the_long_words_go_first,
     without_a_run_that_goes_on_the_last_one_is_shown,
     a_crowd_of_tasks_is_counted_though_not_looked_at,
     tasks_of_no_run_count_too,

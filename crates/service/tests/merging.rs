@@ -2,7 +2,7 @@
 //! against it, and by what an agent answers; counts and sources stay, and nothing that was changed meanwhile is
 //! touched.
 
-use quorate_model::memory::consolidation::Consolidation;
+use quorate_model::memory::consolidation::{Consolidation, SHOWN_MAX};
 use quorate_model::memory::{MemoryKind, Query};
 use quorate_model::{MemoryId, Result, TaskState};
 use quorate_service::memory::{
@@ -240,6 +240,16 @@ async fn what_is_told_while_an_agent_is_about_to_be_asked_is_asked_about_next(
     Ok(())
 }
 
+async fn what_an_agent_would_not_see_whole_it_is_not_asked_about(ledger: TestLedger) -> Result<()> {
+    let long = format!("the disk of the runner is full: {}", "x".repeat(SHOWN_MAX));
+    tell(&ledger, MemoryKind::Episode, "build failed since the disk of the runner is full").await?;
+    tell(&ledger, MemoryKind::Episode, &long).await?;
+    assert_eq!(related(&ledger, 0).await?.len(), 0);
+    tell(&ledger, MemoryKind::Episode, "deploy stopped because the runner has a full disk").await?;
+    assert_eq!(ids(&related(&ledger, 0).await?), [[1, 3]]);
+    Ok(())
+}
+
 /// Has `alpha` answer, and takes the check; answers with the task and its term.
 async fn answer(ledger: &TestLedger, answer: &str) -> Result<SettleCheck> {
     let taken = ledger.must_take("alpha").await?;
@@ -301,6 +311,7 @@ async fn an_answer_that_fails_its_check_merges_nothing(ledger: TestLedger) -> Re
 on_every_backend!(
     only_what_is_new_and_related_is_asked_about_and_once,
     what_is_told_while_an_agent_is_about_to_be_asked_is_asked_about_next,
+    what_an_agent_would_not_see_whole_it_is_not_asked_about,
     what_an_agent_puts_together_is_one_with_counts_and_sources,
     an_answer_that_fails_its_check_merges_nothing,
 );

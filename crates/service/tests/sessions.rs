@@ -23,6 +23,7 @@ fn open(name: &str, pid: i64) -> Open {
         name: name.into(),
         process: process(pid),
         is_renamed: false,
+        is_same_turn: false,
         agent: None,
         program: "claude",
         strict: false,
@@ -44,6 +45,20 @@ async fn a_session_without_an_agent_makes_one_of_its_number(ledger: TestLedger) 
     let again = ledger.store.write(open("a", 9)).await?;
     assert_eq!((again.id, again.process.pid), (first.id, 9), "resumed in another process");
     assert_eq!(ledger.count("agent.started").await, 2, "it never stopped");
+    Ok(())
+}
+
+async fn a_turn_goes_on_through_a_compaction(ledger: TestLedger) -> Result<()> {
+    let begun = ledger.store.write(open("a", 7)).await?;
+    ledger.store.write(Beat { id: begun.id, working: Some(true) }).await?;
+    let compacted = Open { is_renamed: true, is_same_turn: true, ..open("a", 7) };
+    assert!(ledger.store.write(compacted.clone()).await?.is_working);
+    assert!(find(&ledger, "a").await?.is_working, "it is stored so");
+    let elsewhere = ledger.store.write(Open { process: process(8), ..compacted }).await?;
+    assert!(!elsewhere.is_working, "in another process no turn goes on");
+    ledger.store.write(Beat { id: begun.id, working: Some(true) }).await?;
+    assert!(!ledger.store.write(open("a", 8)).await?.is_working, "a resumed session waits for words");
+    assert!(!find(&ledger, "a").await?.is_working);
     Ok(())
 }
 
@@ -251,6 +266,9 @@ async fn sessions_that_said_nothing_for_long_are_left_out_and_later_removed(
     ledger.store.write(prune).await?;
     assert!(ledger.store.read(Find::Name("a".into())).await?.is_none());
     assert_eq!(find(&ledger, "b").await?.agent, "ada");
+    let team = ledger.store.read(Agents::default()).await?;
+    let team: Vec<&str> = team.iter().map(|view| view.agent.name.as_str()).collect();
+    assert_eq!(team, ["ada"], "who is called after a session leaves with it");
     Ok(())
 }
 
@@ -323,6 +341,7 @@ async fn a_refusal_is_noted_and_their_number_is_bounded(ledger: TestLedger) -> R
 
 on_every_backend!(
     a_session_without_an_agent_makes_one_of_its_number,
+    a_turn_goes_on_through_a_compaction,
     a_session_keeps_its_agent_when_its_program_renames_it,
     a_session_is_found_by_the_nearest_of_its_processes,
     an_agent_that_is_known_keeps_its_name,

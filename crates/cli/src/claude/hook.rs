@@ -144,7 +144,7 @@ impl Turn {
     async fn session(&self) -> Result<Session> {
         match self.known().await? {
             Some(session) if session.ended_at.is_none() => Ok(session),
-            _ => session::open(&self.place, &self.store, self.session_name()?, false).await,
+            _ => session::open(&self.place, &self.store, self.session_name()?, None).await,
         }
     }
 
@@ -187,13 +187,13 @@ impl Turn {
     /// Begins the session, and gives back the context that it lost, or that of what goes on.
     async fn started(&self) -> Result<Option<Value>> {
         let source = self.input.text("/source").unwrap_or("startup");
-        let is_lost = matches!(source, "clear" | "compact" | "resume" | "fork");
+        let is_lost = session::is_lost(source);
         if me::is_supervised() {
             let agent = me::named(&self.place)?;
             return if is_lost { self.context(agent, source).await.map(Some) } else { Ok(None) };
         }
         // Who may not join the team may still know what goes on.
-        let session = session::open(&self.place, &self.store, self.session_name()?, is_lost).await;
+        let session = session::open(&self.place, &self.store, self.session_name()?, Some(source)).await;
         let session = session.map_err(|error| note(&error)).ok();
         if let Some(session) = session.as_ref().filter(|session| session.is_named)
             && let Err(error) = tell_shell(&session.agent)

@@ -22,8 +22,8 @@ const SAID_MAX: usize = 32 << 10;
 /// The key by which a checkpoint of ours is known: why it was saved.
 const WHY: &str = "saved";
 
-/// Begins a session that Claude Code calls so, or goes on with it; `is_renamed`: it may have had another name until now.
-pub(super) async fn open(place: &Place, store: &Store, name: &str, is_renamed: bool) -> Result<Session> {
+/// Begins a session that Claude Code calls so, or goes on with it; `source` is why it starts, if it does.
+pub(super) async fn open(place: &Place, store: &Store, name: &str, source: Option<&str>) -> Result<Session> {
     let agent = me::named(place)?;
     let is_configured = match &agent {
         Some(agent) => place.desk(store).add_configured(agent).await?,
@@ -32,12 +32,18 @@ pub(super) async fn open(place: &Place, store: &Store, name: &str, is_renamed: b
     let open = Open {
         name: name.to_owned(),
         process: me::session_process()?,
-        is_renamed,
+        is_renamed: source.is_some_and(is_lost),
+        is_same_turn: source == Some("compact"),
         agent,
         program: PROGRAM,
         strict: place.config.strict_agents && !is_configured,
     };
     store.write(open).await
+}
+
+/// Whether a session that starts for this reason has lost its context, or a part of it.
+pub(super) fn is_lost(source: &str) -> bool {
+    matches!(source, "clear" | "compact" | "resume" | "fork")
 }
 
 /// Has `/clear` typed into the session's pane if that is ours, its context is full, and no turn goes on: once, which the

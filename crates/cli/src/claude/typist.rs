@@ -6,6 +6,7 @@
 
 use super::input::Input;
 use super::pane::Pane;
+use super::session;
 use crate::place::Place;
 use quorate_model::{Error, Result};
 use quorate_service::session::{Clear, Find, Session};
@@ -75,19 +76,18 @@ pub(super) async fn run() -> Result<()> {
         return Err(Error::invalid("only quorate itself starts this, in a pane of its own"));
     };
     let Some(store) = place.look().await? else { return Ok(()) };
-    let typed = type_line(&store, name, line, &pane).await;
+    let typed = type_line(&place, &store, name, line, &pane).await;
     place.close().await;
     typed
 }
 
-async fn type_line(store: &Store, name: &str, line: Line, pane: &Pane) -> Result<()> {
+async fn type_line(place: &Place, store: &Store, name: &str, line: Line, pane: &Pane) -> Result<()> {
     for tried in 0..TRIES {
         tokio::time::sleep(PAUSE).await;
         let session = store.read(Find::Name(name.to_owned())).await?;
         let Some(session) = session.filter(|session| line.is_due(session)) else { break };
         if tried == 0 {
-            // Only now: if a turn has begun meanwhile, the end of that is the next occasion.
-            if line == Line::Clear && !store.write(Clear { id: session.id }).await? {
+            if line == Line::Clear && !may_clear(place, store, &session).await? {
                 break;
             }
             pane.line(line.text())?;
@@ -95,4 +95,11 @@ async fn type_line(store: &Store, name: &str, line: Line, pane: &Pane) -> Result
         pane.enter()?;
     }
     Ok(())
+}
+
+/// Saves what the session has, and says whether it may be cleared now: if a turn has begun meanwhile, the end of that is the next
+/// occasion. Who found its context full may have had no time to save it.
+async fn may_clear(place: &Place, store: &Store, session: &Session) -> Result<bool> {
+    session::checkpoint(place, store, session, "the context is cleared").await?;
+    store.write(Clear { id: session.id }).await
 }

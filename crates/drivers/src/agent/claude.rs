@@ -323,7 +323,7 @@ fn is_limit(said: &str) -> bool {
 /// Returns until when the words say that it waits. Older versions put the time behind them, in seconds since 1970.
 fn told_reset(said: &str) -> Option<String> {
     let second = said.rsplit_once('|').and_then(|(_, second)| second.trim().parse().ok());
-    second.and_then(rfc3339).or_else(|| refusal::until(said, &jiff::Zoned::now()))
+    second.and_then(rfc3339).or_else(|| refusal::until(said, &crate::clock::now()))
 }
 
 fn rfc3339(second: i64) -> Option<String> {

@@ -51,7 +51,7 @@ fn stands_in(text: &str, number: &str) -> bool {
 pub(super) fn refused(why: &str) -> Parked {
     match wait_ms(why) {
         Some(after_ms) => Parked { after_ms: Some(after_ms), ..parked(why, None) },
-        None => parked(why, until(why, &Zoned::now())),
+        None => parked(why, until(why, &crate::clock::now())),
     }
 }
 

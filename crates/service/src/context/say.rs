@@ -14,6 +14,7 @@ use quorate_model::tokens::{cut, estimate};
 use quorate_model::{TaskState, memory::MemoryKind};
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -344,9 +345,18 @@ fn one_line(text: &str, max: usize) -> String {
     cut(&beginning.split_whitespace().collect::<Vec<_>>().join(" "), max)
 }
 
-/// A stored state in words: a JSON string is its text.
+/// A stored state in words: a JSON string is its text; of an object what is short comes first, as the end may be cut off.
 fn in_words(state: &str) -> String {
-    serde_json::from_str::<String>(state).unwrap_or_else(|_| state.to_owned())
+    match serde_json::from_str(state) {
+        Ok(Value::String(text)) => text,
+        Ok(Value::Object(members)) => {
+            let member = |(key, value): (&String, &Value)| format!("{}:{value}", Value::from(key.as_str()));
+            let mut members: Vec<String> = members.iter().map(member).collect();
+            members.sort_by_key(String::len);
+            format!("{{{}}}", members.join(","))
+        }
+        Ok(_) | Err(_) => state.to_owned(),
+    }
 }
 
 /// Says it in lines.

@@ -43,7 +43,8 @@ impl Read for Related {
                 return Ok(Vec::new());
             }
             let shown = time_in_meta(tx, SHOWN_UNTIL).await?.unwrap_or(asked);
-            let seeds = tx.all(SEEDS, args![shown, SEEDS_MAX], from_row).await?;
+            let seeds =
+                tx.all(SEEDS, args![shown, SEEDS_MAX, consolidation::SHOWN_MAX as i64], from_row).await?;
             let compares = self.model.is_some() && compares(tx).await?;
             let (mut groups, mut used) = (Vec::new(), BTreeSet::<MemoryId>::new());
             for seed in seeds {
@@ -75,7 +76,8 @@ async fn kin(tx: &mut Tx, seed: &Memory, compares: bool, used: &BTreeSet<MemoryI
     for Hit { memory, .. } in found {
         let is_new =
             memory.id != seed.id && !used.contains(&memory.id) && kin.iter().all(|one| one.id != memory.id);
-        if is_new && seed.kind.family().contains(&memory.kind) && kin.len() + 1 < GROUP_MAX {
+        let is_whole = consolidation::is_shown_whole(&memory.text);
+        if is_new && is_whole && seed.kind.family().contains(&memory.kind) && kin.len() + 1 < GROUP_MAX {
             kin.push(memory);
         }
     }
@@ -97,7 +99,8 @@ const SEEDS: &str = concat!(
     "select ",
     memory_columns!(),
     " from memories m where m.kind in ('finding', 'episode', 'decision', 'pattern') and m.seen_at > $1
-        and (m.expires_at is null or m.expires_at > now_ms()) order by m.seen_at desc, m.id desc limit $2"
+        and (m.expires_at is null or m.expires_at > now_ms()) and length(m.text) <= $3
+      order by m.seen_at desc, m.id desc limit $2"
 );
 
 /// Asks an agent, by a task, which memories of these groups say the same, unless an earlier task is not done.
