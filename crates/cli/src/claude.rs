@@ -23,7 +23,7 @@ pub(crate) use statusline::statusline;
 
 /// What must hold for any of its files: the same properties that `cargo xtask fuzz merge` tries.
 #[cfg(test)]
-#[path = "../../../fuzz/src/merge.rs"]
+#[path = "../../../fuzz/src/claude/merge.rs"]
 mod any_file;
 #[cfg(test)]
 #[path = "../../../fuzz/src/replay.rs"]

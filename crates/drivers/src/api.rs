@@ -351,7 +351,7 @@ fn retry_after(headers: &hyper::HeaderMap) -> Option<Duration> {
 
 /// What must hold for the stream of any answer: the same properties that `cargo xtask fuzz model` tries.
 #[cfg(test)]
-#[path = "../../../fuzz/src/model.rs"]
+#[path = "../../../fuzz/src/api/model.rs"]
 mod any_stream;
 #[cfg(test)]
 #[path = "../../../fuzz/src/replay.rs"]
