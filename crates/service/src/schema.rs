@@ -45,6 +45,11 @@ pub static SCHEMA: Schema = Schema {
             lite: include_str!("../migrations/sqlite/0007.sql"),
             pg: include_str!("../migrations/postgres/0007.sql"),
         },
+        Migration {
+            name: "conditions in place",
+            lite: include_str!("../migrations/sqlite/0008.sql"),
+            pg: include_str!("../migrations/postgres/0008.sql"),
+        },
     ],
     shift_leases: &[
         "update tasks set lease_until = lease_until + $1 where lease_until is not null",

@@ -76,7 +76,7 @@ pub(crate) async fn team(tx: &mut Tx, name: Option<&str>, most: i64) -> Result<V
                       max(case when state = 'running' then stuck else 0 end) as stuck,
                       max(case when state = 'running' and lease_until < now_ms() then 1 else 0 end) as lapsed,
                       max(case when state = 'parked' then 1 else 0 end) as parked
-                 from tasks where state in ('running', 'verifying', 'parked') and owner is not null
+                 from tasks where (state = 'running' or state = 'verifying' or state = 'parked') and owner is not null
                   and (cast($1 as text) is null or owner = $1) group by owner";
     let works = tx.all(sql, args![name], work).await?;
     let sql = "select distinct agent from claim_waits
@@ -393,7 +393,7 @@ impl Read for Pulse {
                               coalesce(sum(case when (state = 'parked' and due_at is null) or (state = 'waiting' and unmet > 0)
                                                 then 1 else 0 end), 0) as held,
                               coalesce(sum(case when state = 'parked' and due_at is null then 1 else 0 end), 0) as parked
-                         from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled')";
+                         from tasks where run_id = $1 and state <> 'completed' and state <> 'failed' and state <> 'cancelled'";
             let counts = tx
                 .one(sql, args![self.id, &self.node], |row| {
                     Ok((row.int("open")?, row.int("running")?, row.int("held")?, row.int("parked")?))

@@ -18,8 +18,8 @@ create table tasks (
     run_id       bigint,
     key          text,                                 -- unique in its run
     title        text not null,
-    state        text not null check (state in
-                 ('waiting', 'ready', 'running', 'verifying', 'completed', 'failed', 'cancelled', 'parked')),
+    state        text not null check (state = 'running' or state = 'completed' or state = 'ready'
+                 or state = 'waiting' or state = 'verifying' or state = 'failed' or state = 'cancelled' or state = 'parked'),
     priority     bigint not null default 1,            -- 0 high, 1 medium, 2 low
     capability   text,                                 -- which agents may take it
     agent        text,                                 -- or the one agent that may
@@ -87,8 +87,9 @@ create table attempts (
     node        text,
     started_at  bigint not null,
     ended_at    bigint,
-    outcome     text check (outcome in
-                ('completed', 'failed', 'timed_out', 'verify_failed', 'lost', 'released', 'cancelled', 'parked')),
+    outcome     text check (outcome = 'completed' or outcome = 'failed' or outcome = 'timed_out'
+                or outcome = 'verify_failed' or outcome = 'lost' or outcome = 'released' or outcome = 'cancelled'
+                or outcome = 'parked'),
     reason      text,
     evidence    text,                                  -- said, checked (by the supervisor)
     tail        text,                                  -- the end of its output

@@ -1,0 +1,1 @@
+-- Nothing: PostgreSQL reads a list in place.
