@@ -12,6 +12,7 @@ use crate::report;
 use crate::screen::Screen;
 use crate::signals::Signals;
 use quorate_model::config::{Config, Driver, millis};
+use quorate_model::diagnostic::floor_char_boundary;
 use quorate_model::plan::{Plan, PlanTask};
 use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId, TaskState};
 use quorate_runtime::{Level, Member, Node, end_orphans};
@@ -21,7 +22,7 @@ use quorate_service::goal::Decompose;
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task};
 use quorate_service::usage::is_budget;
-use quorate_service::view::{Pulse, RunShow, RunStory, Stalled, Story};
+use quorate_service::view::{Pulse, RunShow, RunStory, Stalled, Story, TaskStory};
 use quorate_store::Store;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +31,10 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Without a hint, the run is looked at this often.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// The largest result of one task that a decomposed one needs, and of all of them, in bytes: as much as an agent is told.
+const NEED_MAX: usize = 8 << 10;
+const NEEDS_MAX: usize = 32 << 10;
 
 /// Begins a run from a plan or a goal; with `--detach` only stores it.
 pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8> {
@@ -64,10 +69,8 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
 /// Begins a run that does the work of a task which is there already.
 async fn decompose(place: Place, id: TaskId, args: &args::Run, json: bool) -> Result<u8> {
     let store = place.open_for_node().await?;
-    let task = store.read(Story { id }).await?.task;
-    let words =
-        task.prompt.as_ref().map_or(task.title.clone(), |prompt| format!("{}\n\n{prompt}", task.title));
-    let plan = goal::begin_planned(&words, args, &place.config)?;
+    let story = store.read(Story { id }).await?;
+    let plan = goal::begin_planned(&words_of(&story), args, &place.config)?;
     let members = place.team(at_most(args.agents));
     if !args.detach {
         check_team(&plan, &members, &place.config)?;
@@ -75,13 +78,38 @@ async fn decompose(place: Place, id: TaskId, args: &args::Run, json: bool) -> Re
     }
     let since = store.read(Latest).await?;
     let tasks = plan.tasks.iter().map(|task| NewTask::planned(task, &place.config)).collect();
-    let run = store.write(Decompose::new(&task, tasks, args.detach)).await?;
+    let run = store.write(Decompose::new(&story.task, tasks, args.detach)).await?;
     if args.detach {
         say_stored(run, json);
         return Ok(0);
     }
     work(place, store, (run, since), members, How { json, approve: args.approve, plan_only: args.plan_only })
         .await
+}
+
+/// Says what is wanted of a task that is to be decomposed, with the results of what it needs, as whoever took it would be told
+/// them.
+fn words_of(story: &TaskStory) -> String {
+    let mut words = story.task.title.clone();
+    words.extend(story.task.prompt.iter().map(|prompt| format!("\n\n{prompt}")));
+    let mut room = NEEDS_MAX;
+    for (need, _) in &story.needs {
+        let result = result_words(need.result.as_deref());
+        let told = &result[..floor_char_boundary(&result, NEED_MAX.min(room))];
+        room -= told.len();
+        let cut = if told.len() < result.len() { "…" } else { "" };
+        words.push_str(&format!("\n\nThe result of {}, which is done:\n{told}{cut}", need.key));
+    }
+    words
+}
+
+/// Returns a result, a JSON text, as words.
+fn result_words(result: Option<&str>) -> String {
+    match result.map(serde_json::from_str::<String>) {
+        Some(Ok(words)) => words,
+        Some(Err(_)) => result.unwrap_or_default().to_owned(),
+        None => "(no result)".to_owned(),
+    }
 }
 
 /// Goes on with a run: what failed or was cancelled is tried anew.
@@ -401,11 +429,13 @@ async fn is_over(store: &Store, id: RunId, node: &Node) -> Result<Option<End>> {
     Ok(stalled.then_some(End::Parked))
 }
 
-/// Writes the report of a run into its folder and notes where that is; answers with what it tells, and the folder.
+/// Writes the report of a run into its folder and, if the run has ended, notes where that is; answers with what it tells, and
+/// the folder.
 pub(crate) async fn keep_report(store: &Store, state: &Path, id: RunId) -> Result<(RunStory, PathBuf)> {
     let story = store.read(RunShow { id }).await?;
     let folder = report::write(state, &story)?;
-    store.write(Reported { id, report: folder.display().to_string() }).await?;
+    let (report, finished_at) = (folder.display().to_string(), story.run.finished_at);
+    store.write(Reported { id, report, finished_at }).await?;
     Ok((story, folder))
 }
 

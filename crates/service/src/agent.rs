@@ -206,7 +206,7 @@ impl Write for Seen {
 /// Begins a session: one life of one agent process. A name whose session is alive elsewhere is refused.
 ///
 /// Begun again in the node where it lives, it keeps its count of respawns and its brake: only another node, or a
-/// person, lifts them.
+/// person, lifts them. One that is paused stays so, wherever it begins, and keeps the reason.
 #[derive(Debug, Clone)]
 pub struct Begin {
     /// Its name.
@@ -243,7 +243,8 @@ impl Write for Begin {
                        values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms(), $8)
                        on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
                           takes = excluded.takes, state = case when agents.state = 'failed' and agents.node = excluded.node then 'failed' else 'ready' end,
-                          reason = case when agents.state = 'failed' and agents.node = excluded.node then agents.reason end,
+                          reason = case when agents.paused = 1 or (agents.state = 'failed' and agents.node = excluded.node)
+                                        then agents.reason end,
                           respawns = case when agents.node = excluded.node then agents.respawns else 0 end,
                           last_crash = case when agents.node = excluded.node then agents.last_crash end,
                           removed = 0, node = excluded.node, host = excluded.host, pid = excluded.pid,
@@ -429,9 +430,13 @@ fn resume(tx: &mut Tx, agent: &Agent) {
     );
 }
 
-/// Pauses an agent for a reason of ours, unless it is paused already.
-pub(crate) async fn pause_for(tx: &mut Tx, name: &str, reason: &str) -> Result<()> {
-    let sql = "update agents set paused = 1, reason = $2 where name = $1 and paused = 0";
+/// Pauses an agent that has reached its budget, unless that is why it is paused already.
+///
+/// The reason is said again where another took its place: by it one sees that the agent waits for its budget, and
+/// resuming it grants that.
+pub(crate) async fn pause_for_budget(tx: &mut Tx, name: &str, reason: &str) -> Result<()> {
+    let sql = "update agents set paused = 1, reason = $2
+                where name = $1 and (paused = 0 or reason is null or reason not like 'budget: %')";
     if tx.run(sql, args![name, reason]).await? > 0 {
         let event = Event::new(EventKind::AgentPaused, format!("{name} was paused: {reason}"));
         tx.record(event.agent(name));

@@ -4,7 +4,7 @@
 //! decision at the end of a run whether a new plan is asked for. What a planner is asked, and how its answer is read, lives
 //! in `model::goal`. That a run has a planner is seen by its tasks: one of them has a plan as its check.
 
-use crate::run::{self, Run, Start};
+use crate::run::{self, Run, Start, run_columns};
 use crate::task::{self, NewTask, SettleCheck, Task, Work, columns};
 use quorate_model::goal::{
     Outcome, PLAN_ATTEMPTS, PLAN_KEY, PlanCheck, REPLANS_MAX, REPORT_KEY, free_key, question_again,
@@ -34,6 +34,8 @@ impl Write for Adopt {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, TaskState> {
         Box::pin(async move {
+            // The run first: who calls it off at this moment has not seen the tasks that are added here.
+            run::lock_of(tx, self.settle.id).await?;
             let state = self.settle.apply(tx).await?;
             if state != TaskState::Completed || self.tasks.is_empty() {
                 return Ok(state);
@@ -139,40 +141,145 @@ impl Write for Decompose {
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, RunId> {
         Box::pin(async move {
             let task = task::lock(tx, self.id).await?;
-            if !matches!(task.state, TaskState::Waiting | TaskState::Ready | TaskState::Parked) {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!("task {} is {}: it cannot be decomposed any more", task.named(), task.state),
-                )
-                .hint(format!("quorate task show {} tells who has or had it", task.id)));
-            }
+            must_be_undone(tx, &task).await?;
             let (run, _) = self.run.apply(tx).await?;
-            let reason = waits_for(run);
-            tx.later(
-                "update tasks set state = 'parked', term = term + 1, reason = $2, parked_for = $2, due_at = null where id = $1",
-                args![task.id, &reason],
-            );
-            tx.record(task.event(EventKind::TaskParked, format!("task {} parked: {reason}", task.named())));
+            task::set_aside(tx, &task, &waits_for(run), None);
             Ok(run)
         })
     }
 }
 
+/// Refuses to decompose a task that somebody does or has done, or whose work would be done before that which it needs.
+async fn must_be_undone(tx: &mut Tx, task: &Task) -> Result<()> {
+    let ended = task.state.is_over().then(|| format!("it is {}", task.state));
+    if let Some(why) = done_by_another(task).or(ended) {
+        let message = format!("task {} cannot be decomposed: {why}", task.named());
+        return Err(Error::new(Kind::Conflict, message)
+            .hint(format!("quorate task show {} tells who has or had it", task.id)));
+    }
+    if task.unmet == 0 {
+        return Ok(());
+    }
+    let sql = "select id from tasks where id in (select needs_id from task_needs where task_id = $1)
+                  and state <> 'completed' order by id limit 1";
+    let need = tx.one(sql, args![task.id], |row| row.int("id")).await?.unwrap_or_default();
+    let message = format!("task {} cannot be decomposed: it waits for task {need} yet", task.named());
+    let id = task.id;
+    Err(Error::new(Kind::Conflict, message)
+        .hint(format!("quorate task show {need} tells how far that is; then quorate run --task {id}")))
+}
+
 /// How the source of a run begins that does the work of a task.
 const SOURCE: &str = "task:";
+/// How the reason begins for which a task waits whose work a run does.
+const DECOMPOSED: &str = "decomposed: ";
 
 /// Why a task waits whose work a run does.
 fn waits_for(run: RunId) -> String {
-    format!("decomposed: run {run} does it")
+    format!("{DECOMPOSED}run {run} does it")
 }
 
-/// Ends the task whose work a run did, unless somebody has let it go on meanwhile.
+/// Returns the task whose work a run does.
+pub(crate) fn task_of(run: &Run) -> Option<TaskId> {
+    let source = run.source.as_ref()?;
+    source.strip_prefix(SOURCE)?.parse().ok().map(TaskId)
+}
+
+/// Says why no run may begin or go on to do the work of a task: another does it, or it is done.
+fn done_by_another(task: &Task) -> Option<String> {
+    match (task.state, &task.reason) {
+        (TaskState::Running | TaskState::Verifying | TaskState::Completed, _) => {
+            Some(format!("it is {}", task.state))
+        }
+        (TaskState::Parked, Some(reason)) if reason.starts_with(DECOMPOSED) => Some(reason.clone()),
+        _ => None,
+    }
+}
+
+/// Returns the task whose work an ended run did, if it is there still: its row locked, and before it that of its run.
+async fn lock_task_of(tx: &mut Tx, run: &Run) -> Result<Option<Task>> {
+    let Some(id) = task_of(run) else { return Ok(None) };
+    run::lock_of(tx, id).await?;
+    task::find(tx, id).await
+}
+
+/// Refuses to let a run go on whose task another does now, or has done.
+pub(crate) async fn must_not_be_done(tx: &mut Tx, run: &Run) -> Result<()> {
+    let Some(task) = lock_task_of(tx, run).await? else { return Ok(()) };
+    let Some(why) = done_by_another(&task) else { return Ok(()) };
+    let id = task.id;
+    let hint = match task.state {
+        TaskState::Completed => format!("quorate task show {id} has its result"),
+        TaskState::Parked => format!("quorate task show {id} tells which run that is"),
+        _ => {
+            format!("quorate task reassign {id} takes it from its owner; then quorate runs resume {}", run.id)
+        }
+    };
+    let message =
+        format!("run {} did the work of task {}, which goes another way: {why}", run.id, task.named());
+    Err(Error::new(Kind::Conflict, message).hint(hint))
+}
+
+/// Has the task wait again whose work a run does, now that the run goes on; unless another does it, or has done it.
+pub(crate) async fn wait_again(tx: &mut Tx, run: &Run) -> Result<()> {
+    let Some(task) = lock_task_of(tx, run).await? else { return Ok(()) };
+    if done_by_another(&task).is_some() {
+        return Ok(());
+    }
+    if task.state.is_over() {
+        let why = format!("run {} goes on, which does its work", run.id);
+        task::reopen_all(tx, std::slice::from_ref(&task), &why).await?;
+    }
+    task::set_aside(tx, &task, &waits_for(run.id), None);
+    Ok(())
+}
+
+/// Locks the open runs that do the work of tasks: before the tasks, as whoever ends such a run does.
+pub(crate) async fn lock_runs_of(tx: &mut Tx, tasks: &[i64]) -> Result<Vec<Run>> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    tx.all(RUNS_OF, args![tasks], Run::from_row).await
+}
+
+const RUNS_OF: Sql = Sql::Each {
+    lite: concat!(
+        "select ",
+        run_columns!(),
+        " from runs where state = 'running' and source in (select 'task:' || value from json_each($1)) order by id"
+    ),
+    pg: concat!(
+        "select ",
+        run_columns!(),
+        " from runs where state = 'running'
+             and source = any(array(select 'task:' || id from unnest($1::bigint[]) as n (id))) order by id for update"
+    ),
+};
+
+/// Calls off the runs that do the work of tasks which were called off.
+pub(crate) async fn cancel_runs_of(tx: &mut Tx, tasks: &[Task]) -> Result<()> {
+    let parked: Vec<&Task> = tasks.iter().filter(|task| task.state == TaskState::Parked).collect();
+    let ids: Vec<i64> = parked.iter().map(|task| task.id.0).collect();
+    for run in lock_runs_of(tx, &ids).await? {
+        if let Some(task) = parked.iter().find(|task| waits(task, &run)) {
+            let reason = format!("task {}, whose work it does, was cancelled", task.named());
+            run::cancel(tx, run.id, &reason).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether a task waits for a run that does its work.
+fn waits(task: &Task, run: &Run) -> bool {
+    let reason = waits_for(run.id);
+    task.state == TaskState::Parked && task_of(run) == Some(task.id) && task.reason == Some(reason)
+}
+
+/// Ends the task whose work a run did, unless somebody has let it go on meanwhile, or it is gone.
 pub(crate) async fn end_decomposed(tx: &mut Tx, run: &Run, state: &str, reason: &str) -> Result<()> {
-    let id =
-        run.source.as_ref().and_then(|source| source.strip_prefix(SOURCE)).and_then(|id| id.parse().ok());
-    let Some(id) = id.map(TaskId) else { return Ok(()) };
-    let task = task::lock(tx, id).await?;
-    if task.state != TaskState::Parked || task.reason.as_ref() != Some(&waits_for(run.id)) {
+    let Some(id) = task_of(run) else { return Ok(()) };
+    let Some(task) = task::find(tx, id).await? else { return Ok(()) };
+    if !waits(&task, run) {
         return Ok(());
     }
     let by = plans_of(tx, run.id)
@@ -262,9 +369,12 @@ async fn plan_anew(tx: &mut Tx, run: &Run, plans: &[Task]) -> Result<()> {
     Ok(())
 }
 
+/// What became of the tasks of a run: what failed first, what was only cancelled last, the newest first, so that what
+/// matters most is told of where not all can be.
 async fn outcomes(tx: &mut Tx, run: RunId) -> Result<Vec<Outcome>> {
     let sql = "select coalesce(key, cast(id as text)) as name, state, coalesce(result, reason, '') as words from tasks
-                where run_id = $1 and (verify is null or verify not like $3) order by id limit $2";
+                where run_id = $1 and (verify is null or verify not like $3)
+                order by case state when 'failed' then 0 when 'cancelled' then 2 else 1 end, id desc limit $2";
     tx.all(sql, args![run, OUTCOMES_READ, PlanCheck::LIKE], |row| {
         Ok(Outcome { name: row.text("name")?, state: row.text("state")?, words: row.text("words")? })
     })

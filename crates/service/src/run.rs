@@ -67,6 +67,28 @@ async fn lock(tx: &mut Tx, id: RunId) -> Result<Run> {
     tx.one(BY_ID, args![id], Run::from_row).await?.ok_or_else(|| unknown(id))
 }
 
+/// Locks a run, and before it the run of the task whose work it does, if it does that of one: who calls off goes down the
+/// same way.
+fn lock_from_above(tx: &mut Tx, id: RunId) -> Boxed<'_, Run> {
+    Box::pin(async move {
+        let sql = concat!("select ", run_columns!(), " from runs where id = $1");
+        let run = tx.one(sql, args![id], Run::from_row).await?.ok_or_else(|| unknown(id))?;
+        if let Some(task) = goal::task_of(&run) {
+            lock_of(tx, task).await?;
+        }
+        lock(tx, id).await
+    })
+}
+
+/// Locks the run of a task, if it has one: before the task, as all do who lock both.
+pub(crate) async fn lock_of(tx: &mut Tx, task: TaskId) -> Result<()> {
+    let sql = "select run_id from tasks where id = $1";
+    match tx.one(sql, args![task], |row| row.opt_int("run_id")).await?.flatten() {
+        Some(id) => lock_from_above(tx, RunId(id)).await.map(drop),
+        None => Ok(()),
+    }
+}
+
 pub(crate) fn unknown(id: RunId) -> Error {
     Error::not_found(format!("no run {id}")).hint("`quorate runs list` shows all")
 }
@@ -100,8 +122,7 @@ impl Write for Start {
     }
 }
 
-/// Refuses a run that is unknown or over.
-/// Refuses an ended run. It cannot end before this transaction does; others may look at the same moment.
+/// Refuses a run that is unknown or over. It cannot end before this transaction does; others may look at the same moment.
 pub(crate) async fn must_be_open(tx: &mut Tx, id: RunId) -> Result<()> {
     let sql = Sql::Each {
         lite: concat!("select ", run_columns!(), " from runs where id = $1"),
@@ -115,13 +136,21 @@ pub(crate) async fn must_be_open(tx: &mut Tx, id: RunId) -> Result<()> {
     Ok(())
 }
 
-/// Opens a run again, because one of its tasks is tried anew.
-pub(crate) async fn reopen(tx: &mut Tx, id: RunId) -> Result<()> {
-    let sql = "update runs set state = 'running', reason = null, finished_at = null where id = $1 and state <> 'running'";
-    if tx.run(sql, args![id]).await? > 0 {
+/// Opens a run again, because one of its tasks is tried anew. What its report told is no longer so.
+pub(crate) fn reopen(tx: &mut Tx, id: RunId) -> Boxed<'_, ()> {
+    Box::pin(async move {
+        // Locked before one looks: who ends it at this moment has seen no task that goes on.
+        let run = lock(tx, id).await?;
+        if !run.is_over() {
+            return Ok(());
+        }
+        tx.later(
+            "update runs set state = 'running', reason = null, finished_at = null, report = null where id = $1",
+            args![id],
+        );
         tx.record(Event::new(EventKind::RunResumed, format!("run {id} goes on")).run(Some(id)));
-    }
-    Ok(())
+        goal::wait_again(tx, &run).await
+    })
 }
 
 /// Ends a run if all its tasks have ended; answers with the run as it then is.
@@ -146,7 +175,7 @@ impl Write for Settle {
 }
 
 async fn has_open_tasks(tx: &mut Tx, id: RunId) -> Result<bool> {
-    let sql = "select id from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') limit 1";
+    let sql = "select id from tasks where run_id = $1 and state <> 'completed' and state <> 'failed' and state <> 'cancelled' limit 1";
     Ok(tx.one(sql, args![id], |row| row.int("id")).await?.is_some())
 }
 
@@ -182,7 +211,7 @@ async fn finish(tx: &mut Tx, run: &Run) -> Result<Run> {
 /// Ends every run whose tasks have ended. Part of the health check.
 pub(crate) async fn settle_all(tx: &mut Tx, limit: i64) -> Result<usize> {
     let sql = "select id from runs r where state = 'running' and not exists
-                 (select 1 from tasks t where t.run_id = r.id and t.state not in ('completed', 'failed', 'cancelled'))
+                 (select 1 from tasks t where t.run_id = r.id and t.state <> 'completed' and t.state <> 'failed' and t.state <> 'cancelled')
                order by id limit $1";
     let over = tx.all(sql, args![limit], |row| Ok(RunId(row.int("id")?))).await?;
     for id in &over {
@@ -212,28 +241,30 @@ impl Write for Cancel {
             if run.is_over() {
                 return Err(Error::new(Kind::Conflict, format!("run {} is {} already", self.id, run.state)));
             }
-            let open = open_tasks(tx, self.id).await?;
-            task::cancel_all(tx, &open, &self.reason).await?;
-            let sql = concat!(
-                "update runs set state = 'cancelled', reason = $2, finished_at = now_ms() where id = $1 returning ",
-                run_columns!()
-            );
-            let run =
-                tx.one(sql, args![self.id, &self.reason], Run::from_row).await?.expect("its row is locked");
-            goal::end_decomposed(tx, &run, "cancelled", &self.reason).await?;
-            tx.record(
-                Event::new(EventKind::RunCancelled, format!("run {} cancelled: {}", run.id, self.reason))
-                    .run(Some(run.id)),
-            );
-            let data = serde_json::json!({ "state": "cancelled" });
-            tx.record(
-                Event::new(EventKind::RunFinished, format!("run {} cancelled", run.id))
-                    .run(Some(run.id))
-                    .data(data),
-            );
-            Ok(run)
+            cancel(tx, run.id, &self.reason).await
         })
     }
+}
+
+/// Calls off a run that is open and locked, and with it those that do the work of its tasks.
+pub(crate) fn cancel<'a>(tx: &'a mut Tx, id: RunId, reason: &'a str) -> Boxed<'a, Run> {
+    Box::pin(async move {
+        let sql = "select id from tasks where run_id = $1 and state = 'parked' order by id";
+        let parked = tx.all(sql, args![id], |row| row.int("id")).await?;
+        goal::lock_runs_of(tx, &parked).await?;
+        let open = open_tasks(tx, id).await?;
+        task::cancel_all(tx, &open, reason).await?;
+        let sql = concat!(
+            "update runs set state = 'cancelled', reason = $2, finished_at = now_ms() where id = $1 returning ",
+            run_columns!()
+        );
+        let run = tx.one(sql, args![id, reason], Run::from_row).await?.expect("its row is locked");
+        goal::end_decomposed(tx, &run, "cancelled", reason).await?;
+        tx.record(Event::new(EventKind::RunCancelled, format!("run {id} cancelled: {reason}")).run(Some(id)));
+        let data = serde_json::json!({ "state": "cancelled" });
+        tx.record(Event::new(EventKind::RunFinished, format!("run {id} cancelled")).run(Some(id)).data(data));
+        Ok(run)
+    })
 }
 
 async fn open_tasks(tx: &mut Tx, id: RunId) -> Result<Vec<Task>> {
@@ -241,12 +272,12 @@ async fn open_tasks(tx: &mut Tx, id: RunId) -> Result<Vec<Task>> {
         lite: concat!(
             "select ",
             columns!(),
-            " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id"
+            " from tasks where run_id = $1 and state <> 'completed' and state <> 'failed' and state <> 'cancelled' order by id"
         ),
         pg: concat!(
             "select ",
             columns!(),
-            " from tasks where run_id = $1 and state not in ('completed', 'failed', 'cancelled') order by id for update"
+            " from tasks where run_id = $1 and state <> 'completed' and state <> 'failed' and state <> 'cancelled' order by id for update"
         ),
     };
     tx.all(sql, args![id], Task::from_row).await
@@ -265,13 +296,16 @@ impl Write for Resume {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Run> {
         Box::pin(async move {
-            let run = lock(tx, self.id).await?;
+            let run = lock_from_above(tx, self.id).await?;
             if run.state == "completed" {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!("run {} is completed: nothing to resume", run.id),
                 )
                 .hint("begin a new one with `quorate run`"));
+            }
+            if run.is_over() {
+                goal::must_not_be_done(tx, &run).await?;
             }
             let replaced = goal::replaced_below(tx, run.id).await?;
             let ended = tx.all(ENDED_BY_THEMSELVES, args![run.id, replaced], Task::from_row).await?;
@@ -318,13 +352,15 @@ async fn hopeless(tx: &mut Tx, run: &Run) -> Result<Error> {
     .hint(format!("quorate task retry {need}: what needs it follows by itself")))
 }
 
-/// Notes where the report of a run was written.
+/// Notes where the report of a run was written, if it tells the run's end: one that goes on has none yet.
 #[derive(Debug, Clone)]
 pub struct Reported {
     /// The run.
     pub id: RunId,
     /// The folder.
     pub report: String,
+    /// The end of which it tells: when the run had ended, as it was read.
+    pub finished_at: Option<i64>,
 }
 
 impl Write for Reported {
@@ -332,7 +368,8 @@ impl Write for Reported {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
         Box::pin(async move {
-            tx.run("update runs set report = $2 where id = $1", args![self.id, &self.report]).await?;
+            let sql = "update runs set report = $2 where id = $1 and finished_at = $3";
+            tx.run(sql, args![self.id, &self.report, self.finished_at]).await?;
             Ok(())
         })
     }

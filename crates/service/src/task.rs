@@ -179,9 +179,14 @@ const BY_ID: Sql = Sql::Each {
     pg: concat!("select ", columns!(), " from tasks where id = $1 for update"),
 };
 
+/// Returns the task, if there is one, its row locked for the rest of the transaction.
+pub(crate) async fn find(tx: &mut Tx, id: TaskId) -> Result<Option<Task>> {
+    tx.one(BY_ID, args![id], Task::from_row).await
+}
+
 /// Returns the task, its row locked for the rest of the transaction.
 pub(crate) async fn lock(tx: &mut Tx, id: TaskId) -> Result<Task> {
-    tx.one(BY_ID, args![id], Task::from_row).await?.ok_or_else(|| unknown(id))
+    find(tx, id).await?.ok_or_else(|| unknown(id))
 }
 
 pub(crate) fn unknown(id: TaskId) -> Error {

@@ -137,7 +137,7 @@ impl Note {
         let of_agent =
             self.add_to(tx, whose, &agent_subject(&whose.agent), Some(self.limits.agent), more).await?;
         if let Some(reason) = &of_agent {
-            agent::pause_for(tx, &whose.agent, reason).await?;
+            agent::pause_for_budget(tx, &whose.agent, reason).await?;
         }
         let of_run = match whose.run {
             Some(run) => self.add_to(tx, whose, &run_subject(run), Some(self.limits.run), more).await?,
@@ -318,7 +318,7 @@ pub(crate) async fn agent_is_over(tx: &mut Tx, name: &str, budget: Budget) -> Re
     }
     let subject = agent_subject(name);
     let Some(words) = account(tx, &subject).await?.reached(budget) else { return Ok(false) };
-    agent::pause_for(tx, name, &reason(&subject, &words)).await?;
+    agent::pause_for_budget(tx, name, &reason(&subject, &words)).await?;
     Ok(true)
 }
 

@@ -3,14 +3,17 @@
 use quorate_model::goal::{PLAN_ATTEMPTS, PlanCheck, REPLANS_MAX};
 use quorate_model::{Kind, Result, RunId, TaskId, TaskState};
 use quorate_service::goal::{APPROVAL, Adopt, Approve, Decompose};
+use quorate_service::retention::Prune;
 use quorate_service::run::{Cancel, Resume, Settle};
 use quorate_service::task::{
-    self, Done, DoneAnswer, NewTask, Release, SettleCheck, Take, TakeCheck, Taken, Unpark, Work,
+    self, Done, DoneAnswer, NewTask, Release, Retry, SettleCheck, Take, TakeCheck, Taken, Unpark, Work,
 };
 use quorate_service::view::{RunShow, RunStory};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, command, failure, next_of};
+
+const DAY_MS: i64 = 86_400_000;
 
 fn planning(check: PlanCheck) -> NewTask {
     NewTask {
@@ -289,6 +292,169 @@ async fn a_task_that_is_decomposed_fails_with_its_run_and_is_checked_if_it_has_a
     Ok(())
 }
 
+/// Begins the run that does the work of a task, without a planner.
+async fn begin_for(ledger: &TestLedger, id: TaskId) -> Result<RunId> {
+    let task = ledger.story(id).await?.task;
+    ledger.store.write(Decompose::new(&task, vec![keyed("part", &[])], false)).await
+}
+
+fn cancel(id: RunId) -> Cancel {
+    Cancel { id, reason: "changed".into() }
+}
+
+async fn a_task_that_failed_with_its_run_waits_again_when_that_is_resumed(ledger: TestLedger) -> Result<()> {
+    let (outer, ids) = ledger.start(vec![keyed("big", &[]), keyed("after", &[0])]).await?;
+    for retries_one in [false, true] {
+        let run = begin_for(&ledger, ids[0]).await?;
+        let part = fail_next(&ledger).await?.task.id;
+        assert_eq!(settle(&ledger, run).await?, "failed");
+        assert_eq!(settle(&ledger, outer).await?, "failed");
+        assert_eq!(keys(&ledger, outer).await?, ["big failed", "after cancelled"]);
+        if retries_one {
+            ledger.store.write(Retry { id: part }).await?;
+        } else {
+            ledger.store.write(Resume { id: run }).await?;
+        }
+        assert_eq!(keys(&ledger, outer).await?, ["big parked", "after waiting"]);
+        assert_eq!(settle(&ledger, outer).await?, "running", "it goes on, too");
+        ledger.store.write(cancel(run)).await?;
+        assert_eq!(keys(&ledger, outer).await?, ["big ready", "after waiting"]);
+    }
+    let run = begin_for(&ledger, ids[0]).await?;
+    fail_next(&ledger).await?;
+    settle(&ledger, run).await?;
+    ledger.store.write(Resume { id: run }).await?;
+    done_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    assert_eq!(keys(&ledger, outer).await?, ["big completed", "after ready"]);
+    Ok(())
+}
+
+async fn a_task_within_a_decomposed_one_brings_all_back_that_wait_for_it(ledger: TestLedger) -> Result<()> {
+    let (outer, ids) = ledger.start(vec![keyed("big", &[])]).await?;
+    let run = begin_for(&ledger, ids[0]).await?;
+    let part = story(&ledger, run).await?.tasks[0].id;
+    let deeper = begin_for(&ledger, part).await?;
+    fail_next(&ledger).await?;
+    for id in [deeper, run, outer] {
+        assert_eq!(settle(&ledger, id).await?, "failed");
+    }
+    ledger.store.write(Resume { id: deeper }).await?;
+    done_next(&ledger).await?;
+    for id in [deeper, run, outer] {
+        assert_eq!(settle(&ledger, id).await?, "completed");
+    }
+    Ok(())
+}
+
+async fn a_run_is_not_resumed_while_another_does_its_task(ledger: TestLedger) -> Result<()> {
+    let big = ledger.add(command("big")).await?;
+    let run = begin_for(&ledger, big).await?;
+    ledger.store.write(cancel(run)).await?;
+    let other = ledger.must_take("ada").await?;
+    assert_eq!(other.task.id, big);
+    let refused = ledger.store.write(Resume { id: run }).await.expect_err("ada does it");
+    assert_eq!(refused.kind, Kind::Conflict);
+    assert!(refused.hint.is_some_and(|hint| hint.contains(&format!("task reassign {big}"))));
+    assert_eq!(keys(&ledger, run).await?, ["part cancelled"], "refused, nothing has changed");
+    let back = Release { id: big, term: other.task.term, reason: "test".into() };
+    ledger.store.write(back).await?;
+    ledger.store.write(Resume { id: run }).await?;
+    assert_eq!(ledger.state(big).await?, TaskState::Parked, "nobody else does it meanwhile");
+    done_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    assert_eq!(ledger.state(big).await?, TaskState::Completed);
+
+    let big = ledger.add(command("big")).await?;
+    let run = begin_for(&ledger, big).await?;
+    ledger.store.write(cancel(run)).await?;
+    let second = begin_for(&ledger, big).await?;
+    let refused = ledger.store.write(Resume { id: run }).await.expect_err("another run does it");
+    assert!(refused.message.contains(&format!("run {second} does it")), "{refused:?}");
+    done_next(&ledger).await?;
+    settle(&ledger, second).await?;
+    let refused = ledger.store.write(Resume { id: run }).await.expect_err("it is done");
+    assert!(refused.message.ends_with("it is completed"), "{refused:?}");
+    Ok(())
+}
+
+async fn a_task_is_decomposed_once_and_not_before_what_it_needs(ledger: TestLedger) -> Result<()> {
+    let build = ledger.add(command("build")).await?;
+    let deploy = ledger.add(NewTask { needs: vec![build], ..command("deploy") }).await?;
+    let refused = begin_for(&ledger, deploy).await.expect_err("nothing is built");
+    assert_eq!(refused.kind, Kind::Conflict);
+    assert!(refused.message.ends_with(&format!("it waits for task {build} yet")), "{refused:?}");
+    assert_eq!(ledger.state(deploy).await?, TaskState::Waiting);
+    done_next(&ledger).await?;
+    let run = begin_for(&ledger, deploy).await?;
+    let refused = begin_for(&ledger, deploy).await.expect_err("twice");
+    assert_eq!(refused.kind, Kind::Conflict);
+    assert!(refused.message.ends_with(&format!("run {run} does it")), "{refused:?}");
+    Ok(())
+}
+
+async fn who_calls_off_a_task_calls_off_the_run_that_does_it(ledger: TestLedger) -> Result<()> {
+    let (outer, ids) = ledger.start(vec![keyed("big", &[])]).await?;
+    let run = begin_for(&ledger, ids[0]).await?;
+    let part = story(&ledger, run).await?.tasks[0].id;
+    let deeper = begin_for(&ledger, part).await?;
+    ledger.store.write(cancel(outer)).await?;
+    for id in [run, deeper] {
+        assert_eq!(settle(&ledger, id).await?, "cancelled");
+        assert_eq!(keys(&ledger, id).await?, ["part cancelled"]);
+    }
+    assert_eq!(ledger.count("run.cancelled").await, 3);
+
+    let call_off = |id| task::Cancel { id, reason: "test".into() };
+    let big = ledger.add(command("big")).await?;
+    let run = begin_for(&ledger, big).await?;
+    ledger.store.write(call_off(big)).await?;
+    assert_eq!(settle(&ledger, run).await?, "cancelled");
+    assert_eq!(ledger.state(big).await?, TaskState::Cancelled);
+
+    let big = ledger.add(command("big")).await?;
+    let run = begin_for(&ledger, big).await?;
+    ledger.store.write(Unpark { id: big }).await?;
+    ledger.store.write(call_off(big)).await?;
+    assert_eq!(settle(&ledger, run).await?, "running", "a person has parted them before");
+    Ok(())
+}
+
+async fn a_run_ends_although_its_task_is_gone(ledger: TestLedger) -> Result<()> {
+    let big = ledger.add(command("big")).await?;
+    let run = begin_for(&ledger, big).await?;
+    ledger.store.write(Unpark { id: big }).await?;
+    assert_eq!(ledger.must_take("ada").await?.task.id, big);
+    ledger.store.write(task::Cancel { id: big, reason: "test".into() }).await?;
+    ledger.advance(2 * DAY_MS).await;
+    let prune = Prune { events_ms: DAY_MS, attempts_ms: DAY_MS, tasks_ms: DAY_MS, after: TaskId(0) };
+    assert_eq!(ledger.store.write(prune).await?.tasks, 1);
+    assert_eq!(ledger.story(big).await.expect_err("gone").kind, Kind::NotFound);
+    fail_next(&ledger).await?;
+    assert_eq!(ledger.check().await?.runs, 1, "a check of health does not trip over it");
+    assert_eq!(settle(&ledger, run).await?, "failed");
+    ledger.store.write(Resume { id: run }).await?;
+    done_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "completed");
+    Ok(())
+}
+
+async fn a_planner_that_plans_anew_is_told_first_what_failed(ledger: TestLedger) -> Result<()> {
+    const MANY: usize = 120;
+    let run = begin(&ledger, PlanCheck::Run).await?;
+    let mut tasks: Vec<NewTask> = (0..MANY).map(|n| keyed(&format!("t{n}"), &[MANY])).collect();
+    tasks.push(keyed("hard", &[]));
+    let adopt = planned(&ledger, run, tasks, false).await?;
+    ledger.store.write(adopt).await?;
+    fail_next(&ledger).await?;
+    assert_eq!(settle(&ledger, run).await?, "running", "a new plan is asked for");
+    let question = story(&ledger, run).await?.tasks.pop().and_then(|plan| plan.prompt).expect("words");
+    let told: Vec<&str> = question.lines().filter(|line| line.starts_with("- ")).collect();
+    assert_eq!(told[0], "- hard: failed: it cannot be done");
+    assert!(told[1].starts_with("- t119: cancelled: needs task "), "the newest first: {}", told[1]);
+    Ok(())
+}
+
 on_every_backend!(
     a_plans_tasks_are_added_with_the_passing_of_its_check,
     a_plan_that_cannot_be_used_is_asked_for_again_with_the_reason,
@@ -301,4 +467,11 @@ on_every_backend!(
     a_run_without_a_planner_fails_as_ever,
     a_task_that_is_decomposed_ends_with_its_subtasks,
     a_task_that_is_decomposed_fails_with_its_run_and_is_checked_if_it_has_a_check,
+    a_task_that_failed_with_its_run_waits_again_when_that_is_resumed,
+    a_task_within_a_decomposed_one_brings_all_back_that_wait_for_it,
+    a_run_is_not_resumed_while_another_does_its_task,
+    a_task_is_decomposed_once_and_not_before_what_it_needs,
+    who_calls_off_a_task_calls_off_the_run_that_does_it,
+    a_run_ends_although_its_task_is_gone,
+    a_planner_that_plans_anew_is_told_first_what_failed,
 );

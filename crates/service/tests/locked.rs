@@ -1,8 +1,13 @@
 //! Rows that somebody keeps locked, as a person in `psql` does who has begun a transaction and went for lunch. On SQLite there
 //! are no locks of rows.
 
-use quorate_model::Result;
-use quorate_service::task::{Done, DoneAnswer, Held, Renew, Renewed, Taken};
+use quorate_model::goal::PlanCheck;
+use quorate_model::{Kind, Result};
+use quorate_service::goal::Adopt;
+use quorate_service::task::{
+    Done, DoneAnswer, Held, NewTask, Renew, Renewed, Retry, SettleCheck, TakeCheck, Taken,
+};
+use quorate_service::view::RunShow;
 use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::verbs::{LEASE_MS, begin, claiming, command, texts};
 use std::time::{Duration, Instant};
@@ -93,5 +98,54 @@ async fn who_completes_what_somebody_keeps_locked_keeps_nobody_else_from_complet
     assert!(!waits.is_finished(), "it was not locked");
     person.batch_execute("commit").await.expect("ended");
     assert_eq!(waits.await.expect("no panic")?, DoneAnswer::Completed { run: None });
+    Ok(())
+}
+
+/// Another transaction ends the run and has not committed yet: what it has not seen must not be left in an ended run.
+#[tokio::test]
+async fn a_task_that_is_retried_while_its_run_ends_opens_the_run_again() -> Result<()> {
+    let ledger = TestLedger::new(Backend::Pg).await;
+    let (run, ids) = ledger.start(vec![NewTask { max_attempts: 1, ..command("work") }]).await?;
+    let taken = ledger.must_take("ada").await?;
+    ledger.fail(&taken, "boom").await?;
+    let other = ledger.client().await;
+    let ends = format!("begin; update runs set state = 'failed', finished_at = now_ms() where id = {run}");
+    other.batch_execute(&ends).await.expect("ended, not committed");
+    let (store, retry) = (ledger.store.clone(), Retry { id: ids[0] });
+    let retried = tokio::spawn(async move { store.write(retry).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    other.batch_execute("commit").await.expect("committed");
+    retried.await.expect("no panic")?;
+    let story = ledger.store.read(RunShow { id: run }).await?;
+    assert_eq!((story.tasks[0].state.as_str(), story.run.state.as_str()), ("ready", "running"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_plan_is_not_added_to_a_run_that_is_being_called_off() -> Result<()> {
+    let ledger = TestLedger::new(Backend::Pg).await;
+    let plan = NewTask { verify: Some(PlanCheck::Run.as_str().into()), ..NewTask::new("plan") };
+    let (run, _) = ledger.start(vec![plan]).await?;
+    let taken = ledger.must_take("ada").await?;
+    ledger.done(&taken).await?;
+    let check = TakeCheck { task: None, run: Some(run), node: "1".into(), lease_ms: LEASE_MS };
+    let check = ledger.store.write(check).await?.expect("a check is due");
+    let settle =
+        SettleCheck { id: check.id, term: check.term, failure: None, tail: None, retry_after_ms: 1_000 };
+    let adopt = Adopt { settle, tasks: vec![command("work")], parks: false };
+    let other = ledger.client().await;
+    let begins = format!("begin; select from runs where id = {run} for update");
+    other.batch_execute(&begins).await.expect("it has begun to call it off");
+    let store = ledger.store.clone();
+    let adopted = tokio::spawn(async move { store.write(adopt).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let ends = format!(
+        "update tasks set state = 'cancelled', term = term + 1, finished_at = now_ms() where id = {};
+         update runs set state = 'cancelled', finished_at = now_ms() where id = {run}; commit",
+        check.id
+    );
+    other.batch_execute(&ends).await.expect("called off");
+    assert_eq!(adopted.await.expect("no panic").expect_err("too late").kind, Kind::Stale);
+    assert_eq!(ledger.store.read(RunShow { id: run }).await?.tasks.len(), 1);
     Ok(())
 }

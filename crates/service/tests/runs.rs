@@ -16,6 +16,12 @@ async fn settle(ledger: &TestLedger, id: RunId) -> Result<Run> {
     ledger.store.write(Settle { id }).await
 }
 
+/// Notes the report of a run as it was read.
+async fn report(ledger: &TestLedger, run: &Run) -> Result<()> {
+    let told = Reported { id: run.id, report: "here".into(), finished_at: run.finished_at };
+    ledger.store.write(told).await
+}
+
 /// Returns the run's tasks as `key state`, by id.
 async fn states(ledger: &TestLedger, id: RunId) -> Result<Vec<String>> {
     let tasks = ledger.store.read(Tasks { run: Some(id), ..Tasks::default() }).await?;
@@ -263,20 +269,45 @@ async fn what_could_never_be_taken_is_refused_and_nothing_is_added(ledger: TestL
 
 async fn a_run_and_its_report_are_shown(ledger: TestLedger) -> Result<()> {
     let (id, ids) = ledger.start(vec![once("a", &[]), once("b", &[0])]).await?;
-    ledger.store.write(Reported { id, report: ".quorate/runs/1".into() }).await?;
     let taken = ledger.must_take("alpha").await?;
     let story = ledger.store.read(RunShow { id }).await?;
-    assert_eq!(story.run.report.as_deref(), Some(".quorate/runs/1"));
     assert_eq!((story.tasks.len(), story.attempts.len()), (2, 1));
     assert_eq!(story.needs, [(ids[1], ids[0])]);
     assert_eq!(ledger.store.read(RunShow { id: RunId(9) }).await.expect_err("none").kind, Kind::NotFound);
     assert_eq!(ledger.store.read(Runs { open: true }).await?.len(), 1);
     ledger.done(&taken).await?;
-    ledger.store.write(Cancel { id, reason: "enough".into() }).await?;
+    let ended = ledger.store.write(Cancel { id, reason: "enough".into() }).await?;
     assert!(ledger.store.read(Runs { open: true }).await?.is_empty());
+    report(&ledger, &ended).await?;
+    assert_eq!(ledger.store.read(RunShow { id }).await?.run.report.as_deref(), Some("here"));
     let overview = ledger.store.read(Status).await?;
     assert_eq!(overview.counts, [("cancelled".to_owned(), 1), ("completed".to_owned(), 1)]);
     assert_eq!(overview.runs[0].counts.len(), 2);
+    Ok(())
+}
+
+async fn a_report_tells_of_one_end_and_goes_when_the_run_goes_on(ledger: TestLedger) -> Result<()> {
+    let (id, ids) = ledger.start(vec![once("a", &[])]).await?;
+    let told = async || Ok::<_, quorate_model::Error>(ledger.store.read(RunShow { id }).await?.run.report);
+    report(&ledger, &settle(&ledger, id).await?).await?;
+    assert_eq!(told().await?, None, "written when its command ended, and the run goes on");
+    let taken = ledger.must_take("alpha").await?;
+    ledger.fail(&taken, "boom").await?;
+    let failed = settle(&ledger, id).await?;
+    report(&ledger, &failed).await?;
+    assert!(told().await?.is_some());
+    ledger.store.write(Retry { id: ids[0] }).await?;
+    report(&ledger, &failed).await?;
+    assert_eq!(told().await?, None, "it tells of an end that is none any more");
+    ledger.advance(FOREGROUND_MS + 1).await;
+    let taken = ledger.must_take("alpha").await?;
+    ledger.done(&taken).await?;
+    let completed = settle(&ledger, id).await?;
+    report(&ledger, &failed).await?;
+    ledger.advance(FOREGROUND_MS + 1).await;
+    assert_eq!(ledger.store.read(Unreported { limit: 10 }).await?, [id], "whoever sees it writes it");
+    report(&ledger, &completed).await?;
+    assert!(told().await?.is_some());
     Ok(())
 }
 
@@ -330,7 +361,7 @@ async fn a_run_that_has_ended_waits_for_its_report(ledger: TestLedger) -> Result
     ledger.check().await?;
     assert_eq!(missing().await?, [first, second], "the one in the foreground has its command for that");
     assert_eq!(ledger.store.read(Unreported { limit: 1 }).await?, [first]);
-    ledger.store.write(Reported { id: first, report: "here".into() }).await?;
+    report(&ledger, &settle(&ledger, first).await?).await?;
     assert_eq!(missing().await?, [second]);
     ledger.advance(FOREGROUND_MS + 1).await;
     assert_eq!(missing().await?, [in_foreground, second], "its command has had the time to write it");
@@ -355,5 +386,6 @@ on_every_backend!(
     what_could_never_be_taken_is_refused_and_nothing_is_added,
     a_run_and_its_report_are_shown,
     a_run_that_has_ended_waits_for_its_report,
+    a_report_tells_of_one_end_and_goes_when_the_run_goes_on,
     ten_thousand_tasks_are_added_and_cancelled_in_one_go,
 );

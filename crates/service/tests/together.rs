@@ -1,9 +1,14 @@
 //! Many callers at the same moment, on both databases: SQLite groups their operations, PostgreSQL merges them.
 //! What each of them gets must be what it would have got by itself.
 
-use quorate_model::{Kind, Result, TaskId, TaskState, Term};
+use quorate_model::{Error, Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Tell, Word};
-use quorate_service::task::{Add, Done, DoneAnswer, Kinds, NewTask, Park, Take, Taken, Unpark, Work};
+use quorate_service::goal::Decompose;
+use quorate_service::run;
+use quorate_service::task::{
+    self, Add, Done, DoneAnswer, Kinds, NewTask, Park, Take, Taken, Task, Unpark, Work,
+};
+use quorate_service::view::RunShow;
 use quorate_store::Write;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -390,7 +395,59 @@ async fn a_task_added_alone_is_as_one_that_is_added_with_others(ledger: TestLedg
     Ok(())
 }
 
+/// Writes beside others; answers with an error that says more than that another was first.
+fn beside<W: Write>(callers: &mut JoinSet<Option<Error>>, ledger: &TestLedger, work: W) {
+    let store = ledger.store.clone();
+    let is_lost_race = |error: &Error| matches!(error.kind, Kind::Conflict | Kind::Stale);
+    callers.spawn(async move { store.write(work).await.err().filter(|error| !is_lost_race(error)) });
+}
+
+/// A run does the work of a task of another; both are ended, called off and gone on with at the same moment.
+async fn runs_that_end_and_go_on_at_once_leave_no_live_task_in_an_ended_run(
+    ledger: TestLedger,
+) -> Result<()> {
+    for round in 0..12 {
+        let one = || NewTask { max_attempts: 1, ..command("work") };
+        let (outer, ids) = ledger.start(vec![one(), NewTask { needs_new: vec![0], ..one() }]).await?;
+        let big = ledger.story(ids[0]).await?.task;
+        let inner = ledger.store.write(Decompose::new(&big, vec![one()], false)).await?;
+        let part = ledger.store.read(RunShow { id: inner }).await?.tasks[0].id;
+        if round % 2 == 0 {
+            let taken = ledger.must_take("ada").await?;
+            ledger.fail(&taken, "boom").await?;
+        }
+        let (mut callers, why) = (JoinSet::new(), || "test".to_owned());
+        beside(&mut callers, &ledger, run::Settle { id: inner });
+        beside(&mut callers, &ledger, run::Cancel { id: outer, reason: why() });
+        beside(&mut callers, &ledger, run::Resume { id: inner });
+        beside(&mut callers, &ledger, task::Cancel { id: big.id, reason: why() });
+        beside(&mut callers, &ledger, task::Retry { id: part });
+        beside(&mut callers, &ledger, run::Settle { id: outer });
+        beside(&mut callers, &ledger, run::Cancel { id: inner, reason: why() });
+        beside(&mut callers, &ledger, task::Retry { id: big.id });
+        beside(&mut callers, &ledger, run::Resume { id: outer });
+        beside(&mut callers, &ledger, run::Resume { id: inner });
+        let wrong: Vec<Error> = callers.join_all().await.into_iter().flatten().collect();
+        assert!(wrong.is_empty(), "{wrong:?}");
+        for id in [outer, inner] {
+            let story = ledger.store.read(RunShow { id }).await?;
+            let is_live = |task: &&Task| !task.state.is_over();
+            let live: Vec<TaskId> = story.tasks.iter().filter(is_live).map(|task| task.id).collect();
+            assert!(!story.run.is_over() || live.is_empty(), "run {id} is {}: {live:?}", story.run.state);
+        }
+        let waits = ledger.state(big.id).await? == TaskState::Parked;
+        let goes_on = !ledger.store.read(RunShow { id: inner }).await?.run.is_over();
+        assert_eq!(waits, goes_on, "round {round}: it waits as long as its run goes on");
+        for id in [outer, inner] {
+            // What is left is out of the way of the next round.
+            let _ = ledger.store.write(run::Cancel { id, reason: why() }).await;
+        }
+    }
+    Ok(())
+}
+
 on_every_backend!(
+    runs_that_end_and_go_on_at_once_leave_no_live_task_in_an_ended_run,
     who_needs_a_task_that_is_being_done_is_ready_in_the_end,
     takers_own_what_they_got_while_tasks_are_parked_and_go_on,
     takers_at_once_get_a_task_each_and_no_task_has_two_owners,

@@ -4,7 +4,7 @@ use quorate_model::budget::{Budget, Spent};
 use quorate_model::config::Limits;
 use quorate_model::usage::{PARKS_MAX, Parked, Tokens, Used};
 use quorate_model::{Kind, Result, RunId, TaskId, TaskState, Term};
-use quorate_service::agent::{Tell, Word};
+use quorate_service::agent::{Crash, End, Tell, Word};
 use quorate_service::run::Resume;
 use quorate_service::task::{Aside, NewTask, Rest, SetAside, Take, Taken, Unpark};
 use quorate_service::usage::Note;
@@ -26,6 +26,8 @@ on_every_backend!(
     a_resumed_run_is_granted_its_budget_again,
     a_park_of_a_person_is_not_lifted_with_a_budget,
     an_agent_at_its_budget_is_paused_until_a_person_resumes_it,
+    an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once,
+    a_budget_that_is_reached_is_the_reason_whatever_was_said_before,
     a_task_has_a_budget_over_all_its_attempts,
     many_takers_at_once_keep_to_budgets,
     a_task_whose_claims_are_held_gives_way_only_to_one_within_budget,
@@ -278,6 +280,61 @@ async fn an_agent_at_its_budget_is_paused_until_a_person_resumes_it(ledger: Test
         "looked at before a task is taken"
     );
     assert!(ledger.store.read(view("alpha")).await?[0].agent.paused);
+    Ok(())
+}
+
+/// The node of a second `quorate run` begins its agents anew.
+async fn an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once(
+    ledger: TestLedger,
+) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    let (run, ids, taken) = spent_run(&ledger, 2, 0).await?;
+    let limits = per_agent(Budget { usd_micros: None, tokens: Some(100) });
+    let reason = ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?;
+    ledger.done(&taken).await?;
+    ledger.store.write(End { name: "alpha".into(), node: "1".into() }).await?;
+    ledger.store.write(begin("alpha", "2")).await?;
+    let alpha = ledger.store.read(Agents { name: Some("alpha".into()) }).await?.remove(0).agent;
+    assert_eq!((alpha.paused, alpha.reason), (true, reason));
+    let stalled = Stalled { id: run, node: "2".into() };
+    assert!(ledger.store.read(stalled.clone()).await?, "its run ends instead of waiting for ever");
+    assert!(ledger.store.write(within(limits, "alpha")).await?.task().is_none());
+    ledger.store.write(Tell { name: "alpha".into(), word: Word::Resume }).await?;
+    assert!(!ledger.store.read(stalled).await?);
+    let again = ledger.store.write(within(limits, "alpha")).await?.task().expect("granted again");
+    assert_eq!(again.task.id, ids[1]);
+    Ok(())
+}
+
+async fn a_budget_that_is_reached_is_the_reason_whatever_was_said_before(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    let (_, _, taken) = spent_run(&ledger, 3, 0).await?;
+    let tell = |word| Tell { name: "alpha".into(), word };
+    let limits = per_agent(Budget { usd_micros: None, tokens: Some(100) });
+    let paused = async || {
+        let alpha = ledger.store.read(Agents { name: Some("alpha".into()) }).await?.remove(0).agent;
+        Ok::<_, quorate_model::Error>(alpha.reason.filter(|_| alpha.paused))
+    };
+    ledger.store.write(tell(Word::Pause)).await?;
+    let reason = ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?;
+    assert!(reason.is_some());
+    assert_eq!(paused().await?, reason, "a person's pause is not all");
+    ledger.done(&taken).await?;
+    ledger.store.write(tell(Word::Resume)).await?;
+    let again = ledger.store.write(within(limits, "alpha")).await?.task().expect("granted with one word");
+    let reason = ledger.store.write(Note { limits, ..note(&again, vec![used("m", 100, None)]) }).await?;
+    let crash = Crash {
+        name: "alpha".into(),
+        task: again.task.id,
+        reason: "exit 139".into(),
+        spawn: false,
+        max_respawns: 3,
+    };
+    ledger.store.write(crash).await?;
+    assert!(ledger.store.write(within(limits, "alpha")).await?.task().is_none());
+    assert_eq!(paused().await?, reason);
+    ledger.store.write(tell(Word::Resume)).await?;
+    assert!(ledger.store.write(within(limits, "alpha")).await?.task().is_some());
     Ok(())
 }
 

@@ -56,6 +56,9 @@ fn a_run_ends_when_all_its_agents_have_reached_their_budgets(door: Door) {
     assert_eq!((word(&worker["state"]), worker["paused"].as_bool()), ("paused", Some(true)), "{worker}");
     assert_eq!(word(&worker["reason"]), "budget: agent worker has used 10 of 10 tokens");
     assert_eq!(worker["cost"], json!({ "usd": 0.01, "tokens": 10 }));
+    let again = door.run(&["runs", "resume", "1"]);
+    assert_eq!(again.status.code(), Some(6), "it ends like the first: {again:?}");
+    assert!(texts(&again).0.contains("`quorate agent resume NAME` grants one again"), "{again:?}");
     let refused = door.fails(6, &["task", "next", "--agent", "worker"]);
     assert!(refused.to_string().contains("quorate agent resume worker"), "{refused}");
     door.ok(&["agent", "resume", "worker"]);

@@ -8,6 +8,7 @@ on_both!(
     a_plan_waits_for_approval_where_nobody_can_be_asked,
     a_new_plan_is_made_when_a_task_fails_for_good,
     a_task_that_is_there_is_decomposed_and_ends_with_its_subtasks,
+    a_task_is_decomposed_with_the_results_of_what_it_needs,
 );
 
 /// A team whose planner and whose hands are scripts; `hand` is the body of the hands'.
@@ -94,6 +95,21 @@ fn a_task_that_is_there_is_decomposed_and_ends_with_its_subtasks(door: Door) {
     door.fails(3, &["run", "--task", "1"]);
     door.fails(5, &["run", "--task", "77"]);
     door.fails(2, &["run", "a goal", "--task", "1"]);
+}
+
+fn a_task_is_decomposed_with_the_results_of_what_it_needs(door: Door) {
+    team(&door, &answers(r#"{"tasks":[{"key":"a","prompt":"x","capability":"work"}]}"#), HAND);
+    door.ok(&["task", "add", "Look", "--prompt", "Look around."]);
+    door.ok(&["task", "add", "Find the answer", "--needs", "1"]);
+    let refused = door.fails(3, &["run", "--task", "2"]);
+    assert!(word(&refused["message"]).contains("waits for task 1 yet"), "{refused}");
+    let term = door.json(&["task", "next", "--agent", "me"])["term"].to_string();
+    door.ok(&["task", "done", "1", "--term", &term, "--result", "\"It is below the stairs.\""]);
+    let out = door.ok(&["run", "--task", "2"]);
+    assert!(out.contains("The answer is 42."), "{out}");
+    let asked = std::fs::read_to_string(door.path().join("asked.txt")).expect("it was asked");
+    let told = "Find the answer\\n\\nThe result of 1, which is done:\\nIt is below the stairs.";
+    assert!(asked.contains(told), "{asked}");
 }
 
 #[test]

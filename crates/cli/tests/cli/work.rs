@@ -105,12 +105,13 @@ fn a_killed_run_is_done_and_told_by_a_node(door: Door) {
     run.child().kill().expect("killed with SIGKILL");
     run.child().wait().expect("it has ended");
     let _node = door.start(&["up"]);
-    let report = door.eventually("the report is written", |door| {
-        std::fs::read_to_string(door.path().join(".quorate/runs/1/report.md")).ok()
+    // Noted once it is written to the end.
+    let shown = door.eventually("the report is written", |door| {
+        Some(door.json(&["runs", "show", "1"])).filter(|shown| shown["report"].is_string())
     });
+    assert_eq!(word(&shown["state"]), "completed", "{shown}");
+    let report = std::fs::read_to_string(door.path().join(".quorate/runs/1/report.md")).expect("written");
     assert!(report.contains("1 completed"), "{report}");
-    let shown = door.json(&["runs", "show", "1"]);
-    assert_eq!((word(&shown["state"]), shown["report"].is_string()), ("completed", true), "{shown}");
 }
 
 /// Writes a plan whose task leaves a process behind, and waits for its number.
@@ -269,6 +270,22 @@ fn a_report_that_nobody_wrote_is_written_by_the_next_node(door: Door) {
     assert!(node.child().wait().expect("it has ended").success());
 }
 
+/// The report of a run that failed is no longer true once it goes on.
+fn a_run_that_goes_on_is_told_anew_by_the_node_that_completes_it(door: Door) {
+    door.write("quorate.toml", FAST);
+    door.write("plan.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"test -e ready\"\nattempts = 1\n");
+    door.ok(&["run", "plan.toml", "--detach"]);
+    let _node = door.start(&["up"]);
+    let told = |door: &Door, what: &str| {
+        let report = std::fs::read_to_string(door.path().join(".quorate/runs/1/report.md")).ok()?;
+        (door.json(&["runs", "show", "1"])["report"].is_string() && report.contains(what)).then_some(())
+    };
+    door.eventually("its failure is told", |door| told(door, "1 failed"));
+    door.write("ready", "");
+    door.ok(&["task", "retry", "1"]);
+    door.eventually("its success is told", |door| told(door, "1 completed"));
+}
+
 fn a_completed_run_is_resumed_to_its_report_once(door: Door) {
     a_run_without_its_report(&door);
     let report = door.ok(&["runs", "resume", "1"]);
@@ -356,6 +373,7 @@ on_both!(
     ctrl_c_twice_stops_at_once_and_hands_the_task_back,
     a_detached_run_is_done_by_a_node,
     a_report_that_nobody_wrote_is_written_by_the_next_node,
+    a_run_that_goes_on_is_told_anew_by_the_node_that_completes_it,
     a_completed_run_is_resumed_to_its_report_once,
     one_agent_runs_beside_a_node,
     agents_of_a_second_node_work_under_names_of_their_own,

@@ -9,7 +9,8 @@ use quorate_model::{Error, EventKind, Kind, Result, RunId, TaskId, TaskState, Te
 use quorate_store::{Boxed, Sql, Tx, Write, args};
 use std::collections::BTreeSet;
 
-/// Calls a task off; a running child is stopped by its supervisor, who finds the term changed.
+/// Calls a task off, and with it a run that does its work; a running child is stopped by its supervisor, who finds the
+/// term changed.
 #[derive(Debug, Clone)]
 pub struct Cancel {
     /// The task.
@@ -23,6 +24,7 @@ impl Write for Cancel {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
         Box::pin(async move {
+            crate::goal::lock_runs_of(tx, &[self.id.0]).await?;
             let task = lock(tx, self.id).await?;
             if task.state.is_over() {
                 return Err(over(&task, "cancel"));
@@ -33,7 +35,7 @@ impl Write for Cancel {
     }
 }
 
-/// Cancels tasks whose rows are locked and which are not over, and all that need them.
+/// Cancels tasks whose rows are locked and which are not over, all that need them, and the runs that do their work.
 pub(crate) async fn cancel_all(tx: &mut Tx, tasks: &[Task], reason: &str) -> Result<()> {
     let ids: Vec<i64> = tasks.iter().map(|task| task.id.0).collect();
     tx.later(CANCEL, args![ids.as_slice(), reason]);
@@ -49,7 +51,7 @@ pub(crate) async fn cancel_all(tx: &mut Tx, tasks: &[Task], reason: &str) -> Res
     for task in tasks.iter().filter(|task| needed.contains(&task.id.0)) {
         cancel_dependents(tx, task, "was cancelled").await?;
     }
-    Ok(())
+    crate::goal::cancel_runs_of(tx, tasks).await
 }
 
 const CANCEL: Sql = Sql::Each {
@@ -88,6 +90,7 @@ impl Write for Retry {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Task> {
         Box::pin(async move {
+            crate::run::lock_of(tx, self.id).await?;
             let task = lock(tx, self.id).await?;
             if !matches!(task.state, TaskState::Failed | TaskState::Cancelled) {
                 let hint = match task.state {
