@@ -162,8 +162,7 @@ impl Write for Consolidate {
 const KEEP_ASKED: &str = "insert into meta (key, value) values ($1, cast(now_ms() as text)), ($2, $3)
     on conflict (key) do update set value = excluded.value";
 
-const OPEN: &str =
-    "select id from tasks where verify like $1 and state <> 'completed' and state <> 'failed' and state <> 'cancelled' limit 1";
+const OPEN: &str = "select id from tasks where verify like $1 and state <> 'completed' and state <> 'failed' and state <> 'cancelled' limit 1";
 
 /// Asks for memories by their ids; those that are gone are left out. Answers with the ledger's time when it looked,
 /// too.
