@@ -20,6 +20,7 @@ use crate::print;
 use crate::run::at_most;
 use quorate_model::{Error, Kind, Result};
 use quorate_runtime::running_here;
+use quorate_service::token::digest;
 use quorate_store::Store;
 use serde_json::json;
 use std::ffi::{OsStr, OsString};
@@ -45,6 +46,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SOCKET: &str = "QUORATE_TMUX_SOCKET";
 /// Tells what runs in a session of ours which one it is.
 const SESSION: &str = "QUORATE_TMUX_SESSION";
+/// The option of a session of ours that says whose ledger it shows: a digest, since tmux shows all of it to everybody.
+const LEDGER: &str = "@quorate_ledger";
+/// The one that tells people where it was made.
+const FOLDER: &str = "@quorate_folder";
 /// Where in tmux's list of variables to hand over ours stand for a moment.
 const HANDED_OVER: usize = 7_000;
 /// Variables that are of one terminal or shell, and not handed over.
@@ -62,18 +67,18 @@ pub(crate) async fn up(place: &Place, args: &args::Up, session: &str, json: bool
     let tmux = Tmux::find(place)?;
     let lead = args.orchestrator.as_deref().map(lead).transpose()?;
     if tmux.has(session)? {
-        return Err(Error::new(Kind::Conflict, format!("there is a tmux session `{session}` already"))
-            .hint(format!("look at it: {}; end it: quorate down {session}", tmux.attach(session))));
+        return Err(tmux.taken(place, session));
     }
     // First the ledger: what is wrong with it is better said here than in a window.
     let store = place.open().await?;
     let stage = Stage::new(place, args, session, lead)?;
-    let windows = match stage.build(&tmux) {
+    let Some(made) = stage.begin(&tmux)? else { return Err(tmux.taken(place, session)) };
+    let windows = match stage.build(&tmux, &made.window) {
         Ok(built) => match begun(&tmux, &store, &built.node).await {
             Ok(()) => built.windows,
-            Err(error) => return Err(undone(&tmux, session, error)),
+            Err(error) => return Err(undone(&tmux, &made.id, error)),
         },
-        Err(error) => return Err(undone(&tmux, session, error)),
+        Err(error) => return Err(undone(&tmux, &made.id, error)),
     };
     stage.without_pane().into_iter().for_each(|note| print::note(&note));
     let attach = tmux.attach(session);
@@ -90,9 +95,9 @@ pub(crate) async fn up(place: &Place, args: &args::Up, session: &str, json: bool
     Ok(0)
 }
 
-/// A session that is not whole is taken away again.
-fn undone(tmux: &Tmux, session: &str, error: Error) -> Error {
-    match tmux.end(session) {
+/// A session that this very command has made and that is not whole is taken away again.
+fn undone(tmux: &Tmux, id: &str, error: Error) -> Error {
+    match tmux.end(id) {
         Ok(()) => error,
         Err(also) => Error { message: format!("{error} (and {also})"), ..error },
     }
@@ -141,6 +146,8 @@ struct Stage {
     /// This program, with the folder it works in.
     us: Vec<String>,
     folder: String,
+    /// The mark of the ledger.
+    ledger: String,
     agents: Vec<String>,
     without: usize,
     node: Vec<String>,
@@ -168,7 +175,8 @@ impl Stage {
         if let Some(count) = args.agents {
             node.extend(["--agents".into(), count.to_string()]);
         }
-        Ok(Stage { session: session.to_owned(), us, folder, agents, without, node, lead })
+        let ledger = mark(place);
+        Ok(Stage { session: session.to_owned(), us, folder, ledger, agents, without, node, lead })
     }
 
     fn without_pane(&self) -> Option<String> {
@@ -180,13 +188,14 @@ impl Stage {
         self.us.iter().cloned().chain(words.iter().map(ToString::to_string)).collect()
     }
 
-    /// Builds window after window. Their ids, which tmux gives, are what they are called by: a user's own settings may
-    /// number and name them otherwise.
-    fn build(&self, tmux: &Tmux) -> Result<Built> {
+    /// Builds window after window, from the first on. Their ids, which tmux gives, are what they are called by: a user's
+    /// own settings may number and name them otherwise.
+    fn build(&self, tmux: &Tmux, top: &Window) -> Result<Built> {
         let mut windows = vec!["top".to_owned()];
         let mut groups = self.agents.chunks(PER_WINDOW);
-        let top = self.begin(tmux)?;
-        self.split(tmux, &top, groups.next().unwrap_or_default(), LAYOUT_TOP)?;
+        frame(tmux, top)?;
+        title(tmux, &top.pane, "top")?;
+        self.split(tmux, top, groups.next().unwrap_or_default(), LAYOUT_TOP)?;
         for (number, group) in groups.enumerate() {
             let name = format!("more-{}", number + 2);
             let Some((first, rest)) = group.split_first() else { continue };
@@ -215,9 +224,9 @@ impl Stage {
         Ok(Built { windows, node: node.pane })
     }
 
-    /// Begins the session with its first window. It has the variables that this command has: by their names, so that
-    /// no value stands in a command line that others may read.
-    fn begin(&self, tmux: &Tmux) -> Result<Window> {
+    /// Begins the session with its first window, unless one of this name has come meanwhile. It has the variables that this
+    /// command has: by their names, so that no value stands in a command line that others may read.
+    fn begin(&self, tmux: &Tmux) -> Result<Option<Made>> {
         let names = handed_over(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()));
         let listed: Vec<String> =
             (0..names.len()).map(|at| format!("update-environment[{}]", HANDED_OVER + at)).collect();
@@ -226,25 +235,32 @@ impl Stage {
             words.extend(["set-option", "-g", place, name, ";"]);
         }
         let (folder, here) = (escaped(&plain(&self.folder)), format!("={}:", self.session));
-        words.extend(["new-session", "-d", "-P", "-F", IDS, "-s", &self.session, "-n", "top"]);
+        words.extend(["new-session", "-d", "-P", "-F", MADE, "-s", &self.session, "-n", "top"]);
         words.extend(["-x", SIZE[0], "-y", SIZE[1], "-c", &folder]);
         let top = self.ours(&["top"]);
         let top: Vec<String> = top.iter().map(|word| escaped(word)).collect();
         words.extend(top.iter().map(String::as_str));
         words.extend([";", "set-option", "-w", "-t", &here, "remain-on-exit", "on"]);
+        let folder = escaped(&self.folder);
+        words.extend([";", "set-option", "-t", &here, LEDGER, &self.ledger]);
+        words.extend([";", "set-option", "-t", &here, FOLDER, &folder]);
+        let mut back: Vec<&str> = Vec::new();
         for place in &listed {
-            words.extend([";", "set-option", "-gu", place]);
+            back.extend([";", "set-option", "-gu", place]);
         }
-        let window = Window::read(&tmux.ask_raw(&words)?)?;
-        for (name, value) in [
-            ("main-pane-width", "50%"),
-            ("pane-border-status", "top"),
-            ("pane-border-format", " #{pane_title} "),
-        ] {
-            tmux.ask(&["set-option", "-w", "-t", &window.id, name, value])?;
+        words.extend(&back);
+        let output = tmux.output(&words)?;
+        let made = Made::read(&first_line(&output));
+        if output.status.success() {
+            return made.map(Some);
         }
-        title(tmux, &window.pane, "top")?;
-        Ok(window)
+        // What follows a command that failed, tmux leaves out.
+        let _ = tmux.output(back.get(1..).unwrap_or_default());
+        match made {
+            Ok(made) => Err(undone(tmux, &made.id, said_no("new-session", &output))),
+            Err(_) if tmux.has(&self.session)? => Ok(None),
+            Err(_) => Err(said_no("new-session", &output)),
+        }
     }
 
     fn window(&self, tmux: &Tmux, name: &str, env: &[(&str, &str)], words: &[String]) -> Result<Window> {
@@ -276,6 +292,16 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Gives a window room for `quorate top`, and titles for its panes.
+fn frame(tmux: &Tmux, window: &Window) -> Result<()> {
+    for (name, value) in
+        [("main-pane-width", "50%"), ("pane-border-status", "top"), ("pane-border-format", " #{pane_title} ")]
+    {
+        tmux.ask(&["set-option", "-w", "-t", &window.id, name, value])?;
+    }
+    Ok(())
 }
 
 fn title(tmux: &Tmux, pane: &str, name: &str) -> Result<()> {
@@ -322,8 +348,17 @@ fn escaped(word: &str) -> String {
     }
 }
 
+/// Returns what marks a session of this ledger.
+fn mark(place: &Place) -> String {
+    digest(&place.url.shown())
+}
+
 /// What tmux says of something that it has made.
 const IDS: &str = "#{window_id} #{pane_id}";
+/// And of a session.
+const MADE: &str = "#{session_id} #{window_id} #{pane_id}";
+/// What it says of a session that is there.
+const FOUND: &str = "#{session_id} #{@quorate_ledger} #{@quorate_folder}";
 
 /// A window, or a pane in it, by the ids that tmux gave.
 struct Window {
@@ -336,6 +371,27 @@ impl Window {
         let (id, pane) = said.split_once(' ').ok_or_else(|| Error::failed(format!("tmux said {said:?}")))?;
         Ok(Window { id: id.to_owned(), pane: pane.to_owned() })
     }
+}
+
+/// A session that was made, by the id that tmux gave, with its first window.
+struct Made {
+    id: String,
+    window: Window,
+}
+
+impl Made {
+    fn read(said: &str) -> Result<Made> {
+        let (id, rest) = said.split_once(' ').ok_or_else(|| Error::failed(format!("tmux said {said:?}")))?;
+        Ok(Made { id: id.to_owned(), window: Window::read(rest)? })
+    }
+}
+
+fn first_line(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned()
+}
+
+fn said_no(word: &str, output: &Output) -> Error {
+    Error::failed(format!("tmux {word}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }
 
 /// The program, and which of its servers.
@@ -385,27 +441,71 @@ impl Tmux {
     fn ask_raw(&self, words: &[&str]) -> Result<String> {
         let output = self.output(words)?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            return Err(Error::failed(format!("tmux {}: {said}", words.first().unwrap_or(&""))));
+            return Err(said_no(words.first().unwrap_or(&""), &output));
         }
-        let said = String::from_utf8_lossy(&output.stdout);
-        Ok(said.lines().next().unwrap_or_default().to_owned())
+        Ok(first_line(&output))
     }
 
     /// Tells whether there is such a session.
-    pub(crate) fn has(&self, session: &str) -> Result<bool> {
+    fn has(&self, session: &str) -> Result<bool> {
         Ok(self.output(&["has-session", "-t", &format!("={session}")])?.status.success())
     }
 
-    /// Ends a session, and with it what runs in it.
-    pub(crate) fn end(&self, session: &str) -> Result<()> {
-        self.ask(&["kill-session", "-t", &format!("={session}")]).map(drop)
+    /// Returns the id of a session that `up --tmux` has made for this ledger.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none of this name, `Conflict` for one that is somebody else's.
+    pub(crate) fn ours(&self, place: &Place, session: &str) -> Result<String> {
+        if !self.has(session)? {
+            return Err(self.unknown(session));
+        }
+        let said = self.ask(&["display-message", "-p", "-t", &format!("={session}:"), FOUND])?;
+        let mut words = said.splitn(3, ' ');
+        let (id, ledger) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        if ledger == mark(place) {
+            return Ok(id.to_owned());
+        }
+        Err(match words.next().filter(|folder| !folder.is_empty()) {
+            Some(folder) => Error::new(
+                Kind::Conflict,
+                format!("tmux session `{session}` shows another ledger, that of {folder}"),
+            )
+            .hint(format!("end it where it was made: cd {folder} && quorate down {session}")),
+            None => Error::new(
+                Kind::Conflict,
+                format!("tmux session `{session}` was not made by `quorate up --tmux`"),
+            )
+            .hint(format!(
+                "`quorate down` ends the nodes; end the session yourself: {} -t {session}",
+                self.shown("kill-session")
+            )),
+        })
+    }
+
+    /// Says that there is such a session already.
+    fn taken(&self, place: &Place, session: &str) -> Error {
+        let instead = match self.ours(place, session) {
+            Ok(_) => format!("end it: quorate down {session}"),
+            Err(_) => "it is not of this ledger: choose another name".into(),
+        };
+        Error::new(Kind::Conflict, format!("there is a tmux session `{session}` already"))
+            .hint(format!("look at it: {}; {instead}", self.attach(session)))
+    }
+
+    /// Ends a session by its id, and with it what runs in it.
+    pub(crate) fn end(&self, id: &str) -> Result<()> {
+        self.ask(&["kill-session", "-t", id]).map(drop)
+    }
+
+    /// Returns how a person asks this server for something.
+    fn shown(&self, word: &str) -> String {
+        let socket: String = self.socket.iter().map(|word| format!(" {word}")).collect();
+        format!("tmux{socket} {word}")
     }
 
     /// Returns the command that shows a session.
     fn attach(&self, session: &str) -> String {
-        let socket: String = self.socket.iter().map(|word| format!(" {word}")).collect();
-        format!("tmux{socket} attach -t {session}")
+        format!("{} -t {session}", self.shown("attach"))
     }
 
     /// Shows a session on this terminal, until the person leaves it.
@@ -421,10 +521,11 @@ impl Tmux {
     }
 
     /// Says that there is no such session.
-    pub(crate) fn unknown(&self, session: &str) -> Error {
-        let socket: String = self.socket.iter().map(|word| format!(" {word}")).collect();
-        Error::not_found(format!("there is no tmux session `{session}`"))
-            .hint(format!("tmux{socket} ls lists them; `quorate down` ends a node that runs without one"))
+    fn unknown(&self, session: &str) -> Error {
+        Error::not_found(format!("there is no tmux session `{session}`")).hint(format!(
+            "{} lists them; `quorate down` ends a node that runs without one",
+            self.shown("ls")
+        ))
     }
 }
 

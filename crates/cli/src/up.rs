@@ -265,16 +265,17 @@ pub(crate) async fn down(place: Place, args: &args::Down, json: bool) -> Result<
     };
     print::answer(json, value, words);
     // Last of all: this very command may run in it.
-    if let Some((tmux, session)) = session {
-        tmux.end(session)?;
+    if let Some((tmux, id)) = session {
+        tmux.end(&id)?;
     }
     Ok(0)
 }
 
-/// Finds a session before anything is ended.
-fn in_tmux<'a>(place: &Place, session: &'a str) -> Result<(Tmux, &'a str)> {
+/// Finds a session before anything is ended; one that is not ours is left alone.
+fn in_tmux(place: &Place, session: &str) -> Result<(Tmux, String)> {
     let tmux = Tmux::find(place)?;
-    if tmux.has(session)? { Ok((tmux, session)) } else { Err(tmux.unknown(session)) }
+    let id = tmux.ours(place, session)?;
+    Ok((tmux, id))
 }
 
 async fn wait_for_end(nodes: &[node::Node]) {

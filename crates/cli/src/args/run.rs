@@ -80,7 +80,7 @@ pub(crate) struct Up {
   quorate down --archive-logs
   quorate down team                ends the tmux session `team`, too")]
 pub(crate) struct Down {
-    /// The tmux session that `up --tmux` has made: it is ended after the nodes
+    /// The tmux session that `up --tmux` has made for this ledger: it is ended after the nodes; any other is left alone
     #[arg(value_name = "SESSION", value_parser = value::session)]
     pub(crate) session: Option<String>,
     /// Moves the kept output into .quorate/archive, where `quorate logs` still finds it

@@ -3,6 +3,7 @@
 use crate::door::{Door, lines, texts, word};
 use crate::team::Team;
 use nix::sys::signal::Signal;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 fn expected(windows: &[(&str, usize)]) -> Vec<(String, usize)> {
@@ -56,6 +57,54 @@ fn a_session_that_is_there_is_left_alone() {
     assert_eq!(team.windows().len(), 1);
     let said = team.fails(5, &["down", "another"]);
     assert!(said.contains("no tmux session `another`"), "{said}");
+    let mut node = team.door.start(&["up", "--agents", "1"]);
+    team.door.events("agent.started", 1);
+    let said = team.fails(3, &["down", "team"]);
+    assert!(
+        said.contains("was not made by `quorate up --tmux`") && said.contains("kill-session -t team"),
+        "{said}"
+    );
+    assert!(team.is_there() && node.child().try_wait().expect("it is asked").is_none(), "nothing was ended");
+    node.interrupt();
+}
+
+#[test]
+fn a_session_of_another_ledger_is_left_alone() {
+    let team = Team::new();
+    let mut other = Team::new();
+    other.env = vec![("QUORATE_TMUX_SOCKET", team.door.path().join("tmux").into())];
+    team.ok(&["up", "--agents", "1", "--tmux", "team"]);
+    let said = other.fails(3, &["up", "--tmux", "team"]);
+    assert!(said.contains("choose another name"), "{said}");
+    let said = other.fails(3, &["down", "team"]);
+    let here = team.door.path().canonicalize().expect("a folder");
+    assert!(said.contains(&format!("cd {} && quorate down team", here.display())), "{said}");
+    assert!(team.is_there());
+    assert_eq!(word(&team.door.json(&["status"])["agents"][0]["state"]), "ready", "its node goes on");
+    team.ok(&["down", "team"]);
+    assert!(!team.is_there());
+}
+
+#[test]
+fn a_session_that_comes_at_the_same_moment_is_left_alone() {
+    let mut team = Team::new();
+    team.asked(&["new-session", "-d", "-s", "before", "sleep", "1000"]);
+    let bin = team.door.path().join("bin");
+    std::fs::create_dir(&bin).expect("a folder");
+    let path = std::env::var("PATH").expect("a PATH");
+    // The real tmux; only that somebody else is a little earlier.
+    let script = format!(
+        "#!/bin/sh\nPATH='{path}'\ncase \" $* \" in *' new-session '*) tmux -S '{}' new-session -d -s team sleep 1000;; esac\nexec tmux \"$@\"\n",
+        team.door.path().join("tmux").display()
+    );
+    std::fs::write(bin.join("tmux"), script).expect("a file");
+    std::fs::set_permissions(bin.join("tmux"), std::fs::Permissions::from_mode(0o755)).expect("may be run");
+    team.env = vec![("PATH", format!("{}:{path}", bin.display()).into()), ("SECRET_OF_MINE", "x".into())];
+    let said = team.fails(3, &["up", "--agents", "1", "--tmux", "team"]);
+    assert!(said.contains("there is a tmux session `team` already"), "{said}");
+    assert_eq!(team.windows().len(), 1, "it is as it was");
+    let left = team.asked(&["show-options", "-g", "update-environment"]);
+    assert!(!left.contains("SECRET_OF_MINE"), "what was set for a moment is as before: {left}");
 }
 
 #[test]
