@@ -44,7 +44,7 @@ pub(crate) fn path_fields(path: &str) -> impl Iterator<Item = &str> {
 pub(crate) struct Inputs<'a> {
     /// What they are.
     pub(crate) schema: &'a Schema,
-    /// Those of path and query. They hold texts; which of them are numbers, flags and lists, the schema tells.
+    /// Those of the path, and of the query of a GET. They hold texts; which of them are numbers, flags and lists, the schema tells.
     pub(crate) texts: Vec<(String, String)>,
     /// A JSON object, or nothing.
     pub(crate) body: &'a [u8],

@@ -1,12 +1,13 @@
 //! Who may come in.
 //!
 //! Here live the checks before any operation: whose token it is, that a request without one comes from this machine and
-//! was not sent by a page of another site, and how many may come in a second. What a caller may do then is `caller`'s
-//! business.
+//! was not sent by a page that is served elsewhere, and how many of each caller may come in a second. What a caller may do
+//! then is `caller`'s business.
 //!
 //! A browser lets any page send requests to this machine, and a page can give its own name this machine's address (DNS
 //! rebinding). So without a token `Host` must be a name of this machine, and `Origin`, which pages cannot leave out of
-//! what changes something, must be too.
+//! what changes something, must be that very address: whatever else is served on this machine is another's. A request that
+//! only reads (an image's) has no `Origin`; there `Sec-Fetch-Site`, which no page can set, tells that another page sent it.
 
 use crate::caller::Caller;
 use crate::problem::Failure;
@@ -17,13 +18,19 @@ use axum::response::{IntoResponse, Response};
 use quorate_model::{Error, Kind};
 use quorate_service::token::{Whose, digest};
 use quorate_store::Store;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Requests that may come at once, and in a second from then on.
+/// Requests of one caller that may come at once, and in a second from then on.
 const BURST: f64 = 1_000.0;
 const PER_SECOND: f64 = 500.0;
+/// Tokens whose requests are counted apart.
+const TOKENS_MAX: usize = 1_024;
+
+/// Where a browser says how the page that sends a request stands to its address: `none` is the person's own doing.
+const FETCH_SITE: &str = "sec-fetch-site";
 
 /// What callers are held against.
 #[derive(Debug, Clone)]
@@ -32,7 +39,7 @@ pub(crate) struct Guard {
     person: Option<String>,
     /// Who comes in without a token.
     unknown: Unknown,
-    bucket: Arc<Mutex<Bucket>>,
+    buckets: Arc<Mutex<Buckets>>,
 }
 
 /// Who comes in without a token.
@@ -49,17 +56,38 @@ pub(crate) enum Unknown {
 impl Guard {
     /// Makes a guard; the token itself is not kept.
     pub(crate) fn new(person: Option<&str>, unknown: Unknown) -> Guard {
-        let bucket = Bucket { left: BURST, at: Instant::now() };
-        Guard { person: person.map(digest), unknown, bucket: Arc::new(Mutex::new(bucket)) }
+        let buckets = Arc::new(Mutex::new(Buckets::new(Instant::now())));
+        Guard { person: person.map(digest), unknown, buckets }
+    }
+
+    /// Looks who comes, and counts it for him.
+    fn admit(&self, headers: &HeaderMap) -> Result<Shown, Failure> {
+        let shown = self.look(headers);
+        let now = Instant::now();
+        let wait = {
+            let mut buckets = self.buckets.lock().expect("nobody panics while counting");
+            match &shown {
+                Ok(Shown::Caller(_)) => buckets.person.take(now),
+                Ok(Shown::Token(digest)) => buckets.of(digest).take(now),
+                Err(_) => buckets.strangers.take(now),
+            }
+        };
+        match wait {
+            Ok(()) => shown,
+            Err(seconds) => {
+                let error = Error::new(Kind::Refused, "too many requests")
+                    .hint("follow /api/v1/events instead of asking again");
+                Err(Failure::with(StatusCode::TOO_MANY_REQUESTS, error).retry_after(seconds))
+            }
+        }
+    }
+
+    /// Counts a token apart from now on: the ledger knows it.
+    fn know(&self, digest: String) {
+        self.buckets.lock().expect("nobody panics while counting").know(digest, Instant::now());
     }
 
     fn look(&self, headers: &HeaderMap) -> Result<Shown, Failure> {
-        let wait = self.bucket.lock().expect("nobody panics while counting").take(Instant::now());
-        if let Err(seconds) = wait {
-            let error = Error::new(Kind::Refused, "too many requests")
-                .hint("follow /api/v1/events instead of asking again");
-            return Err(Failure::with(StatusCode::TOO_MANY_REQUESTS, error).retry_after(seconds));
-        }
         if let Some(token) = bearer(headers) {
             return Ok(self.weigh(token));
         }
@@ -96,9 +124,12 @@ pub(crate) async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let caller = match guard.look(request.headers()) {
+    let caller = match guard.admit(request.headers()) {
         Ok(Shown::Caller(caller)) => Ok(caller),
-        Ok(Shown::Token(digest)) => whose(&store, digest).await,
+        Ok(Shown::Token(digest)) => {
+            let caller = whose(&store, digest.clone()).await;
+            caller.inspect(|_| guard.know(digest))
+        }
         Err(failure) => Err(failure),
     };
     match caller {
@@ -129,20 +160,32 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn from_here(headers: &HeaderMap) -> Result<(), Failure> {
-    let refuse = |what: &str, found: &str| {
+    let refuse = |what: &str, found: &str, why: &str, hint: &str| {
         let shown: String = found.chars().take(80).collect();
-        let message = format!("{what} is {shown:?}, not a name of this machine");
-        let error = Error::new(Kind::Refused, message).hint("call it localhost or 127.0.0.1, or use a token");
+        let error = Error::new(Kind::Refused, format!("{what} is {shown:?}, {why}")).hint(hint);
         Err(Failure::with(StatusCode::FORBIDDEN, error))
     };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = text(header::HOST.as_str()).unwrap_or_default();
     if !is_this_machine(host) {
-        return refuse("Host", host);
+        let hint = "call it localhost or 127.0.0.1, or use a token";
+        return refuse("Host", host, "not a name of this machine", hint);
     }
-    let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().unwrap_or("?");
+    let other = "a page that is not served here: it needs a token";
+    let hint = "Authorization: Bearer TOKEN";
+    match (text(header::ORIGIN.as_str()), text(FETCH_SITE)) {
+        (Some(origin), _) if !is_at(origin, host) => refuse("Origin", origin, other, hint),
+        (_, Some(site)) if !matches!(site, "same-origin" | "none") => {
+            refuse("Sec-Fetch-Site", site, other, hint)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Tells whether a page came from this very address.
+fn is_at(origin: &str, host: &str) -> bool {
     let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    if authority.is_some_and(is_this_machine) { Ok(()) } else { refuse("Origin", origin) }
+    authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host))
 }
 
 /// Tells whether `host:port` names this machine by what can mean no other.
@@ -154,6 +197,40 @@ fn is_this_machine(authority: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Who has used how much: each caller for himself, so that none is in another's way.
+#[derive(Debug)]
+struct Buckets {
+    /// A person's, and that of all who come from here without a token.
+    person: Bucket,
+    /// By the digest of a token that the ledger knew.
+    tokens: HashMap<String, Bucket>,
+    /// Of all who are not let in, and of tokens that were not seen before.
+    strangers: Bucket,
+}
+
+impl Buckets {
+    fn new(now: Instant) -> Buckets {
+        Buckets { person: Bucket::new(now), tokens: HashMap::new(), strangers: Bucket::new(now) }
+    }
+
+    fn of(&mut self, digest: &str) -> &mut Bucket {
+        self.tokens.get_mut(digest).unwrap_or(&mut self.strangers)
+    }
+
+    /// Gives a token a bucket of its own. Where there are too many, those go that count nothing any more.
+    fn know(&mut self, digest: String, now: Instant) {
+        if self.tokens.contains_key(&digest) {
+            return;
+        }
+        if self.tokens.len() >= TOKENS_MAX {
+            self.tokens.retain(|_, bucket| bucket.at(now) < BURST);
+        }
+        if self.tokens.len() < TOKENS_MAX {
+            self.tokens.insert(digest, Bucket::new(now));
+        }
+    }
+}
+
 /// How many requests may still come.
 #[derive(Debug)]
 struct Bucket {
@@ -162,10 +239,19 @@ struct Bucket {
 }
 
 impl Bucket {
+    fn new(now: Instant) -> Bucket {
+        Bucket { left: BURST, at: now }
+    }
+
+    /// Returns how many are left at a time.
+    fn at(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left + passed * PER_SECOND).min(BURST)
+    }
+
     /// Takes one, or says in how many seconds there is another.
     fn take(&mut self, now: Instant) -> Result<(), u64> {
-        let passed = now.saturating_duration_since(self.at).as_secs_f64();
-        self.left = (self.left + passed * PER_SECOND).min(BURST);
+        self.left = self.at(now);
         self.at = now;
         if self.left < 1.0 {
             return Err(1);
@@ -190,7 +276,7 @@ mod tests {
     }
 
     fn status(guard: &Guard, list: &[(&'static str, &str)]) -> u16 {
-        match guard.look(&headers(list)) {
+        match guard.admit(&headers(list)) {
             Ok(Shown::Caller(caller)) => {
                 assert_eq!(caller, Caller::Person);
                 200
@@ -215,7 +301,12 @@ mod tests {
         assert_eq!(status(&open, &[]), 403);
         for (origin, expected) in [
             ("http://localhost:8888", 200),
-            ("http://127.0.0.1:3000", 200),
+            ("http://LOCALHOST:8888", 200),
+            ("http://localhost:3000", 403),
+            ("http://127.0.0.1:3000", 403),
+            ("http://127.0.0.1:8888", 403),
+            ("http://localhost", 403),
+            ("localhost:8888", 403),
             ("https://evil.example", 403),
             ("null", 403),
             ("http://localhost.evil.example", 403),
@@ -226,6 +317,13 @@ mod tests {
                 "{origin}"
             );
         }
+        for (site, expected) in [("none", 200), ("same-origin", 200), ("same-site", 403), ("cross-site", 403)]
+        {
+            let list = [("host", "localhost:8888"), ("sec-fetch-site", site)];
+            assert_eq!(status(&open, &list), expected, "{site}");
+        }
+        let both = [("host", "localhost"), ("origin", "http://localhost"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(status(&open, &both), 200);
     }
 
     #[test]
@@ -234,6 +332,13 @@ mod tests {
         assert_eq!(status(&guard, &[("host", "elsewhere"), ("authorization", "Bearer secret")]), 200);
         assert_eq!(status(&guard, &[("host", "localhost"), ("authorization", "bearer wrong")]), 0);
         assert_eq!(status(&guard, &[("host", "localhost")]), 200);
+        let page = [
+            ("host", "localhost"),
+            ("origin", "http://localhost:3000"),
+            ("sec-fetch-site", "same-site"),
+            ("authorization", "Bearer secret"),
+        ];
+        assert_eq!(status(&guard, &page), 200);
         let strict = Guard::new(Some("secret"), Unknown::Nobody);
         assert_eq!(status(&strict, &[("host", "localhost")]), 401);
         assert_eq!(status(&strict, &[("authorization", "Bearer secret")]), 200);
@@ -243,10 +348,42 @@ mod tests {
     #[test]
     fn requests_are_bounded_and_come_back_with_time() {
         let begun = Instant::now();
-        let mut bucket = Bucket { left: BURST, at: begun };
+        let mut bucket = Bucket::new(begun);
         assert_eq!((0..2_000).filter(|_| bucket.take(begun).is_ok()).count(), BURST as usize);
         assert_eq!(bucket.take(begun), Err(1));
         let later = begun + Duration::from_millis(100);
         assert_eq!((0..2_000).filter(|_| bucket.take(later).is_ok()).count(), (PER_SECOND / 10.0) as usize);
+    }
+
+    #[test]
+    fn one_caller_is_not_in_the_way_of_another() {
+        let guard = Guard::new(Some("secret"), Unknown::FromHere);
+        let page = [("host", "localhost"), ("origin", "https://evil.example")];
+        let [ada, eve, new] =
+            ["Bearer ada", "Bearer eve", "Bearer new"].map(|token| [("authorization", token)]);
+        for name in ["ada", "eve"] {
+            guard.know(digest(name));
+        }
+        let here = [("host", "localhost")];
+        let exhaust = |list: &[(&'static str, &str)]| (0..10_000).any(|_| status(&guard, list) == 429);
+        assert!(exhaust(&page) && exhaust(&eve));
+        assert_eq!((status(&guard, &here), status(&guard, &ada)), (200, 0));
+        // Before the ledger is asked for it, a new token is as good as any that is made up.
+        assert!(exhaust(&new) && exhaust(&here));
+        assert_eq!(status(&guard, &ada), 0);
+    }
+
+    #[test]
+    fn so_many_tokens_are_counted_apart() {
+        let now = Instant::now();
+        let mut buckets = Buckets::new(now);
+        for n in 0..TOKENS_MAX {
+            buckets.know(n.to_string(), now);
+            buckets.of(&n.to_string()).take(now).expect("one is left");
+        }
+        buckets.know("new".into(), now);
+        assert!(!buckets.tokens.contains_key("new"), "all others are in use");
+        buckets.know("new".into(), now + Duration::from_secs(1));
+        assert_eq!(buckets.tokens.len(), 1, "those that rest are forgotten");
     }
 }

@@ -23,8 +23,7 @@ use crate::openapi::{Document, schema_of};
 use crate::problem::Failure;
 use crate::tail::Tail;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Extension, RawPathParams, RawQuery, State};
+use axum::extract::{Extension, RawPathParams, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
@@ -43,8 +42,10 @@ use tokio::sync::{OnceCell, Semaphore};
 
 /// Where the operations are.
 pub(crate) const BASE: &str = "/api/v1";
-/// The largest body, in bytes.
-pub(crate) const BODY_MAX: usize = 4 << 20;
+/// The longest that one request waits for something, in milliseconds: who has gone without a word keeps no place for longer.
+pub(crate) const WAIT_MAX_MS: i64 = 60 * 60 * 1000;
+/// The longest part of a wrong field's name that is repeated in an error, in characters.
+const NAME_SHOWN_MAX: usize = 60;
 
 /// What every handler has.
 #[derive(Debug, Clone)]
@@ -81,7 +82,8 @@ struct Doors {
 impl Doors {
     fn with<A: Ask>(mut self) -> Doors {
         self.document.add::<A>();
-        let operation = Operation { schema: Arc::new(schema_of::<A>()), begin: begin::<A> };
+        let reads = A::METHOD == Method::GET;
+        let operation = Operation { schema: Arc::new(schema_of::<A>()), reads, begin: begin::<A> };
         let handler = move |state, caller, path, query, headers, body| {
             handle(operation.clone(), state, caller, path, query, headers, body)
         };
@@ -165,7 +167,6 @@ pub(crate) fn router(app: App) -> Router {
         .route(&format!("{BASE}/openapi.json"), axum::routing::get(show))
         .method_not_allowed_fallback(no_method)
         .fallback(nothing_here)
-        .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(app)
 }
 
@@ -184,6 +185,8 @@ async fn no_method(method: Method) -> Failure {
 #[derive(Clone)]
 struct Operation {
     schema: Arc<Schema>,
+    /// Whether its fields may stand in the query.
+    reads: bool,
     begin: fn(Inputs<'_>, Desk, Caller) -> UnderWay,
 }
 
@@ -202,12 +205,15 @@ async fn handle(
     path: RawPathParams,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Response {
+    let query = query.as_deref().unwrap_or_default();
     let texts = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let texts = texts.chain(pairs(query.as_deref().unwrap_or_default())).collect();
+    let texts = texts.chain(pairs(query)).collect();
     let answer = async {
-        let body = body_of(body)?;
+        if !operation.reads {
+            must_be_bare(query)?;
+        }
         must_be_json(&headers, &body)?;
         let inputs = Inputs { schema: &operation.schema, texts, body: &body };
         Ok::<_, Failure>((operation.begin)(inputs, app.desk, caller).await?)
@@ -216,13 +222,6 @@ async fn handle(
         Ok(answer) => Json(answer).into_response(),
         Err(failure) => failure.into_response(),
     }
-}
-
-fn body_of(body: Result<Bytes, BytesRejection>) -> Result<Bytes, Failure> {
-    body.map_err(|e| {
-        let error = Error::invalid(format!("the body cannot be read: {}", e.body_text()));
-        Failure::with(e.status(), error)
-    })
 }
 
 /// A page of another site can send a form, but not JSON, without asking first.
@@ -234,6 +233,16 @@ fn must_be_json(headers: &HeaderMap, body: &Bytes) -> Result<(), Failure> {
     }
     let error = Error::invalid("the body is not said to be JSON").hint("Content-Type: application/json");
     Err(Failure::with(StatusCode::UNSUPPORTED_MEDIA_TYPE, error))
+}
+
+/// What changes something takes its fields from the body, which a page of another site cannot send.
+pub(crate) fn must_be_bare(query: &str) -> Result<()> {
+    let Some((name, _)) = pairs(query).next() else { return Ok(()) };
+    let name: String = name.chars().take(NAME_SHOWN_MAX).collect();
+    Err(Error::invalid(format!(
+        "`{name}` stands in the query, and only what is read with GET takes fields there"
+    ))
+    .hint("send it in the body, with Content-Type: application/json"))
 }
 
 /// Returns the names and values of a query.
@@ -273,9 +282,14 @@ pub(crate) fn lease_of(name: &str, text: &str) -> Result<i64> {
     at_least(name, text, LEASE_LEAST_MS)
 }
 
-/// Reads how long to wait, in milliseconds.
+/// Reads how long to wait, in milliseconds: at most 1 h.
 pub(crate) fn wait_of(name: &str, text: &str) -> Result<i64> {
-    field(name, duration::parse(text))
+    let ms = field(name, duration::parse(text))?;
+    if ms > WAIT_MAX_MS {
+        let message = format!("`{name}` is longer than {}", duration::short(WAIT_MAX_MS));
+        return Err(Error::invalid(message).hint("ask again when it is over"));
+    }
+    Ok(ms)
 }
 
 fn at_least(name: &str, text: &str, least_ms: i64) -> Result<i64> {
@@ -310,4 +324,16 @@ pub(crate) fn title_of(title: &str) -> Result<String> {
         return wrong(&format!("has more than {TITLE_MAX} characters"));
     }
     Ok(title.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_waits_for_an_hour_at_most() {
+        assert_eq!(wait_of("wait", "1h"), Ok(WAIT_MAX_MS));
+        let error = wait_of("wait", "3600001ms").expect_err("too long");
+        assert_eq!(error.message, "`wait` is longer than 1h");
+    }
 }

@@ -1,14 +1,15 @@
 //! Doors over the network: HTTP, and the log as it grows.
 //!
 //! ```text
-//! listen ── serve ── guard ─┬─ http ── one file per noun ─┬─ desk ── service
-//!                           │   └─ openapi (made of the same operations)
-//!                           └─ mcp  ── one file per noun ─┘
+//! listen ── serve ── guard ── body ─┬─ http ── one file per noun ─┬─ desk ── service
+//!                                   │   └─ openapi (made of the same operations)
+//!                                   └─ mcp  ── one file per noun ─┘
 //! ```
 //!
 //! A door reads a request once, gives it to the [`Desk`], and shows the answer. No rules live here, and no SQL.
 
 mod ask;
+mod body;
 mod caller;
 mod clock;
 mod desk;

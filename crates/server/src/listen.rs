@@ -2,6 +2,7 @@
 //!
 //! Here live listening and the end of it. A taken port is the next free one, unless somebody asked for that very port.
 
+use crate::body::{self, BODY_MAX};
 use crate::desk::Desk;
 use crate::guard::{self, Guard, Unknown};
 use crate::http::{self, App};
@@ -9,7 +10,8 @@ use crate::mcp::{self, Mcp};
 use crate::metrics;
 use crate::serve::serve;
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use quorate_model::{Error, Result};
 use rmcp::ServerHandler;
@@ -142,6 +144,8 @@ fn router(app: App, mcp: Router, guard: Guard) -> Router {
     let health = || async { "ok\n" };
     http::router(app)
         .merge(mcp)
+        .layer(from_fn(body::read))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn_with_state((guard, desk.store().clone()), guard::check))
         .merge(Router::new().route("/health", get(health)).merge(metrics::routes(desk)))
 }

@@ -1,7 +1,8 @@
 //! What a monitor asks: is it ready, and how much is there.
 //!
 //! Here live `/ready` and `/metrics`, the latter in Prometheus' text format 0.0.4. Both ask the ledger: a node that cannot
-//! reach it is not ready. They say no names but those of states, so they are open to whoever reaches the address.
+//! reach it is not ready. They say no names but those of states, so they are open to whoever reaches the address; what the
+//! ledger said stands for a second, so that whoever asks more often costs nobody anything.
 
 use crate::desk::Desk;
 use crate::problem::Failure;
@@ -13,29 +14,59 @@ use axum::routing::get;
 use quorate_model::{Error, Result, TaskState};
 use quorate_service::view::{Overview, Status};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// How long the ledger may take to answer before it counts as away.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long what the ledger said stands.
+const STANDS: Duration = Duration::from_secs(1);
 /// The format's media type.
 const MEDIA_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) fn routes(desk: Desk) -> Router {
-    Router::new().route("/ready", get(ready)).route("/metrics", get(metrics)).with_state(desk)
+    let monitor = Monitor { desk, last: Arc::default() };
+    Router::new().route("/ready", get(ready)).route("/metrics", get(metrics)).with_state(monitor)
 }
 
-async fn look(desk: &Desk) -> Result<Overview> {
-    let look = tokio::time::timeout(PATIENCE, desk.store().read(Status)).await;
-    look.unwrap_or_else(|_| Err(Error::unavailable("the ledger does not answer")))
+/// Who looks, for all who ask.
+#[derive(Debug, Clone)]
+struct Monitor {
+    desk: Desk,
+    last: Arc<Mutex<Option<Look>>>,
 }
 
-async fn ready(State(desk): State<Desk>) -> Result<&'static str, Failure> {
-    look(&desk).await?;
+/// What the ledger said, and when.
+#[derive(Debug)]
+struct Look {
+    at: Instant,
+    said: Result<Arc<Overview>>,
+}
+
+impl Monitor {
+    /// Looks, unless somebody has done so just now. Who asks meanwhile waits for the same answer.
+    async fn look(&self) -> Result<Arc<Overview>> {
+        let mut last = self.last.lock().await;
+        if let Some(look) = last.as_ref().filter(|look| look.at.elapsed() < STANDS) {
+            return look.said.clone();
+        }
+        let look = tokio::time::timeout(PATIENCE, self.desk.store().read(Status)).await;
+        let said = look.unwrap_or_else(|_| Err(Error::unavailable("the ledger does not answer")));
+        let said = said.map(Arc::new);
+        *last = Some(Look { at: Instant::now(), said: said.clone() });
+        said
+    }
+}
+
+async fn ready(State(monitor): State<Monitor>) -> Result<&'static str, Failure> {
+    monitor.look().await?;
     Ok("ready\n")
 }
 
-async fn metrics(State(desk): State<Desk>) -> Result<Response, Failure> {
-    let text = shown(&look(&desk).await?);
+async fn metrics(State(monitor): State<Monitor>) -> Result<Response, Failure> {
+    let text = shown(&*monitor.look().await?);
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
 }
 
@@ -79,4 +110,30 @@ fn counter(text: &mut String, name: &str, help: &str) {
 
 fn gauge(text: &mut String, name: &str, state: &str, value: i64) {
     let _ = writeln!(text, "{name}{{state=\"{state}\"}} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_model::config::Config;
+    use quorate_testkit::ledger::{Backend, TestLedger, run};
+    use quorate_testkit::verbs::command;
+
+    async fn looks_once_for_all(ledger: TestLedger) -> Result<()> {
+        let desk = Desk::new(ledger.store.clone(), Arc::new(Config::default()), "/project".into());
+        let monitor = Monitor { desk, last: Arc::default() };
+        let first = monitor.look().await?;
+        ledger.add(command("one")).await?;
+        let set = async |at: Instant| monitor.last.lock().await.as_mut().expect("it has looked").at = at;
+        set(Instant::now() + STANDS).await;
+        assert!(Arc::ptr_eq(&first, &monitor.look().await?), "what was said stands");
+        set(Instant::now().checked_sub(STANDS).expect("the machine is up for longer")).await;
+        assert!(shown(&*monitor.look().await?).contains("quorate_tasks{state=\"ready\"} 1"));
+        Ok(())
+    }
+
+    #[test]
+    fn the_ledger_is_read_once_for_all_who_ask() {
+        run(Backend::Lite, looks_once_for_all);
+    }
 }

@@ -236,6 +236,8 @@ async fn what_is_wrong_is_named_and_changes_nothing(ledger: TestLedger) -> Resul
         ("/tasks", json!([1]), "not a JSON object"),
         ("/tasks/next", json!({}), "which agent?"),
         ("/tasks/next", json!({ "agent": "no name" }), "is not a name"),
+        ("/tasks/next", json!({ "agent": "ada", "wait": "61m" }), "`wait` is longer than 1h; ask again"),
+        ("/claims", json!({ "agent": "ada", "resources": ["a"], "wait": "61m" }), "`wait` is longer than 1h"),
         ("/tasks/seven/done", json!({ "term": 1 }), "not a whole number"),
         ("/tasks/7/done", json!({ "term": 1, "id": 8 }), "`id` is given twice"),
         ("/runs", json!({}), "a `plan` or with a `goal`"),
@@ -263,6 +265,20 @@ async fn who_comes_from_elsewhere_is_kept_out(ledger: TestLedger) -> Result<()> 
         door.raw(get, &[("Host", "localhost"), ("Origin", "https://evil.example")], "").await.problem().0,
         403
     );
+    // What a page of another port can send without asking first.
+    let write = "POST /api/v1/tasks?title=x&run=touch%20pwned";
+    for head in [("Origin", "http://localhost:3000"), ("Sec-Fetch-Site", "same-site")] {
+        let (status, _, said) = door.raw(write, &[("Host", "localhost:8888"), head], "").await.problem();
+        assert!(status == 403 && said.contains("not served here"), "{said}");
+    }
+    let hidden = [("Host", "localhost"), ("Sec-Fetch-Site", "cross-site")];
+    assert_eq!(door.raw("GET /api/v1/memories?query=x", &hidden, "").await.problem().0, 403);
+    // What changes something takes no field from the query, whoever asks.
+    for request in [write, "POST /api/v1/agents/ada/kill?reason=x", "DELETE /api/v1/agents/ada?name=ada"] {
+        let (status, _, said) = door.raw(request, &[("Host", "localhost"), json], "").await.problem();
+        assert!(status == 400 && said.contains("stands in the query"), "{request}: {said}");
+    }
+    assert_eq!(door.get("/tasks").await.done(), json!([]));
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     assert_eq!(door.raw(post, &[("Host", "localhost"), form], "title=x").await.problem().0, 415);
     assert_eq!(
@@ -482,6 +498,25 @@ async fn who_keeps_all_places_busy(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+async fn who_sends_a_head_and_no_body(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let begun = std::time::Instant::now();
+    let mut silent = Vec::new();
+    for request in ["POST /api/v1/tasks", "POST /mcp"] {
+        let mut stream = TcpStream::connect(door.server.address()).await.expect("connects");
+        let head = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n";
+        stream.write_all(format!("{request} HTTP/1.1\r\n{head}\r\n{{").as_bytes()).await.expect("sends");
+        silent.push(stream);
+    }
+    for mut stream in silent {
+        // The connection is closed as well.
+        let (status, _, said) = read(&mut stream).await.problem();
+        assert!(status == 408 && said.contains("within 20 s"), "{said}");
+    }
+    assert!(begun.elapsed() >= BODY_TIME / 2, "it did not wait: {:?}", begun.elapsed());
+    Ok(())
+}
+
 on_every_backend!(
     what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task,
     a_task_goes_through_its_life,
@@ -501,6 +536,14 @@ fn who_keeps_all_places_busy_is_cut_off() {
     quorate_testkit::ledger::run(Backend::Lite, who_keeps_all_places_busy);
 }
 
+#[test]
+fn who_sends_a_head_and_no_body_is_cut_off() {
+    // As above.
+    quorate_testkit::ledger::run(Backend::Lite, who_sends_a_head_and_no_body);
+}
+
+/// As in `body`.
+const BODY_TIME: Duration = Duration::from_secs(20);
 /// As in `serve`.
 const CONNECTIONS_MAX: usize = 512;
 const HEAD_MAX: Duration = Duration::from_secs(10);

@@ -3,13 +3,12 @@
 //! An embedded ledger is copied by SQLite, beside itself on its disk, and then sent piece by piece: neither needs more
 //! memory for a large ledger than for a small one. One on PostgreSQL is copied by `pg_dump`, which a door does not start.
 
-use super::{App, body_of, must_be_json, pairs};
+use super::{App, must_be_bare, must_be_json};
 use crate::ask::Inputs;
 use crate::caller::Caller;
 use crate::openapi::{Document, schema_of};
 use crate::problem::Failure;
 use axum::body::{Body, Bytes};
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
@@ -51,12 +50,11 @@ pub(crate) async fn backup(
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Bytes,
 ) -> Result<Response, Failure> {
-    let body = body_of(body)?;
+    must_be_bare(query.as_deref().unwrap_or_default())?;
     must_be_json(&headers, &body)?;
-    let texts = pairs(query.as_deref().unwrap_or_default()).collect();
-    let Backup {} = Inputs { schema: &SCHEMA, texts, body: &body }.read()?;
+    let Backup {} = Inputs { schema: &SCHEMA, texts: Vec::new(), body: &body }.read()?;
     caller.must_be_person("copy the ledger")?;
     let place = Arc::clone(&app.copies).try_acquire_owned().map_err(|_| busy())?;
     let copy = app.desk.store().copy().await?;

@@ -50,7 +50,7 @@ pub(crate) struct ClaimTake {
     /// Whether others may share them
     #[serde(default)]
     pub(crate) shared: bool,
-    /// How long to wait for them
+    /// How long to wait for them; at most 1h
     pub(crate) wait: Option<String>,
 }
 
@@ -62,17 +62,16 @@ impl Ask for ClaimTake {
     type Answer = Vec<wire::Claim>;
 
     async fn answer(self, desk: &Desk, by: &Caller) -> Result<Vec<wire::Claim>> {
-        self.take(desk, by, i64::MAX, |wait| Watch::new(desk.store(), Some(wait))).await
+        self.take(desk, by, |wait| Watch::new(desk.store(), Some(wait))).await
     }
 }
 
 impl ClaimTake {
-    /// Claims them; who waits does so by a watch of his door, and no longer than that allows.
+    /// Claims them; who waits does so by a watch of his door.
     pub(crate) async fn take(
         self,
         desk: &Desk,
         by: &Caller,
-        wait_max_ms: i64,
         watch: impl FnOnce(i64) -> Watch,
     ) -> Result<Vec<wire::Claim>> {
         let resources = wanted(desk, &self.resources)?;
@@ -83,7 +82,6 @@ impl ClaimTake {
         };
         let ttl_ms = self.ttl.map_or(Ok(CLAIM_MS), |text| lease_of("ttl", &text))?;
         let wait_ms = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
-        let wait_ms = wait_ms.map(|ms| ms.min(wait_max_ms));
         let agent = by.acts_as(self.agent)?;
         desk.seen(&agent).await?;
         let mode = if self.shared { Mode::Shared } else { Mode::Exclusive };

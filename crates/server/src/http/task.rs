@@ -243,7 +243,7 @@ pub(crate) struct TaskNext {
     pub(crate) run_id: Option<i64>,
     /// How long it has the task without a sign of life; 15m if not said
     pub(crate) lease: Option<String>,
-    /// How long to wait for one
+    /// How long to wait for one; at most 1h, then null is answered
     pub(crate) wait: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! Claims: leases on named resources.
 
-use super::tool::{Tool, Turn, WAIT_MAX_MS};
+use super::tool::{Tool, Turn};
 use crate::ask::Ask;
 use crate::http::claim::{ClaimRelease, ClaimTake};
 use quorate_model::Result;
@@ -22,7 +22,7 @@ pub(super) struct Claim {
     /// Others may share them: for reading
     #[serde(default)]
     shared: bool,
-    /// How long to wait for them, such as 5m
+    /// How long to wait for them, such as 5m; at most 1h
     wait: Option<String>,
     /// Your name, if you have no token
     agent: Option<String>,
@@ -43,7 +43,7 @@ another holds one, the answer says who and until when. Claims of a task come wit
             shared: self.shared,
             wait: self.wait,
         };
-        let claims = asked.take(&turn.desk, &turn.caller, WAIT_MAX_MS, |wait| turn.watch(wait)).await?;
+        let claims = asked.take(&turn.desk, &turn.caller, |wait| turn.watch(wait)).await?;
         let list: Vec<String> = claims
             .into_iter()
             .map(|claim| format!("{} until {}", claim.resource, claim.expires_at.unwrap_or_default()))

@@ -5,7 +5,7 @@
 //! one that has news before it (progress) is a stream. Who calls, `guard` has found out before; names of hosts and origins
 //! are its business, too.
 
-use crate::http::BODY_MAX;
+use crate::body::BODY_MAX;
 use axum::Router;
 use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::never::NeverSessionManager;

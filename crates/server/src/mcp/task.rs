@@ -1,8 +1,8 @@
 //! Tasks: taking one, saying how far it is, ending it, and adding more.
 
-use super::tool::{Tool, Turn, WAIT_MAX_MS};
+use super::tool::{Tool, Turn};
 use crate::desk::ModelUsage;
-use crate::http::{self, field, texts_of, wait_of};
+use crate::http::{self, field, texts_of};
 use quorate_model::diagnostic::quote;
 use quorate_model::memory::MemoryKind;
 use quorate_model::{Error, Result, RunId, TaskId, TaskState, nearest};
@@ -52,10 +52,6 @@ Answers with its id and term, what to do, the results of the tasks it needs and 
 answers at once.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
-        let wait_ms = self.wait.as_deref().map(|text| wait_of("wait", text)).transpose()?;
-        if wait_ms.is_some_and(|ms| ms > WAIT_MAX_MS) {
-            return Err(Error::invalid("`wait` is longer than 1h").hint("call again after an hour"));
-        }
         let agent = turn.acts_as(self.agent)?;
         let asked = http::task::TaskNext {
             agent: Some(agent.clone()),

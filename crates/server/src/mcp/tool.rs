@@ -19,8 +19,6 @@ use tokio_util::sync::CancellationToken;
 /// The longest description of a tool, in bytes: Claude Code cuts longer ones.
 #[cfg(test)]
 pub(super) const ABOUT_MAX: usize = 2_048;
-/// The longest that one call waits, in milliseconds.
-pub(super) const WAIT_MAX_MS: i64 = 60 * 60 * 1000;
 
 /// A tool: its inputs are its fields, its answer is a short text.
 pub(super) trait Tool: DeserializeOwned + JsonSchema + Send + 'static {
@@ -61,7 +59,7 @@ impl Turn {
     /// Begins a wait that also ends when the call is cancelled.
     pub(super) fn watch(&self, wait_ms: i64) -> Watch {
         let cancelled = self.cancelled.clone().cancelled_owned();
-        Watch::until(self.desk.store(), Some(wait_ms.min(WAIT_MAX_MS)), cancelled)
+        Watch::until(self.desk.store(), Some(wait_ms), cancelled)
     }
 }
 
