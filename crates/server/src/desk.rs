@@ -265,13 +265,13 @@ impl Desk {
     /// Takes a task, or what its agent has already, within the team's budgets; without one, waits as long as `watch` does.
     ///
     /// # Errors
-    /// Those of the ledger; `Interrupted`. `None` is no error.
+    /// Those of the ledger; `Interrupted`; `Refused` for who is removed from the team while he waits. `None` is no error.
     pub async fn take(&self, take: Take, mut watch: Option<Watch>) -> Result<Option<Taken>> {
         let take = Take { limits: self.config.limits(&take.agent), ..take };
         let mut seen_at = Instant::now();
         loop {
             if seen_at.elapsed() >= SEEN_EVERY {
-                self.seen(&take.agent).await?;
+                self.still_there(&take.agent).await?;
                 seen_at = Instant::now();
             }
             let due_ms = self.check().await?;
@@ -285,6 +285,21 @@ impl Desk {
                 Pause::TooLate => return Ok(None),
                 Pause::Interrupted => return Err(interrupted()),
             }
+        }
+    }
+
+    /// Notes that an agent still waits. Whom a person has removed meanwhile does not come back by that.
+    async fn still_there(&self, name: &str) -> Result<()> {
+        // It joined at the door; here it is no stranger, or it was removed.
+        let beat = agent::Seen { name: name.to_owned(), strict: true };
+        match self.store.write(beat).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == Kind::Refused => {
+                let message = format!("{name} was removed from the team while it waited");
+                Err(Error::new(Kind::Refused, message)
+                    .hint(format!("`quorate agent add {name}` has it back")))
+            }
+            Err(error) => Err(error),
         }
     }
 

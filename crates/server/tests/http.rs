@@ -3,7 +3,7 @@
 mod door;
 
 use door::{Door, PATIENCE, TOKEN, read};
-use quorate_model::Result;
+use quorate_model::{Result, TaskState};
 use quorate_service::SCHEMA;
 use quorate_service::task::{NewTask, Work};
 use quorate_service::view::Tasks;
@@ -137,6 +137,50 @@ async fn a_run_is_stored_called_off_and_resumed(ledger: TestLedger) -> Result<()
     assert_eq!((&resumed["id"], &resumed["state"]), (&json!(id), &json!("running")));
     assert_eq!(door.get("/runs").await.done()[0]["counts"], json!({ "ready": 1, "waiting": 1 }));
     assert_eq!(door.post("/runs/99/resume", json!({})).await.problem().0, 404);
+    Ok(())
+}
+
+async fn an_agent_begins_runs_but_none_that_run_commands(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    ledger.join("eve").await?;
+    let token = door.post("/agents/eve/tokens", json!({})).await.done()["token"].clone();
+    let bearer = format!("Bearer {}", token.as_str().expect("a token"));
+    let head = [("Authorization", &*bearer), ("Content-Type", "application/json")];
+    let start = async |body: Value| door.raw("POST /api/v1/runs", &head, &body.to_string()).await;
+    let plan = |task: Value| json!({ "plan": { "goal": "x", "task": [task] } });
+    // With the check of a plan she would answer with one that holds commands, and have it begun.
+    for task in [
+        json!({ "key": "p", "prompt": "p", "agent": "eve", "verify": "@plan" }),
+        json!({ "key": "p", "prompt": "p", "verify": "true" }),
+        json!({ "key": "p", "run": "true" }),
+    ] {
+        let (status, kind, said) = start(plan(task)).await.problem();
+        assert_eq!((status, kind.as_str()), (403, "refused"), "{said}");
+        assert!(said.contains("eve is an agent: it may not have a node run commands"), "{said}");
+    }
+    assert_eq!(door.get("/tasks").await.done(), json!([]));
+    assert_eq!(start(plan(json!({ "key": "p", "prompt": "p" }))).await.done(), json!({ "id": 1 }));
+    assert_eq!(start(json!({ "goal": "make it so" })).await.done(), json!({ "id": 2 }));
+    Ok(())
+}
+
+async fn who_is_removed_while_he_waits_does_not_come_back(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let waits = door.post("/tasks/next", json!({ "agent": "bob", "wait": "1h" }));
+    let removes = async {
+        while door.get("/agents/bob").await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        door.send("DELETE /api/v1/agents/bob", None).await.done();
+        ledger.add(command("one")).await
+    };
+    // It is noticed at the next sign of life: every 20 s.
+    let (waited, added) = tokio::join!(waits, removes);
+    let (status, kind, said) = waited.problem();
+    assert_eq!((status, kind.as_str()), (403, "refused"), "{said}");
+    assert!(said.contains("bob was removed") && said.contains("quorate agent add bob"), "{said}");
+    assert_eq!(ledger.state(added?).await?, TaskState::Ready);
+    assert_eq!((ledger.count("agent.added").await, door.get("/agents/bob").await.status), (1, 404));
     Ok(())
 }
 
@@ -521,6 +565,8 @@ on_every_backend!(
     what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task,
     a_task_goes_through_its_life,
     a_run_is_stored_called_off_and_resumed,
+    an_agent_begins_runs_but_none_that_run_commands,
+    who_is_removed_while_he_waits_does_not_come_back,
     claims_and_messages_are_whose_they_are,
     the_memory_is_told_and_asked,
     what_is_wrong_is_named_and_changes_nothing,

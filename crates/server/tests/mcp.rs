@@ -277,6 +277,11 @@ async fn an_agent_with_a_token_is_itself_alone(ledger: TestLedger) -> Result<()>
     person.call("next_task", json!({ "agent": "eve" })).await;
     let theirs = ada.fails("finish", json!({ "id": other, "term": 1 })).await;
     assert!(theirs.starts_with("refused: "), "{theirs}");
+    // Nobody has it under that term yet: when the write came, another might.
+    let next = ledger.add(command("three")).await?.0;
+    let early = ada.fails("finish", json!({ "id": next, "term": 1, "result": "mine" })).await;
+    assert!(early.starts_with("stale: ") && early.contains("has not had the term 1"), "{early}");
+    assert_eq!(ledger.count("write.refused").await, 0, "nothing was written");
     let check = json!({ "tasks": [{ "title": "t", "prompt": "p", "verify": "rm -r /" }] });
     assert!(ada.fails("add_tasks", check.clone()).await.contains("may not"));
     person.call("add_tasks", check).await;

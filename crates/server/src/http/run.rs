@@ -63,7 +63,12 @@ impl Ask for RunStart {
         let plan = match (self.plan, self.goal) {
             (Some(plan), None) => {
                 let base = desk.folder().to_string_lossy();
-                Plan::parse_in(Some(&base), PLAN_NAME, plan.to_string().as_bytes())?
+                let plan = Plan::parse_in(Some(&base), PLAN_NAME, plan.to_string().as_bytes())?;
+                // Also the check that reads a result as a plan: what it then lets begin may hold commands.
+                if plan.tasks.iter().any(|task| task.run.is_some() || task.verify.is_some()) {
+                    by.must_be_person("have a node run commands of its own")?;
+                }
+                plan
             }
             (None, Some(goal)) => {
                 let check = if self.approve { PlanCheck::Approve } else { PlanCheck::Run };
@@ -71,10 +76,6 @@ impl Ask for RunStart {
             }
             _ => return Err(Error::invalid("a run begins with a `plan` or with a `goal`")),
         };
-        let is_command = |verify: &String| PlanCheck::of(verify).is_none();
-        if plan.tasks.iter().any(|task| task.run.is_some() || task.verify.as_ref().is_some_and(is_command)) {
-            by.must_be_person("have a node run commands of its own")?;
-        }
         let tasks = plan.tasks.iter().map(|task| NewTask::planned(task, desk.config())).collect();
         let (id, _) =
             desk.store().write(Start { goal: plan.goal, source: None, detached: true, tasks }).await?;

@@ -13,7 +13,7 @@ use quorate_model::config::Limits;
 use quorate_model::name::check_key;
 use quorate_model::plan::{ATTEMPTS_MAX, check_task_budget};
 use quorate_model::priority::Priority;
-use quorate_model::{Error, Result, RunId, TaskId, TaskState, Term};
+use quorate_model::{Error, Kind, Result, RunId, TaskId, TaskState, Term};
 use quorate_service::task as service;
 use quorate_service::task::{DoneAnswer, Kinds, NewTask, Outcome, Work};
 use quorate_service::view::{self, TaskStory};
@@ -21,6 +21,7 @@ use quorate_service::wire::{self, shapes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::cmp::Ordering;
 
 /// How long an agent has a task without a sign of life, in milliseconds, if it does not say.
 pub(crate) const LEASE_MS: i64 = 15 * 60 * 1000;
@@ -338,13 +339,21 @@ impl TaskProgress {
 }
 
 /// Refuses an agent that reports on another's task. Who has it under that term cannot change; if the term is over, the
-/// write itself says so.
+/// write itself says so. One that is still to come is not written under: by then it may be another's.
 pub(crate) async fn own(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<()> {
     if *by == Caller::Person {
         return Ok(());
     }
     let task = story(desk, id).await?.task;
-    if task.term.0 == term { by.must_own(&task) } else { Ok(()) }
+    match term.cmp(&task.term.0) {
+        Ordering::Less => Ok(()),
+        Ordering::Equal => by.must_own(&task),
+        Ordering::Greater => {
+            let message =
+                format!("task {} has not had the term {term}: it is at {}", task.named(), task.term);
+            Err(Error::new(Kind::Stale, message).hint("`next_task` gives you a task, with its term"))
+        }
+    }
 }
 
 /// Says that a task is done
