@@ -333,7 +333,7 @@ impl Desk {
     pub async fn fetch(&self, agent: &str) -> Result<Vec<Message>> {
         let mut messages = Vec::new();
         loop {
-            let page = self.store.write(Fetch { agent: agent.to_owned() }).await?;
+            let page = self.store.write(Fetch { agent: agent.to_owned(), bytes: i64::MAX }).await?;
             let is_last = (page.len() as i64) < INBOX_MAX;
             messages.extend(page);
             if is_last {

@@ -227,6 +227,24 @@ async fn claims_and_messages_are_whose_they_are(ledger: TestLedger) -> Result<()
     Ok(())
 }
 
+async fn an_inbox_is_shown_bit_by_bit_and_nothing_is_skipped(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let client = Client::new(&door, "2026-07-28");
+    ledger.join("eve").await?;
+    let texts: Vec<String> = [9_000, 9_000, 60_000, 10].iter().map(|length| "ö".repeat(length / 2)).collect();
+    for text in &texts {
+        client.call("send", json!({ "from": "ada", "to": "eve", "text": text })).await;
+    }
+    // As many as fit; one that would never fit comes alone.
+    for (text, more) in texts.iter().zip(["3 more", "2 more", "1 more", ""]) {
+        let inbox = client.call("inbox", json!({ "agent": "eve" })).await;
+        let hint = if more.is_empty() { String::new() } else { format!("\n{more}: call `inbox` again") };
+        assert!(inbox.ends_with(&format!(": {text}{hint}")), "{more}: {} bytes", inbox.len());
+    }
+    assert_eq!(client.call("inbox", json!({ "agent": "eve" })).await, "no unread messages");
+    Ok(())
+}
+
 async fn what_one_found_out_another_is_told(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
     let client = Client::new(&door, "2026-07-28");
@@ -396,6 +414,7 @@ on_every_backend!(
     a_task_goes_through_its_life_in_both_specifications,
     who_waits_for_a_task_has_it_when_it_comes,
     claims_and_messages_are_whose_they_are,
+    an_inbox_is_shown_bit_by_bit_and_nothing_is_skipped,
     what_one_found_out_another_is_told,
     an_agent_with_a_token_is_itself_alone,
     whom_a_node_gives_its_tasks_cannot_pull_more,

@@ -155,12 +155,30 @@ impl Write for Send {
     }
 }
 
-/// Shows unread messages and marks them as read, in the order in which they came.
+/// Shows unread messages and marks them as read, in the order in which they came; at most [`INBOX_MAX`] of them.
 #[derive(Debug, Clone)]
 pub struct Fetch {
     /// Whose inbox.
     pub agent: String,
+    /// How much text in all at most, in bytes; the first message is shown whatever its length.
+    pub bytes: i64,
 }
+
+macro_rules! fetch {
+    ($length:literal) => {
+        concat!(
+            "update messages set read_at = now_ms() where read_at is null and id in
+               (select id from (select id, length, sum(length) over (order by id) as in_all
+                                  from (select id, ",
+            $length,
+            " as length from messages where recipient = $1 and read_at is null order by id limit $2) unread) summed
+                 where in_all <= $3 or in_all = length) returning ",
+            message_columns!()
+        )
+    };
+}
+
+const FETCH: Sql = Sql::Each { lite: fetch!("length(cast(text as blob))"), pg: fetch!("octet_length(text)") };
 
 impl Write for Fetch {
     type Answer = Vec<Message>;
@@ -168,12 +186,7 @@ impl Write for Fetch {
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Message>> {
         Box::pin(async move {
             agent::must_exist(tx, Some(&self.agent)).await?;
-            let sql = Sql::Same(concat!(
-                "update messages set read_at = now_ms() where read_at is null and id in
-                   (select id from messages where recipient = $1 and read_at is null order by id limit $2) returning ",
-                message_columns!()
-            ));
-            let mut messages = tx.all(sql, args![&self.agent, INBOX_MAX], from_row).await?;
+            let mut messages = tx.all(FETCH, args![&self.agent, INBOX_MAX, self.bytes], from_row).await?;
             messages.sort_by_key(|message| message.id);
             Ok(messages)
         })

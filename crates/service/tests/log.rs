@@ -73,6 +73,10 @@ async fn a_complete_line_completes_the_task_the_agent_has(ledger: TestLedger) ->
     Ok(())
 }
 
+fn fetch(agent: &str) -> Fetch {
+    Fetch { agent: agent.into(), bytes: i64::MAX }
+}
+
 async fn a_help_line_is_a_message_to_those_it_names(ledger: TestLedger) -> Result<()> {
     ledger.join("beta").await?;
     ledger.join("gamma").await?;
@@ -82,12 +86,12 @@ async fn a_help_line_is_a_message_to_those_it_names(ledger: TestLedger) -> Resul
     };
     ledger.store.write(help(json!("beta"))).await?;
     ledger.store.write(help(json!(["beta", "gamma"]))).await?;
-    assert_eq!(ledger.store.write(Fetch { agent: "beta".into() }).await?.len(), 2);
-    assert_eq!(ledger.store.write(Fetch { agent: "gamma".into() }).await?[0].text, "words");
+    assert_eq!(ledger.store.write(fetch("beta")).await?.len(), 2);
+    assert_eq!(ledger.store.write(fetch("gamma")).await?[0].text, "words");
     assert_eq!(ledger.store.write(help(json!("nobody"))).await.expect_err("unknown").kind, Kind::NotFound);
     assert_eq!(ledger.store.write(help(json!(["beta", 7]))).await.expect_err("no name").kind, Kind::Invalid);
     assert_eq!(ledger.store.write(help(json!({}))).await.expect_err("no name").kind, Kind::Invalid);
-    assert!(ledger.store.write(Fetch { agent: "beta".into() }).await?.is_empty());
+    assert!(ledger.store.write(fetch("beta")).await?.is_empty());
     ledger.store.write(line("help", None)).await?;
     assert_eq!(ledger.count("log.line").await, 3);
     Ok(())

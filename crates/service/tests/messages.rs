@@ -17,7 +17,7 @@ fn note(to: &str, text: &str) -> Send {
 }
 
 fn fetch(agent: &str) -> Fetch {
-    Fetch { agent: agent.into() }
+    Fetch { agent: agent.into(), bytes: i64::MAX }
 }
 
 async fn unread_survives_a_restart_and_is_shown_once_in_order(ledger: TestLedger) -> Result<()> {
@@ -85,6 +85,19 @@ async fn a_text_is_bounded_and_an_inbox_is_shown_in_parts(ledger: TestLedger) ->
     Ok(())
 }
 
+async fn an_inbox_is_shown_within_so_many_bytes_but_for_the_first(ledger: TestLedger) -> Result<()> {
+    ledger.join("beta").await?;
+    // "ä" has two bytes.
+    for text in ["äh", "four", "fives", "more than seven", "x"] {
+        ledger.store.write(note("beta", text)).await?;
+    }
+    for expected in [["äh", "four"].as_slice(), &["fives"], &["more than seven"], &["x"], &[]] {
+        let shown = ledger.store.write(Fetch { bytes: 7, ..fetch("beta") }).await?;
+        assert_eq!(shown.iter().map(|m| m.text.as_str()).collect::<Vec<_>>(), expected);
+    }
+    Ok(())
+}
+
 async fn two_who_read_the_same_inbox_share_it(ledger: TestLedger) -> Result<()> {
     ledger.join("beta").await?;
     for n in 0..40 {
@@ -101,5 +114,6 @@ on_every_backend!(
     an_unknown_target_is_answered_with_the_nearest_name,
     a_reply_names_what_it_answers_and_the_kind_is_kept,
     a_text_is_bounded_and_an_inbox_is_shown_in_parts,
+    an_inbox_is_shown_within_so_many_bytes_but_for_the_first,
     two_who_read_the_same_inbox_share_it,
 );

@@ -9,6 +9,9 @@ use quorate_service::wire;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+/// Text of one look into the inbox, in bytes: what a client cuts off would be read and never shown.
+const INBOX_BYTES: i64 = 16 * 1024;
+
 /// Sends a message
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,17 +60,24 @@ pub(super) struct Inbox {
 
 impl Tool for Inbox {
     const NAME: &'static str = "inbox";
-    const ABOUT: &'static str = "Shows your unread messages, the oldest first, and marks them as read. Answer with `send` and \
-`reply_to`.";
+    const ABOUT: &'static str = "Shows your unread messages, the oldest first, and marks them as read; if there are more than fit, \
+call it again. Answer with `send` and `reply_to`.";
 
     async fn call(self, turn: &Turn) -> Result<String> {
         let agent = turn.acts_as(self.agent)?;
         turn.desk.seen(&agent).await?;
-        let messages = turn.desk.store().write(service::Fetch { agent }).await?;
+        let store = turn.desk.store();
+        let messages = store.write(service::Fetch { agent: agent.clone(), bytes: INBOX_BYTES }).await?;
         if messages.is_empty() {
             return Ok("no unread messages".into());
         }
-        Ok(messages.iter().map(shown).collect::<Vec<_>>().join("\n"))
+        let mut lines: Vec<String> = messages.iter().map(shown).collect();
+        // Only a hint, as long as what is read is shown.
+        let left = store.read(service::Inbox { agent, all: false }).await.map_or(0, |inbox| inbox.len());
+        if left > 0 {
+            lines.push(format!("{left} more: call `inbox` again"));
+        }
+        Ok(lines.join("\n"))
     }
 }
 
