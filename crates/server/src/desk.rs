@@ -394,9 +394,10 @@ impl Desk {
     /// # Errors
     /// Those of what the line does.
     pub async fn log(&self, line: log::Line) -> Result<()> {
-        let helper = line.metadata.as_ref().and_then(|facts| facts.get("help_needed_from"));
-        if let (Some(helper), "help") = (helper.and_then(Value::as_str), line.action.as_str()) {
-            self.add_configured(helper).await?;
+        if line.action == "help" {
+            for helper in helpers(line.metadata.as_ref()) {
+                self.add_configured(helper).await?;
+            }
         }
         let may_end_a_run = line.action == "complete";
         self.store.write(line).await?;
@@ -405,6 +406,16 @@ impl Desk {
         }
         Ok(())
     }
+}
+
+/// Returns whom a call for help names: one agent or several. What is no name, the line itself refuses.
+fn helpers(metadata: Option<&Value>) -> impl Iterator<Item = &str> {
+    let named = metadata.and_then(|facts| facts.get("help_needed_from"));
+    let list = match named {
+        Some(Value::Array(names)) => names.as_slice(),
+        one => one.map(std::slice::from_ref).unwrap_or_default(),
+    };
+    list.iter().filter_map(Value::as_str)
 }
 
 /// What a wait that was interrupted comes to.

@@ -8,6 +8,7 @@ on_both!(
     a_reply_names_what_it_answers,
     a_line_does_what_its_action_says,
     a_line_that_cannot_be_true_is_refused,
+    whoever_stands_in_quorate_toml_can_be_asked_for_help,
 );
 
 fn unread_stays_unread_until_it_was_shown(door: Door) {
@@ -66,4 +67,29 @@ fn a_line_that_cannot_be_true_is_refused(door: Door) {
     refuse(2, &["--resource", "../out", "x"]);
     door.fails(3, &["log", "--agent", "me", "--action", "complete", "--status", "ok", "nothing"]);
     assert_eq!(door.ok(&["events", "--kind", "log.line"]), "");
+}
+
+fn whoever_stands_in_quorate_toml_can_be_asked_for_help(door: Door) {
+    let table = |name: &str| format!("[agents.{name}]\ndriver = \"external\"\n");
+    door.write("quorate.toml", ["ada", "bob", "eve"].map(table).concat());
+    let help = |from: &str| {
+        let metadata = format!("{{\"help_needed_from\": {from}}}");
+        door.ok(&[
+            "log",
+            "--agent",
+            "me",
+            "--action",
+            "help",
+            "--status",
+            "ok",
+            "--metadata",
+            &metadata,
+            "how?",
+        ])
+    };
+    help("\"ada\"");
+    help("[\"bob\", \"eve\"]");
+    for name in ["ada", "bob", "eve"] {
+        assert_eq!(door.json(&["inbox", name])[0]["text"], "how?", "{name}");
+    }
 }
