@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const REPORTS_MAX: i64 = 1_000;
 /// When one looks for the report of a run that was worked at in the foreground: a little after it should be there.
 const REPORT_PATIENCE: Duration = Duration::from_millis(FOREGROUND_MS as u64 + 500);
+/// When a report that could not be written is tried again.
+const REPORT_AGAIN: Duration = Duration::from_secs(30);
 /// How long `down` waits for a node to end.
 const DOWN_WAIT: Duration = Duration::from_secs(30);
 
@@ -101,26 +103,24 @@ async fn serve(
         server.no_socket().into_iter().for_each(|error| show(&error.message));
     }
     print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
-    if let Err(error) = keep_missed_reports(place, &store).await {
-        show(&error.message);
-    }
     let mut changes = store.changes();
-    // When to look for reports that those who ought to write them did not live to write.
-    let mut owed = None;
+    // When to look for reports that those who ought to write them did not live to write, or could not.
+    let mut owed = keep_missed_reports(place, &store).await.err().map(|error| later(&error));
     let urgent = loop {
         match show_new(place, &store, seen, json).await {
             Ok(New { seen: at, in_foreground }) => {
                 seen = at;
-                // Counted from the last run that ended: an earlier look would find it too young, and none would follow.
-                owed = in_foreground.then(|| Instant::now() + REPORT_PATIENCE).or(owed);
+                match in_foreground {
+                    // Counted from the last run that ended: an earlier look would find it too young, and none would follow.
+                    Ok(true) => owed = Some(Instant::now() + REPORT_PATIENCE),
+                    Ok(false) => {}
+                    Err(error) => owed = Some(later(&error)),
+                }
             }
             Err(error) => print::note(&format!("notice: {error}")),
         }
         if owed.is_some_and(|at| at <= Instant::now()) {
-            owed = None;
-            if let Err(error) = keep_missed_reports(place, &store).await {
-                show(&error.message);
-            }
+            owed = keep_missed_reports(place, &store).await.err().map(|error| later(&error));
         }
         tokio::select! {
             () = async { tokio::time::sleep(Duration::from_millis(50)).await; changes.wait(Duration::from_secs(5)).await } => {}
@@ -159,6 +159,12 @@ fn listens(place: &Place, server: &Server) -> String {
 
 fn show(notice: &str) {
     print::note(&format!("notice: {}", print::one_line(notice)));
+}
+
+/// Says why a report could not be written; answers when to try again.
+fn later(error: &Error) -> Instant {
+    show(&error.message);
+    Instant::now() + REPORT_AGAIN
 }
 
 /// Says what a node that stops still does.
@@ -202,10 +208,11 @@ async fn keep_missed_reports(place: &Place, store: &Store) -> Result<()> {
 /// What was new in the log.
 struct New {
     seen: Seq,
-    /// Whether a run in the foreground has ended and has no report yet.
-    in_foreground: bool,
+    /// Whether a run in the foreground has ended and has no report yet; or why not all reports could be written.
+    in_foreground: Result<bool>,
 }
 
+/// Shows what is new. What was shown is behind us, whatever becomes of the reports.
 async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result<New> {
     let new = After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX };
     let page = soon(store.read(new)).await?;
@@ -222,7 +229,7 @@ async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result
             ));
         }
     }
-    let in_foreground = keep_reports(place, store, &page.events).await?;
+    let in_foreground = keep_reports(place, store, &page.events).await;
     Ok(New { seen: page.seen, in_foreground })
 }
 

@@ -190,6 +190,10 @@ pub fn number(value: &Value) -> String {
 pub struct Running(Option<Child>);
 
 impl Running {
+    pub fn begin(command: &mut Command) -> Running {
+        Running(Some(command.spawn().expect("the binary starts")))
+    }
+
     pub fn child(&mut self) -> &mut Child {
         self.0.as_mut().expect("it was not waited for")
     }

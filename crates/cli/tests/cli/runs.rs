@@ -1,6 +1,6 @@
 //! Runs, as they are listed and called off, and the output that is left of them.
 
-use crate::door::{Door, on_both, texts, word};
+use crate::door::{Door, Running, on_both, texts, word};
 use serde_json::json;
 
 on_both!(
@@ -8,6 +8,7 @@ on_both!(
     a_run_ends_with_its_last_task,
     output_is_kept_and_followed,
     output_that_is_not_here_is_shown_as_far_as_it_is_known,
+    a_report_that_cannot_be_written_is_said_and_the_log_goes_on,
 );
 
 const PLAN: &str = "goal = 'two steps'
@@ -86,4 +87,27 @@ fn output_that_is_not_here_is_shown_as_far_as_it_is_known(door: Door) {
     door.ok(&["task", "add", "by hand"]);
     door.ok(&["task", "next", "--agent", "me"]);
     assert!(word(&door.fails(5, &["logs", "2"])["message"]).contains("outside of any node"));
+}
+
+fn a_report_that_cannot_be_written_is_said_and_the_log_goes_on(door: Door) {
+    std::fs::create_dir(door.path().join(".quorate")).expect("a folder");
+    door.write(".quorate/runs", "no folder");
+    door.write("plan.toml", "goal = 'one'\n[[task]]\nkey = 'one'\nrun = 'true'\n");
+    let file = |name: &str| std::fs::File::create(door.path().join(name)).expect("a file");
+    let mut command = door.command(["up", "--agents", "1"]);
+    let node = Running::begin(command.stdout(file("seen")).stderr(file("told")));
+    let read = |name: &str| std::fs::read_to_string(door.path().join(name)).expect("it is read");
+    for _ in 0..2 {
+        let before = read("seen").matches("run.finished").count();
+        door.ok(&["run", "plan.toml", "--detach"]);
+        door.eventually("it is shown", |_| {
+            (read("seen").matches("run.finished").count() > before).then_some(())
+        });
+    }
+    door.ok(&["log", "--agent", "me", "--action", "note", "--status", "ok", "the end"]);
+    door.eventually("the end is shown", |_| read("seen").contains("the end").then_some(()));
+    assert_eq!(read("seen").matches("run.finished").count(), 2, "each once:\n{}", read("seen"));
+    assert!(read("told").contains("cannot write"), "{}", read("told"));
+    door.ok(&["down"]);
+    assert!(node.end().status.success());
 }
