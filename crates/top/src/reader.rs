@@ -197,11 +197,14 @@ impl<P: Place> Reader<P> {
                 self.changes.wait(most).await;
             } => {}
             // A sender that is gone closes the news as well.
-            _ = self.shown.changed() => {
-                self.output = None;
-                self.story = Turn::new(LOOK_LEAST);
-            }
+            _ = self.shown.changed() => self.look_anew(),
         }
+    }
+
+    /// Forgets what was told of the task that was looked at: the screen has forgotten it, even if it is the same one.
+    fn look_anew(&mut self) {
+        self.output = None;
+        self.story = Turn::new(LOOK_LEAST);
     }
 
     async fn read(&mut self) -> Result<Option<()>> {
@@ -263,10 +266,14 @@ impl<P: Place> Reader<P> {
 
     /// Reads the task that is looked at, if it may have changed, and what its attempt has printed.
     async fn read_shown(&mut self) -> Result<Option<()>> {
-        let Some(shown) = *self.shown.borrow_and_update() else {
-            self.output = None;
-            return Ok(Some(()));
+        let (shown, is_news) = {
+            let shown = self.shown.borrow_and_update();
+            (*shown, shown.has_changed())
         };
+        if is_news {
+            self.look_anew();
+        }
+        let Some(shown) = shown else { return Ok(Some(())) };
         if self.story.is_due() {
             let begun = Instant::now();
             let story = soon(self.store.read(Story { id: shown.id })).await;
@@ -395,6 +402,64 @@ async fn does(desk: &Desk, deed: Deed) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use quorate_testkit::ledger::{Backend, TestLedger, run};
+    use quorate_testkit::verbs::command;
+
+    struct Nowhere;
+
+    impl Place for Nowhere {
+        async fn open(&self) -> Result<Option<Store>> {
+            Ok(None)
+        }
+
+        fn desk(&self, store: &Store) -> Desk {
+            Desk::new(store.clone(), Arc::default(), PathBuf::new())
+        }
+
+        fn output(&self, _: &Attempt) -> Result<PathBuf, String> {
+            Err("not here".into())
+        }
+
+        fn name(&self) -> String {
+            "nowhere".into()
+        }
+    }
+
+    async fn looks_again_at_once(ledger: TestLedger) -> Result<()> {
+        let id = ledger.add(command("one")).await?;
+        ledger.must_take("ada").await?;
+        let (news, mut told) = mpsc::channel(10);
+        let (show, shown) = watch::channel(None);
+        let store = ledger.store.clone();
+        let mut reader = Reader {
+            place: Arc::new(Nowhere),
+            changes: store.changes(),
+            store,
+            news,
+            shown,
+            seen: None,
+            look: Turn::new(LOOK_LEAST),
+            tally: Turn::new(TALLY_LEAST),
+            story: Turn::new(LOOK_LEAST),
+            output: None,
+        };
+        for _ in 0..3 {
+            // Closed and opened again between two turns: the screen has forgotten what it was told.
+            show.send_replace(None);
+            show.send_replace(Some(Shown { id, attempt: None }));
+            reader.read_shown().await?;
+            assert!(matches!(told.try_recv(), Ok(News::Output(lines)) if lines.anew));
+            assert!(matches!(told.try_recv(), Ok(News::Story(story)) if story.task.id == id));
+            reader.read_shown().await?;
+            assert!(told.try_recv().is_err(), "it is told once");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn who_looks_again_at_once_is_told_again() {
+        run(Backend::Lite, looks_again_at_once);
+    }
 
     #[test]
     fn a_long_look_is_followed_by_a_long_rest() {
