@@ -1,9 +1,11 @@
 //! Fields of a JSON object that a program said: texts and whole numbers.
 //!
-//! Here lives the reading of one field, within its bounds. What is missing or null was not said; what is of another kind is
+//! Here lives the reading of one field, within its bounds, and the cutting of a text to its own. What is missing or null was not said; what is of another kind is
 //! told as a reason, in words. Which fields there are is known to who reads them.
 
+use crate::diagnostic::floor_char_boundary;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 /// Reads a text without NUL, which no database keeps.
 ///
@@ -32,6 +34,21 @@ pub fn number(fields: &Map<String, Value>, key: &str, most: i64) -> Result<Optio
         Some(whole) if (0..=most).contains(&whole) => Ok(Some(whole)),
         _ => Err(format!("`{key}` is not from 0 to {most}")),
     }
+}
+
+/// Returns a text of so many bytes at most: its beginning, and `…` where it is cut.
+///
+/// ```
+/// use quorate_model::said::shortened;
+/// assert_eq!(shortened("as it is", 8), "as it is");
+/// assert_eq!(shortened("longer than that", 9), "longer…");
+/// ```
+pub fn shortened(text: &str, bytes: usize) -> Cow<'_, str> {
+    if text.len() <= bytes {
+        return text.into();
+    }
+    let end = floor_char_boundary(text, bytes.saturating_sub('…'.len_utf8()));
+    format!("{}…", &text[..end]).into()
 }
 
 /// Takes control characters out: no database keeps a NUL, and none of the others helps whoever reads this.

@@ -13,8 +13,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Events kept in memory for followers.
+/// Events kept in memory for followers, and the bytes of what they say.
 const KEPT_MAX: usize = 20_000;
+const KEPT_BYTES_MAX: usize = 32 << 20;
 /// Without a hint, the log is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long the loop rests when the ledger cannot be read.
@@ -38,16 +39,25 @@ struct Shared {
 #[derive(Debug)]
 struct Kept {
     events: VecDeque<Arc<Logged>>,
+    bytes: usize,
     from: Seq,
     seen: Seq,
 }
 
+/// How much an event says, in bytes.
+fn size(event: &Logged) -> usize {
+    event.message.len() + event.data.as_ref().map_or(0, String::len)
+}
+
 impl Kept {
-    fn push(&mut self, events: Vec<Logged>, seen: Seq, most: usize) {
+    fn push(&mut self, events: Vec<Logged>, seen: Seq, (most, most_bytes): (usize, usize)) {
+        self.bytes += events.iter().map(size).sum::<usize>();
         self.events.extend(events.into_iter().map(Arc::new));
         self.seen = seen;
-        while self.events.len() > most {
-            self.from = self.events.pop_front().map_or(self.from, |event| event.seq);
+        while self.events.len() > most || self.bytes > most_bytes {
+            let Some(oldest) = self.events.pop_front() else { break };
+            self.bytes -= size(&oldest);
+            self.from = oldest.seq;
         }
     }
 
@@ -68,7 +78,7 @@ impl Tail {
     /// `Unavailable` when the ledger cannot be read.
     pub async fn begin(store: Store) -> Result<Tail> {
         let seen = store.read(Latest).await?;
-        let kept = Mutex::new(Kept { events: VecDeque::new(), from: seen, seen });
+        let kept = Mutex::new(Kept { events: VecDeque::new(), bytes: 0, from: seen, seen });
         let shared = Arc::new(Shared { store, kept, seen: watch::Sender::new(seen) });
         let serving = tokio::spawn(serve(Arc::clone(&shared)));
         Ok(Tail { shared, serving })
@@ -98,7 +108,7 @@ impl Shared {
             self.store.read(After { seq: Some(seen), filter: Filter::default(), limit: PAGE_MAX }).await?;
         let is_full = page.events.len() as i64 == PAGE_MAX;
         if page.seen > seen {
-            self.kept().push(page.events, page.seen, KEPT_MAX);
+            self.kept().push(page.events, page.seen, (KEPT_MAX, KEPT_BYTES_MAX));
             self.seen.send_replace(page.seen);
         }
         Ok(is_full)
@@ -196,14 +206,34 @@ mod tests {
 
     #[test]
     fn what_is_kept_has_no_gap_and_no_more_than_fits() {
-        let mut kept = Kept { events: VecDeque::new(), from: Seq(10), seen: Seq(10) };
-        kept.push(vec![event(12), event(15), event(20)], Seq(25), 3);
+        let mut kept = Kept { events: VecDeque::new(), bytes: 0, from: Seq(10), seen: Seq(10) };
+        kept.push(vec![event(12), event(15), event(20)], Seq(25), (3, 100));
         assert_eq!(places(kept.after(Seq(9))), None, "it began to look after 10");
         assert_eq!(places(kept.after(Seq(10))), Some(vec![12, 15, 20]));
         assert_eq!(places(kept.after(Seq(13))), Some(vec![15, 20]));
-        kept.push(vec![event(26), event(27)], Seq(27), 3);
+        kept.push(vec![event(26), event(27)], Seq(27), (3, 100));
         assert_eq!(places(kept.after(Seq(14))), None, "15 is kept no more");
         assert_eq!(places(kept.after(Seq(15))), Some(vec![20, 26, 27]));
         assert_eq!(places(kept.after(Seq(27))), Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_kept_says_no_more_than_fits() {
+        let mut kept = Kept { events: VecDeque::new(), bytes: 0, from: Seq(0), seen: Seq(0) };
+        let says = |seq: i64, bytes: usize| Logged {
+            message: "m".repeat(bytes / 2),
+            data: Some("d".repeat(bytes - bytes / 2)),
+            ..event(seq)
+        };
+        kept.push(vec![says(1, 4), says(2, 3), says(3, 3)], Seq(3), (9, 10));
+        assert_eq!((places(kept.after(Seq(0))), kept.bytes), (Some(vec![1, 2, 3]), 10));
+        kept.push(vec![says(4, 1)], Seq(4), (9, 10));
+        assert_eq!((places(kept.after(Seq(0))), places(kept.after(Seq(1)))), (None, Some(vec![2, 3, 4])));
+        kept.push(vec![says(5, 11)], Seq(5), (9, 10));
+        assert_eq!(
+            (places(kept.after(Seq(5))), kept.bytes),
+            (Some(vec![]), 0),
+            "one that does not fit is read from the ledger"
+        );
     }
 }

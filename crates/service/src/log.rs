@@ -12,8 +12,10 @@ use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term};
 use quorate_store::{Boxed, Read, Tx, Write, args};
 use serde_json::Value;
 
-/// The longest message of a line, in bytes.
+/// The longest message of a line, and the longest metadata, in bytes.
 pub const MESSAGE_MAX: usize = 16 * 1024;
+/// The longest action and status, in bytes.
+pub const WORD_MAX: usize = 256;
 
 /// A line for the log.
 #[derive(Debug, Clone)]
@@ -65,11 +67,18 @@ impl Line {
         if self.metadata.as_ref().is_some_and(|value| !value.is_object()) {
             return Err(Error::invalid("metadata is a JSON object").hint("--metadata '{\"key\": \"value\"}'"));
         }
-        if self.message.len() > MESSAGE_MAX {
-            return Err(Error::invalid(format!(
-                "the message has {} bytes, more than {MESSAGE_MAX}",
-                self.message.len()
-            )));
+        let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let metadata = self.metadata.as_ref().map_or(0, |value| value.to_string().len());
+        for (what, bytes, most) in [
+            ("action", self.action.len(), WORD_MAX),
+            ("status", length(&self.status), WORD_MAX),
+            ("message", self.message.len(), MESSAGE_MAX),
+            ("metadata", metadata, MESSAGE_MAX),
+        ] {
+            if bytes > most {
+                let error = Error::invalid(format!("the {what} has {bytes} bytes, more than {most}"));
+                return Err(error.hint("put the long parts into a file and name its path"));
+            }
         }
         Ok(())
     }

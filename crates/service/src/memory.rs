@@ -18,9 +18,8 @@ pub use merge::{ALIKE_MAX, Alike, Merge, Set, Twins};
 pub use prune::{Limits, Old, PRUNE_MAX, Prune};
 
 use crate::task;
-use quorate_model::diagnostic::floor_char_boundary;
 use quorate_model::memory::{FoundBy, Gist, MemoryKind, Query, words};
-use quorate_model::{Error, Event, EventKind, MemoryId, Result, RunId, TaskId};
+use quorate_model::{Error, Event, EventKind, MemoryId, Result, RunId, TaskId, said};
 use quorate_store::{Boxed, Dialect, Read, Row, Sql, Tx, Write, args};
 
 /// The longest text of a memory, in bytes.
@@ -308,10 +307,7 @@ pub(crate) async fn keep_of(tx: &mut Tx, new: &New<'_>) -> Result<Kept> {
 
 /// The beginning of a text, as much as one memory holds.
 pub(crate) fn shortened(text: &str) -> String {
-    if text.len() <= TEXT_MAX {
-        return text.to_owned();
-    }
-    format!("{}…", &text[..floor_char_boundary(text, TEXT_MAX - '…'.len_utf8())])
+    said::shortened(text, TEXT_MAX).into_owned()
 }
 
 /// Lets what a source has said be forgotten with the next round of pruning.

@@ -93,6 +93,9 @@ pub(crate) fn unknown(id: RunId) -> Error {
     Error::not_found(format!("no run {id}")).hint("`quorate runs list` shows all")
 }
 
+/// The longest goal, in bytes.
+pub const GOAL_MAX: usize = 64 * 1024;
+
 /// Begins a run with its tasks, all or nothing.
 #[derive(Debug)]
 pub struct Start {
@@ -111,6 +114,11 @@ impl Write for Start {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, (RunId, Vec<TaskId>)> {
         Box::pin(async move {
+            if self.goal.len() > GOAL_MAX {
+                let error =
+                    Error::invalid(format!("the goal has {} bytes, more than {GOAL_MAX}", self.goal.len()));
+                return Err(error.hint("put the long parts into a file and name its path"));
+            }
             let sql = "insert into runs (goal, source, detached, created_at) values ($1, $2, $3, now_ms()) returning id";
             let id = tx.one(sql, args![&self.goal, &self.source, self.detached], |row| row.int("id")).await?;
             let id = RunId(id.expect("an insert returns its row"));

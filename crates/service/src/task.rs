@@ -12,8 +12,8 @@ mod person;
 mod take;
 
 pub use add::{Add, NewTask, Work};
-pub use finish::{Done, DoneAnswer, Fail, Outcome, RESULT_MAX, SettleCheck};
-pub use lease::{Held, Progress, Renew, Renewed, Started};
+pub use finish::{Done, DoneAnswer, Fail, Outcome, REASON_MAX, RESULT_MAX, SettleCheck};
+pub use lease::{Held, Progress, Renew, Renewed, Started, WORD_MAX};
 pub use park::{Aside, Rest, SetAside};
 pub use person::{Cancel, Park, Reassign, Release, Retry, Unpark};
 pub use take::{Has, Kinds, NeedResult, PastAttempt, Take, TakeAnswer, TakeCheck, Taken};

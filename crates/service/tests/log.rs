@@ -2,7 +2,7 @@
 
 use quorate_model::agent::AgentState;
 use quorate_model::{Kind, Result, TaskState};
-use quorate_service::log::{LatestAttempt, Line, MESSAGE_MAX};
+use quorate_service::log::{LatestAttempt, Line, MESSAGE_MAX, WORD_MAX};
 use quorate_service::message::Fetch;
 use quorate_service::task::Reassign;
 use quorate_service::view::Agents;
@@ -131,6 +131,9 @@ async fn what_is_no_line_is_bad_input_and_changes_nothing(ledger: TestLedger) ->
         Line { progress: Some(-1), ..line("x", None) },
         Line { metadata: Some(json!([1])), ..line("x", None) },
         Line { message: "a".repeat(MESSAGE_MAX + 1), ..line("x", None) },
+        Line { metadata: Some(json!({ "n": "a".repeat(MESSAGE_MAX) })), ..line("x", None) },
+        Line { status: Some("a".repeat(WORD_MAX + 1)), ..line("x", None) },
+        line(&"a".repeat(WORD_MAX + 1), None),
         Line { message: "a\0b".into(), ..line("claim", Some("src")) },
         line("claim", None),
         line("claim", Some("../out")),

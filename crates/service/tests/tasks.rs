@@ -5,8 +5,8 @@ use quorate_model::config::Limits;
 use quorate_model::{Kind, Result, TaskState, Term};
 use quorate_service::run;
 use quorate_service::task::{
-    Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, Reassign, Renew, Retry, SettleCheck,
-    Take, TakeAnswer, TakeCheck, Taken,
+    Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, REASON_MAX, Reassign, Renew, Retry,
+    SettleCheck, Take, TakeAnswer, TakeCheck, Taken, WORD_MAX,
 };
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -57,6 +57,33 @@ async fn a_write_with_an_old_term_changes_nothing_and_is_logged(ledger: TestLedg
         (story.task.state, story.task.progress, story.task.term),
         (TaskState::Running, 0, new.task.term)
     );
+    Ok(())
+}
+
+async fn long_words_about_an_attempt_are_cut_and_a_long_goal_is_refused(ledger: TestLedger) -> Result<()> {
+    let id = ledger.add(command("one")).await?;
+    let taken = ledger.must_take("alpha").await?;
+    let (word, reason) = ("w".repeat(WORD_MAX + 1), "r".repeat(REASON_MAX + 1));
+    let progress = Progress { id, term: taken.task.term, percent: None, message: Some(word) };
+    let kept = ledger.store.write(progress).await?.message.expect("a word");
+    assert!(kept.len() == WORD_MAX && kept.ends_with("w…"), "{}", kept.len());
+    ledger.store.write(fail(&taken, &reason)).await?;
+    let story = ledger.story(id).await?;
+    for kept in [story.task.reason, story.attempts[0].reason.clone()] {
+        let kept = kept.expect("a reason");
+        assert!(kept.len() == REASON_MAX && kept.ends_with("r…"), "{}", kept.len());
+    }
+    let longest = ledger.events().await.iter().map(|event| event.message.len()).max().unwrap_or(0);
+    assert!(longest < REASON_MAX + 200, "{longest}");
+    let start = |bytes: usize| run::Start {
+        goal: "g".repeat(bytes),
+        source: None,
+        detached: false,
+        tasks: vec![command("two")],
+    };
+    ledger.store.write(start(run::GOAL_MAX)).await?;
+    let refused = ledger.store.write(start(run::GOAL_MAX + 1)).await.expect_err("too long");
+    assert_eq!(refused.kind, Kind::Invalid);
     Ok(())
 }
 
@@ -321,6 +348,7 @@ async fn what_is_for_one_agent_alone_is_not_left_to_others(ledger: TestLedger) -
 }
 
 on_every_backend!(
+    long_words_about_an_attempt_are_cut_and_a_long_goal_is_refused,
     who_failed_at_a_task_is_told_when_to_look_for_it_again,
     what_is_for_one_agent_alone_is_not_left_to_others,
     an_agent_is_shown_what_it_has_wherever_it_was_taken,

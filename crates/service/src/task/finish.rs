@@ -6,6 +6,7 @@
 use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, free_dependents, lock, refuse};
 use crate::claim::{release_of_task, take_from};
 use quorate_model::retry::{self, Failure};
+use quorate_model::said::shortened;
 use quorate_model::task::Next;
 use quorate_model::{Error, Event, EventKind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Boxed, Dialect, Merge, Row, Together, Tx, Write, args};
@@ -487,17 +488,15 @@ pub(crate) struct Failed<'a> {
     pub retry_after_ms: i64,
 }
 
+/// The longest reason of a failure, in bytes; a longer one is cut, for it is told in several places.
+pub const REASON_MAX: usize = 16 * 1024;
 /// A retry prefers another agent for so long after it becomes ready.
 const AVOID_MS: i64 = 2_000;
 
 /// Ends the attempt and decides what follows. The task's row is locked.
 pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) -> Result<TaskState> {
-    let end = AttemptEnd {
-        outcome: failed.outcome,
-        reason: Some(failed.reason),
-        tail: failed.tail,
-        evidence: None,
-    };
+    let reason = &*shortened(failed.reason, REASON_MAX);
+    let end = AttemptEnd { outcome: failed.outcome, reason: Some(reason), tail: failed.tail, evidence: None };
     end_attempt(tx, task, &end);
     if task.holds {
         if failed.outcome == "cancelled" {
@@ -509,7 +508,7 @@ pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) 
     let failures = task.failures + 1;
     let next = retry::next(failed.failure, failures, task.max_attempts, failed.retry_after_ms, task.id);
     let (state, wait) = match next {
-        Next::GiveUp => return give_up(tx, task, failures, failed.reason).await,
+        Next::GiveUp => return give_up(tx, task, failures, reason).await,
         Next::Again => (TaskState::Ready, 0),
         Next::After(ms) => (TaskState::Waiting, ms),
     };
@@ -518,9 +517,9 @@ pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) 
                 result = null, due_at = now_ms() + $5, ready_at = case when $2 = 'ready' then now_ms() else ready_at end,
                 avoid_agent = owner, avoid_until = now_ms() + $5 + $6
           where id = $1",
-        args![task.id, state.as_str(), failures, failed.reason, wait, AVOID_MS],
+        args![task.id, state.as_str(), failures, reason, wait, AVOID_MS],
     );
-    tx.record(retried(task, failures, failed.reason, wait));
+    tx.record(retried(task, failures, reason, wait));
     Ok(state)
 }
 

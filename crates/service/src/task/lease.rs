@@ -3,6 +3,7 @@
 //! Here live the writes that move a lease's end. Taking lives in `take`, the end of a lease in `health`.
 
 use super::{Task, columns, lock, refuse};
+use quorate_model::said::shortened;
 use quorate_model::{Error, EventKind, Result, TaskId, Term};
 use quorate_store::{Boxed, Dialect, Row, Tx, Write, args};
 
@@ -190,9 +191,12 @@ pub struct Progress {
     pub term: Term,
     /// 0 to 100.
     pub percent: Option<i64>,
-    /// A word for people.
+    /// A word for people; of a longer one only the first [`WORD_MAX`] bytes are kept.
     pub message: Option<String>,
 }
+
+/// The longest word about an attempt's progress, in bytes, as the supervisor keeps it of a child.
+pub const WORD_MAX: usize = 4 * 1024;
 
 impl Write for Progress {
     type Answer = Task;
@@ -208,8 +212,9 @@ impl Write for Progress {
                   where id = $1 and term = $2 and state = 'running' returning ",
                 columns!()
             );
+            let word = self.message.as_deref().map(|word| shortened(word, WORD_MAX).into_owned());
             let Some(task) =
-                tx.one(sql, args![self.id, self.term, self.percent, &self.message], Task::from_row).await?
+                tx.one(sql, args![self.id, self.term, self.percent, &word], Task::from_row).await?
             else {
                 let task = lock(tx, self.id).await?;
                 return Err(refuse(&task, self.term, "progress"));
@@ -223,10 +228,10 @@ impl Write for Progress {
                     args![task.id, until],
                 );
             }
-            let said = self.message.as_deref().unwrap_or("");
+            let said = word.as_deref().unwrap_or("");
             let message =
                 format!("task {} at {} % {said}", task.named(), task.progress).trim_end().to_owned();
-            let data = serde_json::json!({ "percent": task.progress, "message": self.message });
+            let data = serde_json::json!({ "percent": task.progress, "message": word });
             tx.record(task.event(EventKind::TaskProgress, message).data(data));
             Ok(task)
         })
