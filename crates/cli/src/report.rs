@@ -25,8 +25,10 @@ pub(crate) fn write(state: &Path, story: &RunStory) -> Result<PathBuf> {
     std::fs::create_dir_all(&folder).map_err(|e| cannot(&folder, &e))?;
     let json = serde_json::to_string_pretty(&as_json(story)).unwrap_or_default();
     for (name, text) in [("report.md", markdown(story)), ("report.json", json)] {
-        let file = folder.join(name);
-        std::fs::write(&file, text).map_err(|e| cannot(&file, &e))?;
+        let (file, begun) = (folder.join(name), folder.join(format!(".{name}")));
+        // Whoever reads it meanwhile sees the old one or the new one, never a part.
+        let written = std::fs::write(&begun, text).and_then(|()| std::fs::rename(&begun, &file));
+        written.map_err(|e| cannot(&file, &e))?;
     }
     Ok(folder)
 }

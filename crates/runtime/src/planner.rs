@@ -6,6 +6,7 @@
 use crate::checker::{Follows, Outcome};
 use crate::node::Shared;
 use crate::stop::Stop;
+use quorate_model::config::Config;
 use quorate_model::goal::{self, Mate, PlanCheck};
 use quorate_model::{Error, Result};
 use quorate_service::task::{NewTask, Task};
@@ -29,7 +30,8 @@ async fn tasks_of(shared: &Shared, task: &Task, check: PlanCheck) -> Result<Vec<
         .ok_or_else(|| Error::invalid("it gave no result, and the plan is the result"))?;
     let team = team(shared).await?;
     let base = shared.folder.to_string_lossy();
-    let plan = goal::read(answer, &team, shared.config.orchestrator.commands, Some(&base))?;
+    let commands = may_command(&shared.config, task.owner.as_deref());
+    let plan = goal::read(answer, &team, commands, Some(&base))?;
     if check == PlanCheck::Only {
         return Ok(Vec::new());
     }
@@ -39,6 +41,14 @@ async fn tasks_of(shared: &Shared, task: &Task, check: PlanCheck) -> Result<Vec<
     };
     let plan = goal::with_report(plan, &goal, &team);
     Ok(plan.tasks.iter().map(|task| NewTask::planned(task, &shared.config)).collect())
+}
+
+/// Whether the plan of this agent may hold commands: that of one whom the configuration names. Who else joined may be anybody
+/// with a token.
+fn may_command(config: &Config, planner: Option<&str>) -> bool {
+    // An agent whose name another node has taken meanwhile goes on under `name@node`.
+    let base = planner.map(|name| name.split('@').next().unwrap_or(name));
+    config.orchestrator.commands && config.agents().iter().any(|(name, _)| Some(name.as_str()) == base)
 }
 
 /// Everybody who could take a task: those of the configuration, and those who joined.
@@ -53,4 +63,27 @@ async fn team(shared: &Shared) -> Result<Vec<Mate>> {
         team.push(Mate { name: agent.name, capabilities, takes_words: agent.takes != "run" });
     }
     Ok(team)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_believed_of_those_whom_the_configuration_names() {
+        let config = |orchestrator: &str| {
+            let text = format!("{orchestrator}[agents.planner]\ndriver = \"claude\"\n");
+            Config::parse("quorate.toml", text.as_bytes()).expect("a good configuration")
+        };
+        let allowed = config("[orchestrator]\ncommands = true\n");
+        let check = |planner: Option<&str>, expected: bool| {
+            assert_eq!(may_command(&allowed, planner), expected, "{planner:?}");
+        };
+        check(Some("planner"), true);
+        check(Some("planner@7"), true);
+        check(Some("planner-2"), false);
+        check(Some("eve"), false);
+        check(None, false);
+        assert!(!may_command(&config(""), Some("planner")));
+    }
 }
