@@ -100,6 +100,6 @@ async fn type_line(place: &Place, store: &Store, name: &str, line: Line, pane: &
 /// Saves what the session has, and says whether it may be cleared now: if a turn has begun meanwhile, the end of that is the next
 /// occasion. Who found its context full may have had no time to save it.
 async fn may_clear(place: &Place, store: &Store, session: &Session) -> Result<bool> {
-    session::checkpoint(place, store, session, "the context is cleared").await?;
+    session::checkpoint(place, store, session, "the context is full").await?;
     store.write(Clear { id: session.id }).await
 }
