@@ -3,7 +3,7 @@
 //! Here lives the building of what they need, and the look whether they can be run here at all. What is broken, and
 //! what must hold then, lives in `crates/fire`.
 
-mod needs;
+pub mod needs;
 
 use crate::{Outcome, root};
 use std::path::PathBuf;

@@ -1,12 +1,13 @@
 //! `cargo xtask setup`: what the tests need, found or made.
 //!
-//! Here live PostgreSQL's ways onto a machine, the parts of Rust that a minimal installation lacks, tmux, PgBouncer
-//! and pgvector. How a server is started lives in `cluster`; how packages are handled lives in `apt`.
+//! Here live PostgreSQL's ways onto a machine, the parts of Rust that a minimal installation lacks, tmux, PgBouncer,
+//! pgvector, and what the tests that break things need. How a server is started lives in `cluster`; how packages are handled lives in `apt`.
 //!
 //! In order: what is there is used; root installs the distribution's package, without its ready-made server; anyone
 //! else unpacks the same packages into a cache and runs them from there. Each step is said in plain words.
 
 use crate::cluster::{Installation, cache_folder, is_root, vectors_folder};
+use crate::fire::needs;
 use crate::{Outcome, apt, say};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,12 +19,17 @@ const CLUSTER_POLICY: &str = "/etc/postgresql-common/createcluster.conf";
 /// Makes everything and returns where PostgreSQL is.
 pub fn everything() -> Outcome<Installation> {
     rust_components()?;
-    optional("tmux");
-    if optional("pgbouncer") {
+    optional("tmux", "tmux", has("tmux"));
+    // Debian keeps servers where a user's PATH does not look.
+    let has_pooler = has("pgbouncer") || Path::new("/usr/sbin/pgbouncer").is_file();
+    if optional("pgbouncer", "pgbouncer", has_pooler) {
         // The package starts a service; the tests use a process of their own.
         let mut command = Command::new("systemctl");
         command.args(["disable", "--now", "pgbouncer"]).stdin(Stdio::null()).stdout(Stdio::null());
         let _ = command.stderr(Stdio::null()).status();
+    }
+    for (what, package, is_here) in needs::optional() {
+        optional(what, package, is_here);
     }
     let found = postgres()?;
     vectors(&found);
@@ -60,22 +66,22 @@ fn rust_components() -> Outcome {
     Ok(())
 }
 
-/// Brings a program where that is easy; answers whether it was installed now. Tests that need it say so when it is
-/// missing: tmux for a team to be looked at, PgBouncer for a ledger behind a pooler.
-fn optional(program: &str) -> bool {
-    // Debian keeps servers where a user's PATH does not look.
-    if has(program) || Path::new("/usr/sbin").join(program).is_file() {
-        say(&format!("{program}: found"));
+/// Brings something where that is easy; answers whether it was installed now. Tests that need it say so when it is
+/// missing: tmux for a team to be looked at, PgBouncer for a ledger behind a pooler, what several hosts and clocks that jump
+/// are made of.
+fn optional(what: &str, package: &str, is_here: bool) -> bool {
+    if is_here {
+        say(&format!("{what}: found"));
         return false;
     }
     if !(apt::is_here() && is_root()) {
-        say(&format!("{program}: not found (optional)"));
+        say(&format!("{what}: not found (optional)"));
         return false;
     }
-    say(&format!("{program} is not here: installing it with apt-get (as root)"));
-    let installed = apt::update().and_then(|()| apt::install(&[program]));
+    say(&format!("{what} is not here: installing {package} with apt-get (as root)"));
+    let installed = apt::update().and_then(|()| apt::install(&[package]));
     if let Err(why) = &installed {
-        say(&format!("{program} could not be installed; going on without it: {why}"));
+        say(&format!("{what} could not be installed; going on without it: {why}"));
     }
     installed.is_ok()
 }

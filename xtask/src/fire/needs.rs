@@ -1,6 +1,6 @@
 //! What some of the tests that break things need of a machine.
 //!
-//! Here lives the look for it, before anything is built, and the words on how to get it. Nothing is installed here.
+//! Here lives the look for it, before anything is built, and the words on how to get it. What is installed is `setup`'s business.
 
 use crate::setup::has;
 use std::path::PathBuf;
@@ -9,6 +9,15 @@ use std::process::{Command, Stdio};
 /// Where distributions put libfaketime: below one of these, or below a folder in one of these.
 const LIBRARY_FOLDERS: [&str; 4] = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/local/lib64"];
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
+
+/// What of it comes in a package: what it is, the package, and whether it is here.
+pub fn optional() -> [(&'static str, &'static str, bool); 3] {
+    [
+        ("ip", "iproute2", has("ip")),
+        ("iptables", "iptables", has("iptables")),
+        ("libfaketime", "libfaketime", library().is_some()),
+    ]
+}
 
 /// Returns what the test has to be told of this machine, or why it cannot be run here.
 pub fn of(words: &[&str]) -> Result<Option<PathBuf>, String> {
