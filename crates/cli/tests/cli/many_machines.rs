@@ -439,7 +439,7 @@ fn after_a_restore_whoever_was_forgotten_is_refused() {
 fn a_node_that_was_forgotten_at_a_restore_loses_what_it_had_and_goes_on() {
     let shared = Shared::start();
     let door = shared.door("quorate_node");
-    door.write("quorate.toml", "[health]\nlease = \"2s\"\ninterval = \"500ms\"\n");
+    door.write("quorate.toml", "[health]\nlease = \"8s\"\ninterval = \"500ms\"\n");
     let line = "echo began $QUORATE_TERM >>lines; test $QUORATE_TERM -gt 1 || sleep 60; echo ended $QUORATE_TERM >>lines";
     door.ok(&["task", "add", "long", "--run", line]);
     let kept = shared.keep();
