@@ -106,18 +106,7 @@ pub(crate) async fn read<P: Place>(
 ) {
     let Some(store) = appearing(&*place, &news).await else { return };
     let store = opened.get_or_init(|| store).clone();
-    let mut reader = Reader {
-        place,
-        changes: store.changes(),
-        store,
-        news,
-        shown,
-        seen: None,
-        look: Turn::new(LOOK_LEAST),
-        tally: Turn::new(TALLY_LEAST),
-        story: Turn::new(LOOK_LEAST),
-        output: None,
-    };
+    let mut reader = Reader::new(place, store, news, shown);
     while reader.turn().await.is_some() {}
 }
 
@@ -173,6 +162,26 @@ struct Reading {
 }
 
 impl<P: Place> Reader<P> {
+    fn new(
+        place: Arc<P>,
+        store: Store,
+        news: mpsc::Sender<News>,
+        shown: watch::Receiver<Option<Shown>>,
+    ) -> Reader<P> {
+        Reader {
+            place,
+            changes: store.changes(),
+            store,
+            news,
+            shown,
+            seen: None,
+            look: Turn::new(LOOK_LEAST),
+            tally: Turn::new(TALLY_LEAST),
+            story: Turn::new(LOOK_LEAST),
+            output: None,
+        }
+    }
+
     /// Reads what is due, then waits for more; `None` when the screen is closed.
     async fn turn(&mut self) -> Option<()> {
         match self.read().await {
@@ -431,18 +440,7 @@ mod tests {
         let (news, mut told) = mpsc::channel(10);
         let (show, shown) = watch::channel(None);
         let store = ledger.store.clone();
-        let mut reader = Reader {
-            place: Arc::new(Nowhere),
-            changes: store.changes(),
-            store,
-            news,
-            shown,
-            seen: None,
-            look: Turn::new(LOOK_LEAST),
-            tally: Turn::new(TALLY_LEAST),
-            story: Turn::new(LOOK_LEAST),
-            output: None,
-        };
+        let mut reader = Reader::new(Arc::new(Nowhere), store, news, shown);
         for _ in 0..3 {
             // Closed and opened again between two turns: the screen has forgotten what it was told.
             show.send_replace(None);
