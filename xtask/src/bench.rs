@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: the numbers of the ledger, beside those of its databases alone.
 //!
 //! Here live the building of what is measured, and a durable PostgreSQL that ends with the bench. What is measured,
-//! and how, lives in `crates/bench`.
+//! and how, lives in `crates/bench`; the short check that CI runs, and all that it shares with the bench, in
+//! `crates/measure`.
 
 use crate::cluster::{Cluster, Durability, Until};
 use crate::{Outcome, root, say, setup};
@@ -10,20 +11,36 @@ use std::process::Command;
 
 /// Builds everything, starts a server where it is needed, and passes `words` on.
 pub fn command(words: &[&str]) -> Outcome {
+    if words.contains(&"--ratio") {
+        return ratio(words);
+    }
     build("quorate-bench")?;
     // Without it the bench measures the ledger and says what it left out.
     let has_program = wants_program(words) && build("quorate").inspect_err(|why| say(why)).is_ok();
-    let folder = Folder::make()?;
-    let cluster = wants_postgres(words).then(|| start(&folder)).transpose()?;
     let mut bench = Command::new(target().join("quorate-bench"));
-    bench.args(words).arg("--dir").arg(&folder.0).env_remove("QUORATE_STORE");
-    if let Some(cluster) = &cluster {
-        bench.args(["--postgres", cluster.url()]);
-    }
+    bench.args(words);
     if !has_program {
         bench.args(["--quorate", "/nonexistent"]);
     }
-    let status = bench.status().map_err(|e| format!("cannot run the bench: {e}"))?;
+    run(&mut bench, words)
+}
+
+/// Builds the short check alone, which takes half as long as the whole bench, and runs it.
+fn ratio(words: &[&str]) -> Outcome {
+    build("quorate-measure")?;
+    let mut check = Command::new(target().join("quorate-ratio"));
+    check.args(words.iter().filter(|word| **word != "--ratio"));
+    run(&mut check, words)
+}
+
+fn run(program: &mut Command, words: &[&str]) -> Outcome {
+    let folder = Folder::make()?;
+    let cluster = wants_postgres(words).then(|| start(&folder)).transpose()?;
+    program.arg("--dir").arg(&folder.0).env_remove("QUORATE_STORE");
+    if let Some(cluster) = &cluster {
+        program.args(["--postgres", cluster.url()]);
+    }
+    let status = program.status().map_err(|e| format!("cannot run the bench: {e}"))?;
     if status.success() { Ok(()) } else { Err("the bench did not end well".to_string()) }
 }
 
@@ -43,7 +60,7 @@ fn wants_postgres(words: &[&str]) -> bool {
 
 /// Tells whether the words ask for figures of the program itself, and not only of the ledger in the bench's process.
 fn wants_program(words: &[&str]) -> bool {
-    !words.iter().any(|word| matches!(*word, "--peers" | "--ratio"))
+    !words.contains(&"--peers")
 }
 
 fn start(folder: &Folder) -> Outcome<Cluster> {
@@ -91,6 +108,6 @@ mod tests {
     #[test]
     fn the_program_is_built_for_its_own_figures_only() {
         assert!(wants_program(&["--quick"]));
-        assert!(!wants_program(&["--ratio", "--only", "sqlite"]));
+        assert!(!wants_program(&["--peers", "--only", "sqlite"]));
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! Here live those that are measured by wall time, a few times each.
 
-use crate::database::{Database, Filled};
-use crate::operation::Rows;
-use crate::samples::Samples;
-use crate::table::{Figure, Limit};
+use quorate_measure::database::{Database, Filled};
+use quorate_measure::operation::Rows;
+use quorate_measure::samples::Samples;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::Result;
 use quorate_service::health::Check;
 use quorate_service::run::Start;

@@ -6,28 +6,17 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what it is for")]
 
 mod bulk;
-mod clock;
-mod database;
-mod disk;
-mod load;
-mod operation;
-mod ours;
 mod peers;
 mod pictures;
 mod process;
-mod ratio;
-mod raw_lite;
-mod raw_pg;
-mod samples;
 mod scale;
-mod seed;
-mod table;
 
-use crate::database::Database;
-use crate::load::Timing;
-use crate::operation::Operation;
 use crate::scale::{Here, Scenario, Size};
-use crate::table::{Figure, HEAD, Line, Verdict};
+use quorate_measure::database::Database;
+use quorate_measure::load::Timing;
+use quorate_measure::operation::Operation;
+use quorate_measure::table::{Figure, HEAD, Line, Verdict};
+use quorate_measure::{disk, load_average};
 use quorate_model::{Error, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -36,7 +25,7 @@ use std::time::Duration;
 
 const HELP: &str = "\
 usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--match WORD] [--dir DIR]
-                     [--postgres URL] [--quorate FILE] [--plots DIR] [--scale [--huge] | --peers | --ratio]
+                     [--postgres URL] [--quorate FILE] [--plots DIR] [--scale [--huge] | --peers]
 
   --quick           0.5 s per measurement instead of 2.5 s
   --json            one JSON document on standard output instead of the table
@@ -44,7 +33,6 @@ usage: quorate-bench [--quick] [--json] [--only sqlite|postgres|process] [--matc
   --match WORD      only operations (with --scale: measurements, with --peers: peers) whose name has this word
   --scale           long queues and histories, many agents, followers and processes instead
   --peers           other queues and frameworks beside this one; installs them (see peers/README.md)
-  --ratio           a short check: claim+complete has at least 60 % of what the database alone does
   --huge            with ten million tasks of history too: needs 20 GB and half an hour
   --dir DIR         where ledgers are made and the disk is probed (a real disk; else the temporary folder)
   --postgres URL    a durable server of your own making; its schemas bench_ours and bench_raw are dropped
@@ -65,7 +53,6 @@ struct Options {
     json: bool,
     scale: bool,
     peers: bool,
-    ratio: bool,
     huge: bool,
     only: Option<String>,
     matching: Option<String>,
@@ -118,7 +105,6 @@ fn read(words: &[String]) -> Option<Options> {
             "--json" => options.json = true,
             "--scale" => options.scale = true,
             "--peers" => options.peers = true,
-            "--ratio" => options.ratio = true,
             "--huge" => options.huge = true,
             "--only" => options.only = Some(words.next().filter(|what| is_part(what))?.clone()),
             "--match" => options.matching = Some(words.next()?.clone()),
@@ -271,12 +257,6 @@ async fn measure(options: &Options) -> Result<Vec<String>> {
         peers::measure(&wish, &mut report).await?;
         return report.finish();
     }
-    if options.ratio {
-        for database in wanted {
-            report.figures(ratio::measure(database).await?);
-        }
-        return report.finish();
-    }
     for database in databases.iter().filter(|database| options.wants(database.name())) {
         report.say(&format!("\n{HEAD}"));
         latencies(options, database, &folder, &mut report).await?;
@@ -360,10 +340,4 @@ async fn processes(options: &Options, databases: &[Database], report: &mut Repor
         }
     }
     Ok(())
-}
-
-/// Returns the system's load averages of 1, 5 and 15 minutes.
-fn load_average() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }

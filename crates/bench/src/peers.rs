@@ -8,12 +8,13 @@ mod list;
 mod program;
 mod standing;
 
-use crate::database::Database;
-use crate::load::Timing;
+use crate::Report;
 use crate::scale::{Here, Scenario, Size};
-use crate::table::{Figure, Limit};
-use crate::{Report, disk, seed};
 use list::{Contest, Peer, Place};
+use quorate_measure::database::Database;
+use quorate_measure::load::Timing;
+use quorate_measure::table::{Figure, Limit};
+use quorate_measure::{disk, seed};
 use quorate_model::{Error, Result};
 use serde_json::json;
 use standing::{Measure, Round, Standing, head};

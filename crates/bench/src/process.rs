@@ -3,10 +3,10 @@
 //! Here live the measurements of the real binary on a real ledger. A task's first output is seen through a named
 //! pipe, so that no two clocks are compared.
 
-use crate::database::Database;
-use crate::operation::Rows;
-use crate::samples::Samples;
-use crate::table::{Figure, Limit};
+use quorate_measure::database::Database;
+use quorate_measure::operation::Rows;
+use quorate_measure::samples::Samples;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::{Error, Result};
 use quorate_service::task::{Add, NewTask, Work};
 use quorate_store::{Store, Url};

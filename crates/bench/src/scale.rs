@@ -14,9 +14,9 @@ mod thousand;
 
 pub(crate) use share::work as share_work;
 
-use crate::database::Database;
-use crate::load::Timing;
-use crate::table::Figure;
+use quorate_measure::database::Database;
+use quorate_measure::load::Timing;
+use quorate_measure::table::Figure;
 use quorate_model::Result;
 use std::path::Path;
 

@@ -258,11 +258,21 @@ pub fn excerpt(text: &str, query: &Query, max: usize) -> String {
     format!("{before}{}{after}", shown.trim())
 }
 
-/// What a text says, apart from how: its words without fillers, in any order. Numbers count, except in an episode, where they
-/// are times, places and attempts.
+/// Fillers that still say how the words around them belong together: who does it to whom, from where to where.
+const JOINTS: &[&str] = &[
+    "about", "and", "as", "at", "but", "by", "for", "from", "how", "if", "in", "into", "of", "on", "or",
+    "then", "to", "what", "when", "where", "which", "who", "why", "with",
+];
+
+/// What a text says, apart from how: its words without fillers. Of an episode in any order and without numbers, which are times,
+/// places and attempts there; of anything else in their order, for "a waits for b" is not "b waits for a".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gist {
     words: BTreeSet<String>,
+    /// The words and joints in their order, where that counts.
+    order: Vec<String>,
+    /// What has a name, where that must be the same.
+    names: BTreeSet<String>,
     /// What must be the same for two to say the same.
     fixed: BTreeSet<String>,
 }
@@ -272,13 +282,17 @@ impl Gist {
     pub fn of(kind: MemoryKind, text: &str) -> Gist {
         let is_number = |word: &str| word.contains(|c: char| c.is_ascii_digit());
         let counts_numbers = !matches!(kind, MemoryKind::Episode | MemoryKind::Pattern);
+        let is_told = |word: &String| !FILLERS.contains(&word.as_str()) || JOINTS.contains(&word.as_str());
+        let order =
+            if counts_numbers { words(text).into_iter().filter(is_told).collect() } else { Vec::new() };
+        let names = if counts_numbers { consolidation::names(kind, text) } else { BTreeSet::new() };
         let mut all: BTreeSet<String> =
             words(text).into_iter().filter(|word| counts_numbers || !is_number(word)).collect();
         if all.iter().any(|word| !FILLERS.contains(&word.as_str())) {
             all.retain(|word| !FILLERS.contains(&word.as_str()));
         }
         let is_fixed = |word: &&String| is_number(word) || TURNS.contains(&word.as_str());
-        Gist { fixed: all.iter().filter(is_fixed).cloned().collect(), words: all }
+        Gist { fixed: all.iter().filter(is_fixed).cloned().collect(), words: all, order, names }
     }
 
     /// Returns a number that is the same for the same gist, in all versions of this program.
@@ -290,7 +304,7 @@ impl Gist {
         i64::from_ne_bytes(hash.to_ne_bytes())
     }
 
-    /// Returns whether both say nearly the same.
+    /// Returns whether both say nearly the same: where the order counts, one says all that the other does, and a little more.
     ///
     /// ```
     /// use quorate_model::memory::{Gist, MemoryKind::Finding};
@@ -299,7 +313,10 @@ impl Gist {
     /// assert!(!gist("the loader is not fast").is_near(&gist("the loader is fast")));
     /// ```
     pub fn is_near(&self, other: &Gist) -> bool {
-        self.fixed == other.fixed && self.share(other) >= NEAR_PERCENT
+        self.fixed == other.fixed
+            && self.names == other.names
+            && self.share(other) >= NEAR_PERCENT
+            && (is_within(&self.order, &other.order) || is_within(&other.order, &self.order))
     }
 
     /// Returns the share of their words that both have, in per cent.
@@ -315,6 +332,12 @@ impl Gist {
         words.sort_by_key(|word| std::cmp::Reverse(word.chars().count()));
         Query { terms: words.into_iter().take(KIN_TERMS).map(|word| vec![word.clone()]).collect() }
     }
+}
+
+/// Returns whether a list has all of `part`, in its order.
+fn is_within(part: &[String], list: &[String]) -> bool {
+    let mut rest = list.iter();
+    part.iter().all(|word| rest.any(|other| other == word))
 }
 
 /// Words by which those that may say the same are looked for.

@@ -107,6 +107,9 @@ pub type Prices = BTreeMap<String, Price>;
 /// A name may be longer than the known one by a date or a mark of a version: `claude-sonnet-4-5-20250929` costs what
 /// `claude-sonnet-4-5` does. Any other ending makes another model: `gpt-5-mini` is no `gpt-5`.
 pub fn find(own: &Prices, model: &str) -> Option<Price> {
+    if let Some(price) = own.get(model) {
+        return Some(*price);
+    }
     let model = model.rsplit_once('/').map_or(model, |(_, name)| name);
     let plain = without_version(model);
     let known = |name: &str| KNOWN.iter().find(|(known, _)| *known == name).map(|(_, price)| *price);
@@ -170,8 +173,13 @@ mod tests {
 
     #[test]
     fn a_configured_price_comes_first_and_counts_for_versions_too() {
-        let own =
-            Prices::from([("gpt-5".to_owned(), price(7, 7, 7, 7)), ("local".to_owned(), price(0, 0, 0, 0))]);
+        let own = Prices::from([
+            ("gpt-5".to_owned(), price(7, 7, 7, 7)),
+            ("local".to_owned(), price(0, 0, 0, 0)),
+            ("vendor/llama-3".to_owned(), price(9, 9, 9, 9)),
+        ]);
+        assert_eq!(find(&own, "vendor/llama-3").map(|price| price.input), Some(9_000), "as doctor says it");
+        assert_eq!(find(&own, "elsewhere/llama-3"), None);
         assert_eq!(find(&own, "gpt-5").map(|price| price.input), Some(7_000));
         assert_eq!(find(&own, "gpt-5-2025-08-07").map(|price| price.input), Some(7_000));
         assert_eq!(find(&own, "local").map(|price| price.output), Some(0));

@@ -55,7 +55,23 @@ fn to_texts(list: &[&str]) -> Vec<String> {
 fn what_says_the_same_is_told_from_what_does_not() {
     let near = |kind, one: &str, other: &str| Gist::of(kind, one).is_near(&Gist::of(kind, other));
     let finding = MemoryKind::Finding;
-    assert!(near(finding, "the parser drops empty lines", "Parser: empty lines, drops the!"));
+    assert!(near(finding, "the parser drops empty lines", "Parser drops EMPTY lines!"));
+    assert!(near(MemoryKind::Episode, "the parser drops empty lines", "Parser: empty lines, drops the!"));
+    for (one, other) in [
+        ("use tabs instead of spaces", "use spaces instead of tabs"),
+        ("migrate from MySQL to Postgres", "migrate to MySQL from Postgres"),
+        ("alpha waits for beta", "beta waits for alpha"),
+    ] {
+        assert!(!near(finding, one, other), "{one}, {other}");
+    }
+    let of = |what: &str| {
+        format!(
+            "in the nightly release build every single integration test of the {what} needs two long minutes and half a gigabyte"
+        )
+    };
+    assert!(near(finding, &of("large database"), &of("database")));
+    assert!(!near(finding, &of("staging database"), &of("production database")));
+    assert!(!near(finding, &of("crates/store"), &of("crates/service")));
     assert!(!near(finding, "the parser drops empty lines", "the lexer keeps full tokens"));
     assert!(!near(finding, "port 80", "port 81"));
     assert!(near(MemoryKind::Episode, "timeout after 30 s on port 80", "timeout after 31 s on port 81"));

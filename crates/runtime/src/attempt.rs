@@ -4,12 +4,13 @@
 //! kept by the renewer meanwhile; if it is lost, the child is stopped. Where another has the task, nothing is reported: the
 //! ledger would refuse it. Where only the ledger was away, it is told why as soon as it is back.
 
+use crate::git::Git;
 use crate::orphans::stored_start;
 use crate::relay::{Relay, Relayed, finding, note};
 use crate::renewer::{Hold, Lost};
 use crate::session::Session;
-use crate::stop::Level;
-use crate::workspace::{Merged, Workspace};
+use crate::stop::{Level, Stop};
+use crate::workspace::{Merged, Of, Workspace};
 use quorate_drivers::{Assignment, Report, report};
 use quorate_model::config::{Workspace as Where, millis};
 use quorate_model::usage::Parked;
@@ -18,7 +19,7 @@ use quorate_process::{Child, Control, Exit, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
 use quorate_service::task::{
-    Aside, Done, DoneAnswer, Fail, Outcome, Release, Rest, SetAside, Started, Taken,
+    Aside, Done, DoneAnswer, Fail, Held, Outcome, Release, Renew, Rest, SetAside, Started, Taken,
 };
 use quorate_service::view::Claims;
 use quorate_service::{run, wire};
@@ -37,7 +38,10 @@ const CLAIMS_WAIT: Duration = Duration::from_secs(2);
 const CLAIMS_MAX: usize = 100;
 
 /// Why a child of a node that stops is stopped.
-const NODE_STOPS: &str = "its node stops";
+pub(crate) const NODE_STOPS: &str = "its node stops";
+
+/// Why the work of an attempt that is done does not count.
+const UNMERGED: &str = "its lease ended before its work was merged; the next attempt goes on from its branch";
 
 /// Why an attempt was not begun.
 const TOO_LATE: &str = "not begun: the database's answer came when the lease may have been over";
@@ -45,13 +49,14 @@ const TOO_LATE: &str = "not begun: the database's answer came when the lease may
 /// Runs one attempt at a task that was asked for at `asked` to its end. Errors of the ledger end it quietly: the lease
 /// then lapses by itself.
 pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
-    let Some(hold) = session.shared.hold(&session.stop, taken.task.id, taken.task.term, asked).await else {
+    let Some(mut hold) = session.shared.hold(&session.stop, taken.task.id, taken.task.term, asked).await
+    else {
         session.shared.say(format!("{}: task {}: {TOO_LATE}", session.name, taken.task.named()));
         return lost(session, &taken, TOO_LATE, None).await;
     };
     let workspace = match workspace(session, &taken).await {
         Ok(workspace) => workspace,
-        Err(error) => return give_up(session, &taken, &error).await,
+        Err(error) => return not_opened(session, &taken, &error).await,
     };
     let mut assignment = assignment(session, &taken);
     if let Some(workspace) = &workspace {
@@ -73,9 +78,9 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
     let (exit, relayed) = attend(session, &taken, &assignment, &hold, child).await;
     tell_used(session, &taken, &exit).await;
     tell_findings(session, &taken, &relayed.findings).await;
-    let mut flaw = relayed.unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::passing);
+    let mut flaw = relayed.unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::Passing);
     if let Some(workspace) = workspace {
-        flaw = bring_home(session, &taken, &hold, &exit, workspace, flaw).await;
+        flaw = bring_home(session, &taken, &mut hold, &exit, workspace, flaw).await;
     }
     let ended = Ended { exit, flaw, reached: relayed.reached, own: own_process };
     settle(session, &taken, &hold, &ended).await;
@@ -115,16 +120,13 @@ fn assignment(session: &Session, taken: &Taken) -> Assignment {
 }
 
 /// What is wrong with an attempt that says it is done.
-struct Flaw {
-    why: String,
-    /// Another attempt could not mend it.
-    is_final: bool,
-}
-
-impl Flaw {
-    fn passing(why: String) -> Flaw {
-        Flaw { why, is_final: false }
-    }
+enum Flaw {
+    /// Another attempt may mend it.
+    Passing(String),
+    /// No other attempt could.
+    Final(String),
+    /// It was not brought to its end, because the node stops.
+    NodeStops,
 }
 
 /// Opens the worktree of a task whose agent works in one.
@@ -132,37 +134,85 @@ async fn workspace(session: &Session, taken: &Taken) -> Result<Option<Workspace>
     if session.member.workspace == Where::Shared {
         return Ok(None);
     }
-    let (project, state, id) = (session.shared.folder.clone(), session.shared.state.clone(), taken.task.id);
-    let added = taken.task.created_at;
-    beside(move || Workspace::open(&project, &state, id, added)).await.map(Some)
+    let (shared, task) = (&session.shared, &taken.task);
+    let (git, project, state) = (shared.git.clone(), shared.folder.clone(), shared.state.clone());
+    let of = Of { task: task.id, attempt: task.attempt, added_ms: task.created_at };
+    let opened = with_git(&shared.git, &session.stop, move || Workspace::open(&git, &project, &state, of));
+    opened.await.map(Some)
 }
 
 /// Keeps what an attempt left in its worktree, and merges it if the attempt is done and no check is to follow.
 async fn bring_home(
     session: &Session,
     taken: &Taken,
-    hold: &Hold,
+    hold: &mut Hold,
     exit: &Exit,
     workspace: Workspace,
     flaw: Option<Flaw>,
 ) -> Option<Flaw> {
     let (agent, words) =
         (session.name.clone(), format!("Task {}, attempt {}", taken.task.named(), taken.task.attempt));
+    let promised = taken.task.outputs.clone();
+    let is_to_merge = exit.is_success() && flaw.is_none() && taken.task.verify.is_none();
     // Who has lost the task merges nothing; another goes on from the branch.
-    let merges = exit.is_success() && flaw.is_none() && taken.task.verify.is_none() && hold.lost().is_none();
-    let brought = beside(move || {
-        workspace.keep(&words, &agent)?;
+    let merges = is_to_merge && is_ours(session, taken, hold).await;
+    let brought = with_git(&session.shared.git, &session.stop, move || {
+        workspace.keep(&words, &agent, &promised)?;
         if merges { workspace.merge(&agent) } else { Ok(Merged::Done) }
     });
     match brought.await {
+        Ok(Merged::Done) if is_to_merge && !merges => Some(Flaw::Passing(UNMERGED.into())),
         Ok(Merged::Done) => flaw,
-        Ok(Merged::Conflict(why)) => Some(Flaw::passing(why)),
-        Ok(Merged::Blocked(why)) => Some(Flaw { why, is_final: true }),
+        Ok(Merged::Conflict(why)) => Some(Flaw::Passing(why)),
+        Ok(Merged::Blocked(why)) => Some(Flaw::Final(why)),
+        Err(_) if session.shared.git.is_halted() => Some(Flaw::NodeStops),
         Err(error) => {
             let why = format!("its work could not be brought to its branch: {error}");
-            Some(flaw.unwrap_or_else(|| Flaw::passing(why)))
+            Some(flaw.unwrap_or(Flaw::Passing(why)))
         }
     }
+}
+
+/// Tells whether the task is ours still. Where only its lease may have ended, because the ledger or this node was away, the
+/// ledger is asked for it once more: what is done need not be done again.
+async fn is_ours(session: &Session, taken: &Taken, hold: &mut Hold) -> bool {
+    match hold.lost() {
+        None => return true,
+        Some(Lost::TakenAway) => return false,
+        Some(Lost::Unreachable | Lost::Asleep) => {}
+    }
+    let (shared, id, term) = (&session.shared, taken.task.id, taken.task.term);
+    let lease_ms = shared.config.health.lease_ms;
+    let held = vec![Held { id, term, active: true }];
+    let renew = Renew { held, agents: Vec::new(), node: shared.node.clone(), lease_ms };
+    // Twice where the first word was long under way: it may have been heard long ago.
+    for _ in 0..2 {
+        let asked = Instant::now();
+        match session.insist(&renew).await {
+            Ok(renewed) if renewed.kept.contains(&id) => {}
+            Ok(_) | Err(_) => return false,
+        }
+        if asked.elapsed() < shared.lease() / 6 {
+            hold.regain(asked + shared.lease());
+            shared.renewer.hurry();
+            return true;
+        }
+    }
+    false
+}
+
+/// Does something with git on a thread where it keeps nobody waiting; when the node is to stop at once, git is ended.
+pub(crate) async fn with_git<T: Send + 'static>(
+    git: &Git,
+    stop: &Stop,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (mut work, mut stop) = (std::pin::pin!(beside(work)), stop.clone());
+    tokio::select! {
+        done = &mut work => return done,
+        () = stop.reached(Level::Now) => git.halt(),
+    }
+    work.await
 }
 
 /// Does what blocks on a thread where it keeps nobody waiting.
@@ -298,10 +348,11 @@ async fn settle(session: &mut Session, taken: &Taken, hold: &Hold, ended: &Ended
     let answer = match (report(exit), flaw) {
         // Even a task that was lost may have been done before it was stopped; the ledger decides by the term.
         (Report::Done { result }, None) => done(session, taken, result, tail.clone()).await,
-        (Report::Done { .. }, Some(flaw)) if flaw.is_final => {
-            fail_for_good(session, taken, flaw.why.clone(), tail.clone()).await
+        (Report::Done { .. }, Some(Flaw::Final(why))) => {
+            fail_for_good(session, taken, why.clone(), tail.clone()).await
         }
-        (Report::Done { .. }, Some(flaw)) => fail(flaw.why.clone(), Outcome::Failed).await,
+        (Report::Done { .. }, Some(Flaw::Passing(why))) => fail(why.clone(), Outcome::Failed).await,
+        (Report::Done { .. }, Some(Flaw::NodeStops)) => release(session, taken, NODE_STOPS).await,
         (Report::Parked(parked), _) => return rest(session, taken, parked, (tail, *own)).await,
         (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::TakenAway) => gone(session, taken).await,
         (Report::Stopped { reason }, _) if reason != NODE_STOPS && hold.lost().is_some() => {
@@ -434,6 +485,21 @@ async fn give_up(session: &Session, taken: &Taken, error: &Error) {
         None => error.message.clone(),
     };
     let _ = fail_for_good(session, taken, reason, None).await;
+}
+
+/// Its worktree could not be opened: what a person has to mend ends the task, anything else may go well the next time.
+async fn not_opened(session: &Session, taken: &Taken, error: &Error) {
+    if session.shared.git.is_halted() {
+        let _ = release(session, taken, NODE_STOPS).await;
+        return;
+    }
+    match error.kind {
+        Kind::Invalid | Kind::Conflict => give_up(session, taken, error).await,
+        _ => {
+            let why = format!("its worktree could not be opened: {error}");
+            let _ = fail(session, taken, why, Outcome::Failed, None).await;
+        }
+    }
 }
 
 async fn not_started(session: &mut Session, taken: &Taken, error: &Error, own: bool) {

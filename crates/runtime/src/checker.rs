@@ -2,11 +2,11 @@
 //!
 //! Here lives the loop that takes over tasks that are said to be done, runs their `verify`, and settles them.
 
-use crate::attempt::beside;
+use crate::attempt::{NODE_STOPS, with_git};
 use crate::node::Shared;
-use crate::renewer::Lost;
+use crate::renewer::{Hold, Lost};
 use crate::stop::{Level, Stop};
-use crate::workspace::{Merged, Workspace};
+use crate::workspace::{Merged, Of, Workspace};
 use crate::{consolidator, planner};
 use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::config::millis;
@@ -54,12 +54,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
 }
 
 async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Result<()> {
-    let outcome = match shared.hold(stop, task.id, task.term, asked).await {
-        Some(hold) => run_check(shared, stop, task, &hold).await,
+    // Held until the word is in the ledger: a merge may have to wait for others.
+    let hold = shared.hold(stop, task.id, task.term, asked).await;
+    let outcome = match &hold {
+        Some(hold) => run_check(shared, stop, task, hold).await,
         None => Outcome::Lost,
     };
     let (failure, tail, follows) = match outcome {
-        Outcome::Ended { failure: None, tail } => (merge(shared, task).await, tail, None),
         Outcome::Ended { failure, tail } => (failure, tail, None),
         Outcome::Passed(follows) => (None, None, Some(follows)),
         Outcome::GivenBack(reason) => {
@@ -74,7 +75,8 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
     let settle = SettleCheck {
         id: task.id,
         term: task.term,
-        failure,
+        is_final: failure.as_ref().is_some_and(|failure| failure.is_final),
+        failure: failure.map(|failure| failure.why),
         tail,
         retry_after_ms: shared.config.health.retry_after_ms,
     };
@@ -93,7 +95,7 @@ async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Res
 
 pub(crate) enum Outcome {
     Ended {
-        failure: Option<String>,
+        failure: Option<CheckFailure>,
         tail: Option<String>,
     },
     /// It passed, and something follows from it.
@@ -101,6 +103,20 @@ pub(crate) enum Outcome {
     /// Not ended, and still ours: another is to run it.
     GivenBack(&'static str),
     Lost,
+}
+
+/// Why a check did not pass.
+pub(crate) struct CheckFailure {
+    pub(crate) why: String,
+    /// Another attempt could not mend it.
+    pub(crate) is_final: bool,
+}
+
+impl Outcome {
+    /// It did not pass; another attempt may.
+    pub(crate) fn failed(why: String, tail: Option<String>) -> Outcome {
+        Outcome::Ended { failure: Some(CheckFailure { why, is_final: false }), tail }
+    }
 }
 
 /// What follows from a check that has passed, in the same transaction.
@@ -111,7 +127,7 @@ pub(crate) enum Follows {
     Merge(Merge),
 }
 
-async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::renewer::Hold) -> Outcome {
+async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &Hold) -> Outcome {
     let Some(verify) = &task.verify else { return Outcome::Ended { failure: None, tail: None } };
     if let Some(check) = PlanCheck::of(verify) {
         return planner::read(shared, stop, task, check).await;
@@ -126,25 +142,28 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
         grace: millis(shared.config.health.grace_ms),
     };
     let mut assignment = assignment(shared, task);
-    if let Some(workspace) = workspace(shared, task).await {
+    let workspace = match workspace(shared, stop, task).await {
+        Ok(workspace) => workspace,
+        Err(outcome) => return outcome,
+    };
+    if let Some(workspace) = &workspace {
         assignment.dir = workspace.dir().to_owned();
         assignment.is_own_worktree = true;
     }
     let child = match worker.check(verify, &assignment).spawn().await {
         Ok(child) => child,
-        Err(error) => return Outcome::Ended { failure: Some(error.message), tail: None },
+        Err(error) => return Outcome::failed(error.message, None),
     };
     let control = child.control();
     hold.attach(control.clone());
     let (sender, _messages) = mpsc::channel(1);
-    let mut stop = stop.clone();
-    let mut ended = std::pin::pin!(supervise(child, sender));
+    let (mut ended, mut stops) = (std::pin::pin!(supervise(child, sender)), stop.clone());
     let exit = tokio::select! {
         exit = &mut ended => exit,
-        () = stop.reached(Level::Now) => {
-            control.stop("its node stops");
+        () = stops.reached(Level::Now) => {
+            control.stop(NODE_STOPS);
             ended.await;
-            return Outcome::GivenBack("its node stops");
+            return Outcome::GivenBack(NODE_STOPS);
         }
     };
     // One that ended by itself has its verdict, whoever was away meanwhile; the ledger decides by the term.
@@ -153,24 +172,49 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &crate::rene
         Some(why @ (Lost::Unreachable | Lost::Asleep)) => return Outcome::GivenBack(why.reason()),
         None => {}
     }
-    Outcome::Ended { failure: report_check(&exit), tail: Some(exit.tail).filter(|tail| !tail.is_empty()) }
-}
-
-/// Finds the worktree in which the task was done.
-async fn workspace(shared: &Shared, task: &Task) -> Option<Workspace> {
-    let (project, state, id) = (shared.folder.clone(), shared.state.clone(), task.id);
-    beside(move || Ok(Workspace::find(&project, &state, id))).await.ok().flatten()
-}
-
-/// Merges what passed its check, if it was done in a worktree; answers with why it could not be merged.
-async fn merge(shared: &Shared, task: &Task) -> Option<String> {
-    let workspace = workspace(shared, task).await?;
-    let agent = task.owner.clone().unwrap_or_else(|| CHECKER.to_owned());
-    match beside(move || workspace.merge(&agent)).await {
-        Ok(Merged::Done) => None,
-        Ok(Merged::Conflict(why) | Merged::Blocked(why)) => Some(why),
-        Err(error) => Some(format!("its work could not be merged: {error}")),
+    let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
+    match (report_check(&exit), workspace) {
+        (Some(why), _) => Outcome::failed(why, tail),
+        (None, Some(workspace)) => merge(shared, stop, task, hold, (workspace, tail)).await,
+        (None, None) => Outcome::Ended { failure: None, tail },
     }
+}
+
+/// Finds the worktree in which the attempt was made, if it was made in one; else what comes of the check.
+async fn workspace(shared: &Shared, stop: &Stop, task: &Task) -> Result<Option<Workspace>, Outcome> {
+    let (git, project, state) = (shared.git.clone(), shared.folder.clone(), shared.state.clone());
+    let of = Of { task: task.id, attempt: task.attempt, added_ms: task.created_at };
+    let found = with_git(&shared.git, stop, move || Workspace::find(&git, &project, &state, of)).await;
+    found.map_err(|error| match shared.git.is_halted() {
+        true => Outcome::GivenBack(NODE_STOPS),
+        false => Outcome::failed(format!("the worktree of its work cannot be opened: {error}"), None),
+    })
+}
+
+/// Merges what passed its check.
+async fn merge(
+    shared: &Shared,
+    stop: &Stop,
+    task: &Task,
+    hold: &Hold,
+    (workspace, tail): (Workspace, Option<String>),
+) -> Outcome {
+    match hold.lost() {
+        Some(Lost::TakenAway) => return Outcome::Lost,
+        // Another may be merging it by now.
+        Some(why @ (Lost::Unreachable | Lost::Asleep)) => return Outcome::GivenBack(why.reason()),
+        None => {}
+    }
+    let agent = task.owner.clone().unwrap_or_else(|| CHECKER.to_owned());
+    let failed = |why, is_final| Some(CheckFailure { why, is_final });
+    let failure = match with_git(&shared.git, stop, move || workspace.merge(&agent)).await {
+        Ok(Merged::Done) => None,
+        Ok(Merged::Conflict(why)) => failed(why, false),
+        Ok(Merged::Blocked(why)) => failed(why, true),
+        Err(_) if shared.git.is_halted() => return Outcome::GivenBack(NODE_STOPS),
+        Err(error) => failed(format!("its work could not be merged: {error}"), false),
+    };
+    Outcome::Ended { failure, tail }
 }
 
 fn assignment(shared: &Shared, task: &Task) -> Assignment {

@@ -35,7 +35,7 @@ pub(crate) async fn read(shared: &Shared, stop: &Stop, task: &Task, asked: Conso
         Err(error) if error.kind == Kind::Unavailable => {
             Outcome::GivenBack("the ledger or the archive was away while the answer was read")
         }
-        Err(error) => Outcome::Ended { failure: Some(error.message), tail: None },
+        Err(error) => Outcome::failed(error.message, None),
     }
 }
 

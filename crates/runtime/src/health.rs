@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Hints of changes lead to a check no oftener than this.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
 
+/// The least between two checks of which the first left nothing to do.
+const PAUSE_LEAST: Duration = Duration::from_millis(10);
+
 /// When leases may be judged: not during the first lease after the database or this process was away.
 #[derive(Debug)]
 struct Patience {
@@ -37,6 +40,14 @@ impl Patience {
         now >= self.judge_from
     }
 
+    /// Returns the shorter of `most` and the time until leases are judged again.
+    fn until_judged(&self, now: Instant, most: Duration) -> Duration {
+        match self.judge_from.saturating_duration_since(now) {
+            Duration::ZERO => most,
+            left => most.min(left),
+        }
+    }
+
     fn was_away(&mut self, now: Instant) {
         self.judge_from = now + self.lease;
     }
@@ -51,7 +62,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
         let judge = patience.may_judge(Instant::now(), interval);
         let pause = match stop.in_time(tick(&shared, judge)).await {
             Ok(Some(checked)) if checked.more => Duration::ZERO,
-            Ok(Some(checked)) => until_next(&checked, interval),
+            Ok(Some(checked)) => until_next(&checked, patience.until_judged(Instant::now(), interval)),
             Ok(None) => interval,
             Err(_) => {
                 patience.was_away(Instant::now());
@@ -81,8 +92,9 @@ async fn tick(shared: &Shared, judge: bool) -> Result<Option<Checked>> {
     shared.store.write(check).await.map(Some)
 }
 
+/// How long there is nothing to do. Never nothing at all: what is said to be due now is due in a moment.
 fn until_next(checked: &Checked, interval: Duration) -> Duration {
-    checked.next_in_ms.map_or(interval, millis).min(interval)
+    checked.next_in_ms.map_or(interval, millis).min(interval).max(PAUSE_LEAST)
 }
 
 #[cfg(test)]
@@ -98,7 +110,10 @@ mod tests {
         assert!(!patience.may_judge(at(200), rhythm), "it was away for 190 s");
         assert!(!patience.may_judge(at(255), rhythm));
         assert!(patience.may_judge(at(261), rhythm));
+        assert_eq!(patience.until_judged(at(261), rhythm), rhythm);
         patience.was_away(at(300));
         assert!(!patience.may_judge(at(310), rhythm));
+        assert_eq!(patience.until_judged(at(310), rhythm), rhythm);
+        assert_eq!(patience.until_judged(at(355), rhythm), Duration::from_secs(5), "no longer than that");
     }
 }

@@ -15,6 +15,7 @@
 mod attempt;
 mod checker;
 mod consolidator;
+mod git;
 mod health;
 mod janitor;
 mod memory;

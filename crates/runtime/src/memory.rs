@@ -65,10 +65,10 @@ pub(crate) async fn prune(store: &Store, config: &MemoryConfig, state: &Path, st
         if old.is_empty() {
             break;
         }
-        let ids = old.iter().map(|memory| memory.id).collect();
+        let said = old.iter().map(|memory| (memory.id, memory.count)).collect();
         let archive = archive(state, read_at, old).await?;
         // None where what is old by its date was said again since, as after a step of the clock: it is old the next time.
-        if store.write(Prune { ids, read_at, archive }).await? == 0 {
+        if store.write(Prune { said, read_at, archive }).await? == 0 {
             break;
         }
         tokio::time::sleep(BREATH).await;

@@ -3,6 +3,7 @@
 //! Here live its beginning (orphans first, then the loops), its end (sessions finish, then the loops, then the leases
 //! are given up), and what its loops share.
 
+use crate::git::Git;
 use crate::renewer::{Hold, Renewer, RenewerOptions};
 use crate::session::Session;
 use crate::stop::{LAST_WORDS, Level, Stop, Stopper};
@@ -68,6 +69,7 @@ pub(crate) struct Shared {
     pub(crate) door: Option<String>,
     pub(crate) embedder: Option<Arc<Embedder>>,
     pub(crate) renewer: Renewer,
+    pub(crate) git: Git,
     /// The `quorate` program, for the children.
     pub(crate) program: PathBuf,
     notices: mpsc::Sender<String>,
@@ -270,6 +272,7 @@ async fn share(store: Store, options: NodeOptions, notices: mpsc::Sender<String>
         door: options.door,
         embedder: options.embedder,
         renewer,
+        git: Git::default(),
         // Where the system does not tell, the PATH does.
         program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("quorate")),
         notices,

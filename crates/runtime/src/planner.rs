@@ -19,7 +19,7 @@ pub(crate) async fn read(shared: &Shared, stop: &Stop, task: &Task, check: PlanC
         Err(error) if error.kind == quorate_model::Kind::Unavailable => {
             Outcome::GivenBack("the ledger was away while the plan was read")
         }
-        Err(error) => Outcome::Ended { failure: Some(error.message), tail: None },
+        Err(error) => Outcome::failed(error.message, None),
     }
 }
 

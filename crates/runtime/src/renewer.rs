@@ -148,6 +148,15 @@ impl Hold {
         }
     }
 
+    /// Begins anew, where the ledger has given the lease again until then. The child is gone by now.
+    pub(crate) fn regain(&mut self, until: Instant) {
+        let (sender, lost) = watch::channel(None);
+        let mut book = self.shared.book();
+        let Some(holding) = book.tasks.get_mut(&(self.id, self.term)) else { return };
+        *holding = Holding { until, control: None, seen: None, lost: sender, killed: false };
+        self.lost = lost;
+    }
+
     /// Returns why the task is lost, if it is.
     pub(crate) fn lost(&self) -> Option<Lost> {
         *self.lost.borrow()

@@ -150,6 +150,17 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// Whatever ended it: an agent that nobody serves any more must not look alive, or what is meant for it would wait.
+    fn drop(&mut self) {
+        self.shared.renewer.remove_agent(&self.name);
+        if std::thread::panicking() {
+            let mend = "its tasks go to others when their leases end; start the node again";
+            self.shared.say(format!("{}: ended by a fault of this program: {mend}", self.name));
+        }
+    }
+}
+
 /// How long an agent that found nothing rests without a hint: no hint tells that a task is no longer left to others.
 fn pause(again_in_ms: Option<i64>) -> Duration {
     let again = again_in_ms.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);

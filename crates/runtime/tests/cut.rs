@@ -14,6 +14,7 @@ use quorate_testkit::postgres::Schema;
 use quorate_testkit::proxy::{Proxy, Still};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -40,9 +41,14 @@ impl World {
     }
 
     async fn node(&self, url: &str) -> Node {
+        self.node_of(url, "").await
+    }
+
+    /// Begins a node with these agents.
+    async fn node_of(&self, url: &str, agents: &str) -> Node {
         // The grace is longer than the lease.
         let config = format!(
-            "[health]\ninterval = \"500ms\"\nlease = \"{}s\"\nretry_after = \"100ms\"\ngrace = \"60s\"\n",
+            "[health]\ninterval = \"500ms\"\nlease = \"{}s\"\nretry_after = \"100ms\"\ngrace = \"60s\"\n{agents}",
             self.lease
         );
         let config = Config::parse("quorate.toml", config.as_bytes()).expect("a good configuration");
@@ -249,6 +255,40 @@ async fn what_a_check_said_is_heard_when_the_database_is_back() {
     // Long before the end of its lease.
     world.completed(id).await;
     assert_eq!(std::fs::read_to_string(folder.join("began")).expect("it began"), "began\n");
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_in_a_worktree_while_the_database_was_away_is_merged() {
+    let world = World::new(4).await;
+    let folder = world.folder.path();
+    for words in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["commit", "--quiet", "--allow-empty", "-m", "begin"],
+    ] {
+        let who = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"];
+        let ended =
+            Command::new("git").arg("-C").arg(folder).args(who).args(words).status().expect("git runs");
+        assert!(ended.success(), "git {words:?}");
+    }
+    let (proxy, url) = Proxy::before(world.schema.url()).expect("a proxy");
+    let node = world.node_of(&url, "[agents.coder]\ncommand = [\"true\"]\nworkspace = \"worktree\"\n").await;
+    // What it has used is told before its work is merged, for as long as that takes.
+    let used = r#"{"quorate":"usage","model":"m","input_tokens":1,"output_tokens":1}"#;
+    let here = folder.display();
+    let script = format!(
+        "echo '{used}'; echo done > work.txt; touch {here}/began; until [ -e {here}/end ]; do sleep 0.05; done"
+    );
+    let id = world.start("worktree", &script).await;
+    world.until("the child runs", async || folder.join("began").exists().then_some(())).await;
+    proxy.stand(Still::Closed);
+    std::fs::write(folder.join("end"), "").expect("written");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    proxy.stand(Still::Nothing);
+    world.completed(id).await;
+    let story = world.store.read(Story { id }).await.expect("readable");
+    assert_eq!(story.attempts.len(), 1, "what is done is not done again: {:?}", story.attempts);
+    assert_eq!(std::fs::read_to_string(folder.join("work.txt")).ok().as_deref(), Some("done\n"));
     stop(node).await;
 }
 

@@ -10,7 +10,10 @@ use quorate_service::task::{Cancel, NewTask, Reassign, Work};
 use quorate_service::view::{RunShow, RunStory, Story, TaskStory};
 use quorate_store::{Options, Store, Url};
 use quorate_testkit::postgres::Schema;
+use std::fs::File;
 use std::future::Future;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -392,6 +395,80 @@ async fn an_agent_that_is_alone_tries_again_as_soon_as_it_may(world: World) {
     stop(node).await;
 }
 
+/// The settings of a team of which one agent works in worktrees.
+fn in_worktrees() -> String {
+    format!("{FAST}[agents.coder]\ncommand = [\"true\"]\nworkspace = \"worktree\"\n")
+}
+
+fn git(folder: &Path, words: &[&str]) {
+    let who = ["-c", "user.name=ann", "-c", "user.email=ann@example.com"];
+    let ended = Command::new("git").arg("-C").arg(folder).args(who).args(words).output().expect("git runs");
+    assert!(ended.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+fn make_repository(world: &World) {
+    std::fs::write(world.folder.path().join(".gitignore"), ".quorate/\n").expect("written");
+    git(world.folder.path(), &["init", "--quiet", "--initial-branch=main"]);
+    git(world.folder.path(), &["add", "--all"]);
+    git(world.folder.path(), &["commit", "--quiet", "-m", "begin"]);
+}
+
+/// Keeps everybody from making or merging a worktree, as a merge that takes long does.
+fn keep_the_turn(world: &World) -> File {
+    let folder = world.folder.path().join(".quorate/worktrees");
+    std::fs::create_dir_all(&folder).expect("made");
+    let lock = File::create(folder.join("lock")).expect("made");
+    lock.lock().expect("locked");
+    lock
+}
+
+async fn a_check_keeps_its_lease_until_its_work_is_merged(world: World) {
+    make_repository(&world);
+    let node = world.node(&in_worktrees()).await;
+    let work = command("work", "sleep 0.5; echo done > work.txt");
+    let (id, tasks) =
+        world.start(vec![NewTask { verify: Some("true".into()), ..work }]).await.expect("started");
+    let opened = world.folder.path().join(format!(".quorate/worktrees/{}/.git", tasks[0]));
+    world.until(|| async { opened.exists().then_some(()) }).await;
+    let turn = keep_the_turn(&world);
+    world.task_in(tasks[0], TaskState::Verifying).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!world.kinds().await.contains(&"task.lease_expired".to_owned()), "it waits longer than a lease");
+    drop(turn);
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    assert_eq!(world.read("work.txt"), "done\n");
+    stop(node).await;
+}
+
+async fn a_node_that_stops_does_not_wait_for_others_merges(world: World) {
+    make_repository(&world);
+    let turn = keep_the_turn(&world);
+    let node = world.node(&in_worktrees()).await;
+    let (_, tasks) = world.start(vec![command("work", "echo done > work.txt")]).await.expect("started");
+    world.task_in(tasks[0], TaskState::Running).await;
+    stop(node).await;
+    assert_eq!(world.task(tasks[0]).await.task.state, TaskState::Ready, "it is given back");
+    drop(turn);
+    let node = world.node(&in_worktrees()).await;
+    world.task_in(tasks[0], TaskState::Completed).await;
+    assert_eq!(world.read("work.txt"), "done\n");
+    stop(node).await;
+}
+
+async fn work_that_no_waiting_mends_ends_the_task_though_it_passed_its_check(world: World) {
+    make_repository(&world);
+    let node = world.node(&in_worktrees()).await;
+    // Somebody's own file of that name, which git does not know.
+    std::fs::write(world.folder.path().join("work.txt"), "mine\n").expect("written");
+    let work = NewTask { verify: Some("true".into()), ..command("work", "echo done > work.txt") };
+    let (_, tasks) = world.start(vec![work]).await.expect("started");
+    let story = world.task_in(tasks[0], TaskState::Failed).await;
+    let reason = story.attempts[0].reason.clone().unwrap_or_default();
+    assert!(story.attempts.len() == 1 && reason.contains("commit or stash"), "{:?}", story.attempts);
+    assert_eq!(world.read("work.txt"), "mine\n");
+    stop(node).await;
+}
+
 fn run<F: Future<Output = ()>>(on_postgres: bool, test: impl FnOnce(World) -> F) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -427,4 +504,7 @@ stamp!(
     whatever_a_child_prints_is_a_sign_of_life,
     idle_agents_cost_nothing,
     an_agent_that_is_alone_tries_again_as_soon_as_it_may,
+    a_check_keeps_its_lease_until_its_work_is_merged,
+    a_node_that_stops_does_not_wait_for_others_merges,
+    work_that_no_waiting_mends_ends_the_task_though_it_passed_its_check,
 );

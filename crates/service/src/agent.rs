@@ -144,7 +144,10 @@ impl Write for Add {
             }
             tx.later(
                 "insert into agents (name, driver, capabilities, created_at) values ($1, $2, $3, now_ms())
-                 on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities, removed = 0",
+                 on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
+                    paused = case when agents.removed = 1 then 0 else agents.paused end,
+                    state = case when agents.removed = 1 then 'idle' else agents.state end,
+                    reason = case when agents.removed = 1 then null else agents.reason end, removed = 0",
                 args![&self.name, &self.driver, &capabilities],
             );
             if known.is_none_or(|agent| agent.removed) {
@@ -189,7 +192,8 @@ impl Write for Seen {
                 _ => {
                     let sql = concat!(
                         "insert into agents (name, driver, created_at, heartbeat_at) values ($1, 'external', now_ms(), now_ms())
-                         on conflict (name) do update set removed = 0, heartbeat_at = now_ms() returning ",
+                         on conflict (name) do update set driver = 'external', capabilities = '[]', takes = 'any', paused = 0,
+                            state = 'idle', reason = null, removed = 0, heartbeat_at = now_ms() returning ",
                         columns!()
                     );
                     tx.record(added(&self.name, "external"));

@@ -65,11 +65,12 @@ async fn renamed(tx: &mut Tx, run: Option<RunId>, tasks: &[NewTask]) -> Result<V
     Ok(tasks)
 }
 
-/// Parks the tasks that need no other of the plan; the rest waits for them.
+/// Parks the tasks that need no other of the plan; the rest waits for them. Without a time: one that the plan gives a task is
+/// no word of a person's, and counts again once they are approved.
 fn park_first(tx: &mut Tx, run: Option<RunId>, tasks: &[NewTask], ids: &[TaskId]) {
     for (task, id) in tasks.iter().zip(ids).filter(|(task, _)| task.needs_new.is_empty()) {
         tx.later(
-            "update tasks set state = 'parked', term = term + 1, reason = $2, parked_for = $2
+            "update tasks set state = 'parked', term = term + 1, reason = $2, parked_for = $2, due_at = null
               where id = $1 and state in ('ready', 'waiting')",
             args![*id, APPROVAL],
         );

@@ -40,7 +40,8 @@ pub struct Checked {
     pub runs: usize,
     /// Whether more is left to do at once.
     pub more: bool,
-    /// In how many milliseconds something comes due by itself, if anything does.
+    /// In how many milliseconds something comes due by itself, if anything does. What is over and could not be dealt with now
+    /// does not count: it waits for something else than time.
     pub next_in_ms: Option<i64>,
 }
 
@@ -192,12 +193,14 @@ async fn mark_stuck(tx: &mut Tx, stuck_after_ms: i64) -> Result<usize> {
     Ok(stuck.len())
 }
 
-/// Asks when the next thing comes due by itself.
+/// Asks when the next thing comes due by itself. What is over and was not dealt with waits for something else than time: a
+/// claim for the check of its task, a lease for being judged, a row for whoever has locked it.
 async fn next(tx: &mut Tx) -> Result<Option<i64>> {
     let sql = "select min(at) - now_ms() as ms from (
-                   select min(due_at) as at from tasks where state = 'waiting' and unmet = 0
-                   union all select min(due_at) from tasks where state = 'parked'
-                   union all select min(lease_until) from tasks where state in ('running', 'verifying')
-                   union all select min(expires_at) from claims) as times";
+                   select min(due_at) as at from tasks where state = 'waiting' and unmet = 0 and due_at > now_ms()
+                   union all select min(due_at) from tasks where state = 'parked' and due_at > now_ms()
+                   union all select min(lease_until) from tasks
+                              where state in ('running', 'verifying') and lease_until >= now_ms()
+                   union all select min(expires_at) from claims where expires_at > now_ms()) as times";
     Ok(tx.one(sql, &[], |row| row.opt_int("ms")).await?.flatten().map(|ms| ms.max(0)))
 }

@@ -230,7 +230,7 @@ pub(crate) async fn keep(tx: &mut Tx, new: &New<'_>, kin: Kin) -> Result<Kept> {
     {
         return Ok(merge(tx, &twin, new));
     }
-    let all = all_words(new);
+    let all = all_words(new.text, new.tags);
     let tags = serde_json::Value::from(new.tags).to_string();
     let sources = serde_json::Value::from(vec![origin(new)]).to_string();
     let args = args![
@@ -263,32 +263,33 @@ const INSERT_LITE: &str = "insert into memories (kind, text, tags, agent, task_i
 const INSERT_PG: &str = "insert into memories (kind, text, tags, agent, task_id, run_id, source, sources, mark, created_at, seen_at, expires_at, words)
      values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, to_tsvector('simple', $12)) returning id";
 
-/// Puts something in the place of what the same source has said before.
-fn rewrite(tx: &mut Tx, id: MemoryId, new: &New<'_>) {
-    let all = all_words(new);
-    let args = args![id, new.text, Gist::of(new.kind, new.text).mark(), new.at, new.agent, &all];
-    meaning::expire(tx, id);
+/// Writes anew by which words a memory is found.
+fn index(tx: &mut Tx, id: MemoryId, all: &str) {
     match tx.dialect() {
         Dialect::Lite => {
-            tx.later(
-                "update memories set text = $2, mark = $3, seen_at = $4, agent = $5, expires_at = null where id = $1",
-                &args[..5],
-            );
             tx.later("delete from memory_words where rowid = $1", args![id]);
-            tx.later("insert into memory_words (rowid, words) values ($1, $2)", args![id, &all]);
+            tx.later("insert into memory_words (rowid, words) values ($1, $2)", args![id, all]);
         }
-        Dialect::Pg => tx.later(
-            "update memories set text = $2, mark = $3, seen_at = $4, agent = $5, expires_at = null,
-                    words = to_tsvector('simple', $6) where id = $1",
-            args,
-        ),
+        Dialect::Pg => {
+            tx.later("update memories set words = to_tsvector('simple', $2) where id = $1", args![id, all]);
+        }
     }
 }
 
+/// Puts something in the place of what the same source has said before.
+fn rewrite(tx: &mut Tx, id: MemoryId, new: &New<'_>) {
+    meaning::expire(tx, id);
+    tx.later(
+        "update memories set text = $2, mark = $3, seen_at = $4, agent = $5, expires_at = null where id = $1",
+        args![id, new.text, Gist::of(new.kind, new.text).mark(), new.at, new.agent],
+    );
+    index(tx, id, &all_words(new.text, new.tags));
+}
+
 /// The words by which something is found.
-fn all_words(new: &New<'_>) -> String {
-    let mut all = words(new.text);
-    all.extend(new.tags.iter().flat_map(|tag| words(tag)));
+fn all_words(text: &str, tags: &[String]) -> String {
+    let mut all = words(text);
+    all.extend(tags.iter().flat_map(|tag| words(tag)));
     all.join(" ")
 }
 
@@ -376,6 +377,9 @@ fn merge(tx: &mut Tx, twin: &Memory, new: &New<'_>) -> Kept {
     tags.extend(new.tags.iter().filter(|tag| !twin.tags.contains(tag)).cloned());
     tags.truncate(TAGS_MAX);
     let expires_at = twin.expires_at.zip(new.expires_at).map(|(one, other)| one.max(other));
+    if tags != twin.tags {
+        index(tx, twin.id, &all_words(&twin.text, &tags));
+    }
     let as_json = |list: Vec<String>| serde_json::Value::from(list).to_string();
     tx.later(
         "update memories set count = $2, kind = $3, sources = $4, tags = $5, seen_at = $6, expires_at = $7 where id = $1",

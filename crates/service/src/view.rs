@@ -10,7 +10,7 @@ use crate::{agent, claim, run, usage};
 use quorate_model::agent::{AgentFacts, AgentState};
 use quorate_model::budget::Spent;
 use quorate_model::{Result, RunId, TaskId, Term};
-use quorate_store::{Boxed, Read, Row, Tx, args};
+use quorate_store::{Boxed, Read, Row, Sql, Tx, args};
 use std::collections::{HashMap, HashSet};
 
 /// An agent that pulls its work has no session: a sign of life within so long counts as alive (milliseconds).
@@ -424,8 +424,10 @@ impl Read for Stalled {
     }
 }
 
-const STALLED: &str =
-    "select case when exists (select 1 from agents where node = $2 and paused = 1 and reason like 'budget: %')
+macro_rules! stalled {
+    ($can_all:literal, $can_it:literal) => {
+        concat!(
+            "select case when exists (select 1 from agents where node = $2 and paused = 1 and reason like 'budget: %')
              and not exists (
                  select 1 from tasks t where t.run_id = $1
                     and (t.state in ('running', 'verifying') or (t.state = 'parked' and t.due_at is not null)
@@ -437,10 +439,25 @@ const STALLED: &str =
                                 and (a.takes = 'any' or (a.takes = 'run') = (t.run is not null))
                                 and (t.agent = a.name
                                      or (t.agent is null
-                                         and (t.capability is null or a.capabilities like '%\"*\"%'
-                                              or a.capabilities like '%\"' || t.capability || '\"%'
+                                         and (t.capability is null or ",
+            $can_all,
+            " > 0 or ",
+            $can_it,
+            " > 0
                                               or (a.driver = 'external' and a.capabilities = '[]'))))))))
-            then 1 else 0 end as stalled";
+            then 1 else 0 end as stalled"
+        )
+    };
+}
+
+// Not by `like`: there `_` stands for any letter, and on SQLite small letters for large ones.
+const STALLED: Sql = Sql::Each {
+    lite: stalled!("instr(a.capabilities, '\"*\"')", "instr(a.capabilities, '\"' || t.capability || '\"')"),
+    pg: stalled!(
+        "position('\"*\"' in a.capabilities)",
+        "position('\"' || t.capability || '\"' in a.capabilities)"
+    ),
+};
 
 /// A run with the count of its tasks by state.
 #[derive(Debug, Clone)]

@@ -251,6 +251,7 @@ async fn every_end_of_a_holding_frees_its_claims(ledger: TestLedger) -> Result<(
     again().await?;
     ledger.store.write(quorate_service::task::Reassign { id, to: None, reason: "slow".into() }).await?;
     assert!(ledger.held().await?.is_empty(), "reassigned");
+    ledger.advance(2_001).await;
     again().await?;
     ledger
         .store
@@ -277,7 +278,8 @@ async fn claims_stay_while_the_check_is_due_however_long_that_takes(ledger: Test
     let task = ledger.store.write(take_check).await?.expect("a check is due");
     ledger.advance(LEASE_MS * 10).await;
     assert_eq!(ledger.held().await?.len(), 2);
-    let settle = SettleCheck { id, term: task.term, failure: None, tail: None, retry_after_ms: 1 };
+    let settle =
+        SettleCheck { id, term: task.term, failure: None, is_final: false, tail: None, retry_after_ms: 1 };
     ledger.store.write(settle).await?;
     assert!(ledger.held().await?.is_empty());
     Ok(())
@@ -421,6 +423,24 @@ async fn a_task_whose_claims_are_held_is_passed_over_with_the_reason(ledger: Tes
     Ok(())
 }
 
+async fn two_takers_that_are_refused_for_different_reasons_do_not_fill_the_log(
+    ledger: TestLedger,
+) -> Result<()> {
+    ledger.add(claiming("both", &["x", "y"])).await?;
+    ledger.claim("alpha", &["x"]).await?;
+    ledger.claim("beta", &["y"]).await?;
+    for _ in 0..10 {
+        assert!(ledger.take("alpha").await?.is_none() && ledger.take("beta").await?.is_none());
+    }
+    assert_eq!(ledger.count("claim.refused").await, 1, "each would be news after the other");
+    ledger.advance(5_001).await;
+    for _ in 0..10 {
+        assert!(ledger.take("beta").await?.is_none() && ledger.take("alpha").await?.is_none());
+    }
+    assert_eq!(ledger.count("claim.refused").await, 2, "rarely it is said");
+    Ok(())
+}
+
 async fn a_free_task_is_found_behind_any_number_of_blocked_ones(ledger: TestLedger) -> Result<()> {
     let blocked = (0..700).map(|n| claiming("blocked", &[&format!("src/{n}.rs")]));
     let same = (0..300).map(|_| claiming("same", &["src"]));
@@ -537,6 +557,7 @@ on_every_backend!(
     a_renewal_keeps_what_is_alive_and_no_more,
     nothing_too_many_and_no_time_are_bad_input,
     a_task_whose_claims_are_held_is_passed_over_with_the_reason,
+    two_takers_that_are_refused_for_different_reasons_do_not_fill_the_log,
     a_free_task_is_found_behind_any_number_of_blocked_ones,
     a_wide_task_that_waited_long_keeps_later_narrow_ones_out,
     a_task_that_nobody_looks_at_keeps_nobody_out,

@@ -37,8 +37,14 @@ async fn planned(ledger: &TestLedger, run: RunId, tasks: Vec<NewTask>, parks: bo
     assert_eq!(ledger.store.write(done).await?, DoneAnswer::Verifying);
     let check = TakeCheck { task: None, run: Some(run), node: "1".into(), lease_ms: LEASE_MS };
     let check = ledger.store.write(check).await?.expect("a check is due");
-    let settle =
-        SettleCheck { id: check.id, term: check.term, failure: None, tail: None, retry_after_ms: 1_000 };
+    let settle = SettleCheck {
+        id: check.id,
+        term: check.term,
+        failure: None,
+        is_final: false,
+        tail: None,
+        retry_after_ms: 1_000,
+    };
     Ok(Adopt { settle, tasks, parks })
 }
 
@@ -123,6 +129,26 @@ async fn a_plan_waits_for_a_persons_word_where_that_was_asked_for(ledger: TestLe
     }
     assert_eq!(settle(&ledger, run).await?, "completed");
     assert_eq!(ledger.store.write(Approve { id: RunId(77) }).await.expect_err("none").kind, Kind::NotFound);
+    Ok(())
+}
+
+async fn no_time_and_no_second_beginning_stands_for_a_persons_word(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Approve).await?;
+    let timed = NewTask { due_in_ms: Some(1_000), ..keyed("a", &[]) };
+    let adopt = planned(&ledger, run, vec![timed, keyed("b", &[0])], true).await?;
+    ledger.store.write(adopt).await?;
+    ledger.advance(60_000).await;
+    ledger.check().await?;
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a parked", "b waiting"]);
+    ledger.store.write(cancel(run)).await?;
+    ledger.store.write(Resume { id: run }).await?;
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a parked", "b waiting"]);
+    let first = story(&ledger, run).await?.tasks[1].id;
+    ledger.store.write(task::Cancel { id: first, reason: "test".into() }).await?;
+    ledger.store.write(task::Retry { id: first }).await?;
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a parked", "b waiting"]);
+    assert_eq!(ledger.store.write(Approve { id: run }).await?, 1);
+    assert_eq!(keys(&ledger, run).await?, ["plan completed", "a ready", "b waiting"]);
     Ok(())
 }
 
@@ -459,6 +485,7 @@ on_every_backend!(
     a_plans_tasks_are_added_with_the_passing_of_its_check,
     a_plan_that_cannot_be_used_is_asked_for_again_with_the_reason,
     a_plan_waits_for_a_persons_word_where_that_was_asked_for,
+    no_time_and_no_second_beginning_stands_for_a_persons_word,
     one_task_of_an_unapproved_plan_can_be_let_go_by_itself,
     a_new_plan_is_asked_for_when_a_task_fails_for_good,
     plans_are_made_anew_so_often_and_no_more,

@@ -155,6 +155,23 @@ async fn a_check_says_when_the_next_thing_comes_due(ledger: TestLedger) -> Resul
     Ok(())
 }
 
+async fn what_is_over_and_waits_for_something_else_is_not_due_at_once(ledger: TestLedger) -> Result<()> {
+    let checked = NewTask { verify: Some("true".into()), claims: vec!["src".into()], ..command("checked") };
+    ledger.add(checked).await?;
+    let taken = ledger.must_take("alpha").await?;
+    ledger.done(&taken).await?;
+    ledger.advance(LEASE_MS * 5).await;
+    let after = ledger.check().await?;
+    assert_eq!((after.claims, after.next_in_ms), (0, None), "its claim lives as long as its check is due");
+    ledger.add(command("held")).await?;
+    ledger.must_take("beta").await?;
+    ledger.advance(LEASE_MS + 10).await;
+    let unjudged = ledger.store.write(Check { judge: false, ..CHECK }).await?;
+    assert_eq!((unjudged.lapsed, unjudged.next_in_ms), (0, None), "its lease is not judged now");
+    assert_eq!(ledger.check().await?.lapsed, 1);
+    Ok(())
+}
+
 async fn a_sign_of_life_ends_the_warning(ledger: TestLedger) -> Result<()> {
     let id = ledger.add(command("quiet")).await?;
     let taken = ledger.must_take("alpha").await?;
@@ -187,6 +204,7 @@ on_every_backend!(
     two_checks_at_once_count_nothing_twice,
     after_an_absence_leases_are_not_judged_but_what_is_due_goes_on,
     a_check_says_when_the_next_thing_comes_due,
+    what_is_over_and_waits_for_something_else_is_not_due_at_once,
     a_sign_of_life_ends_the_warning,
     who_tells_of_life_with_each_renewal_is_not_silent_between_two,
 );

@@ -130,8 +130,14 @@ async fn a_plan_is_not_added_to_a_run_that_is_being_called_off() -> Result<()> {
     ledger.done(&taken).await?;
     let check = TakeCheck { task: None, run: Some(run), node: "1".into(), lease_ms: LEASE_MS };
     let check = ledger.store.write(check).await?.expect("a check is due");
-    let settle =
-        SettleCheck { id: check.id, term: check.term, failure: None, tail: None, retry_after_ms: 1_000 };
+    let settle = SettleCheck {
+        id: check.id,
+        term: check.term,
+        failure: None,
+        is_final: false,
+        tail: None,
+        retry_after_ms: 1_000,
+    };
     let adopt = Adopt { settle, tasks: vec![command("work")], parks: false };
     let other = ledger.client().await;
     let begins = format!("begin; select from runs where id = {run} for update");

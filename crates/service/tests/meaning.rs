@@ -151,8 +151,8 @@ async fn a_vector_goes_with_its_memory_and_its_text(ledger: TestLedger) -> Resul
     ledger.advance(2_000).await;
     let limits = Limits { ages_ms: vec![(MemoryKind::Finding, 1_000)], count_max: 100, bytes_max: 1_000_000 };
     let (read_at, old) = ledger.store.read(Old { limits }).await?;
-    let ids = old.iter().map(|memory| memory.id).collect();
-    ledger.store.write(Prune { ids, read_at, archive: "archive".into() }).await?;
+    let said = old.iter().map(|memory| (memory.id, memory.count)).collect();
+    ledger.store.write(Prune { said, read_at, archive: "archive".into() }).await?;
     assert!(ask(&ledger, "car").await?.is_empty());
     // The state of a run is brought up to date in its place, and means something else then.
     ledger.start(vec![command("sluggish car"), command("cake")]).await?;

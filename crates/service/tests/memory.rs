@@ -158,6 +158,10 @@ async fn tags_find_too(ledger: TestLedger) -> Result<()> {
     let hits = ask(&ledger, "deploy/prod").await?;
     assert_eq!(hits[0].memory.tags, ["deploy/prod", "network"]);
     assert_eq!(hits[0].memory.agent.as_deref(), Some("alpha"));
+    let more = Remember { tags: texts(&["firewall"]), ..told("port 8080 is closed") };
+    assert_eq!(ledger.store.write(more).await?.count, 2);
+    assert_eq!(ask(&ledger, "firewall").await?.len(), 1, "one that came later finds it, too");
+    assert_eq!(ask(&ledger, "network closed").await?.len(), 1);
     Ok(())
 }
 
@@ -188,6 +192,20 @@ async fn what_says_the_opposite_or_another_number_stays_beside_it(ledger: TestLe
         "the service listens on port 8080 after a restart",
         "the service listens on port 8081 after a restart",
         "the service never listens on port 8080 after a restart",
+    ] {
+        assert_eq!(tell(&ledger, text).await?.count, 1, "{text}");
+    }
+    for text in [
+        "use tabs instead of spaces",
+        "use spaces instead of tabs",
+        "migrate from MySQL to Postgres",
+        "migrate to MySQL from Postgres",
+        "alpha waits for beta",
+        "beta waits for alpha",
+        "in the nightly release build every single integration test of the production database needs two minutes and half a gigabyte",
+        "in the nightly release build every single integration test of the staging database needs two minutes and half a gigabyte",
+        "the loader of the settings in crates/store reads each of its many files twice before it begins",
+        "the loader of the settings in crates/service reads each of its many files twice before it begins",
     ] {
         assert_eq!(tell(&ledger, text).await?.count, 1, "{text}");
     }
@@ -257,7 +275,7 @@ async fn checked(ledger: &TestLedger, check: &str, result: &str) -> Result<(usiz
     complete(ledger, result).await?;
     let take = TakeCheck { task: Some(id), run: None, node: "1".into(), lease_ms: LEASE_MS };
     let term = ledger.store.write(take).await?.expect("a check is due").term;
-    let settle = SettleCheck { id, term, failure: None, tail: None, retry_after_ms: 1 };
+    let settle = SettleCheck { id, term, failure: None, is_final: false, tail: None, retry_after_ms: 1 };
     ledger.store.write(settle).await?;
     learn(ledger).await
 }
@@ -394,8 +412,8 @@ fn plenty() -> Limits {
 /// Removes what is to go, as a node does; answers with the texts that went.
 async fn prune(ledger: &TestLedger, limits: Limits) -> Result<Vec<String>> {
     let (read_at, old) = ledger.store.read(Old { limits }).await?;
-    let ids = old.iter().map(|memory| memory.id).collect();
-    let removed = ledger.store.write(Prune { ids, read_at, archive: "archive/memory.jsonl".into() }).await?;
+    let said = old.iter().map(|memory| (memory.id, memory.count)).collect();
+    let removed = ledger.store.write(Prune { said, read_at, archive: "archive/memory.jsonl".into() }).await?;
     assert_eq!(removed, old.len() as u64);
     Ok(old.into_iter().map(|memory| memory.text).collect())
 }
@@ -440,8 +458,10 @@ async fn what_is_said_again_while_it_is_archived_stays(ledger: TestLedger) -> Re
     assert_eq!(old.len(), 1);
     ledger.advance(1).await;
     tell(&ledger, "it rains").await?;
-    let prune = Prune { ids: vec![kept.id], read_at, archive: "a".into() };
-    assert_eq!(ledger.store.write(prune).await?, 0);
+    for late in [0, 60_000] {
+        let prune = Prune { said: vec![(kept.id, 1)], read_at: read_at + late, archive: "a".into() };
+        assert_eq!(ledger.store.write(prune).await?, 0, "even if it was said before it was read");
+    }
     assert_eq!(ask(&ledger, "rains").await?[0].memory.count, 2);
     Ok(())
 }

@@ -257,7 +257,7 @@ async fn answer(ledger: &TestLedger, answer: &str) -> Result<SettleCheck> {
     ledger.store.write(Done { id, term, result: Some(answer.into()), tail: None }).await?;
     let take = TakeCheck { task: Some(id), run: None, node: "1".into(), lease_ms: LEASE_MS };
     let checking = ledger.store.write(take).await?.expect("a check is due");
-    Ok(SettleCheck { id, term: checking.term, failure: None, tail: None, retry_after_ms: 1 })
+    Ok(SettleCheck { id, term: checking.term, failure: None, is_final: false, tail: None, retry_after_ms: 1 })
 }
 
 async fn set(ledger: &TestLedger, ids: &[i64], says: (MemoryKind, &str)) -> Result<Set> {

@@ -43,6 +43,8 @@ async fn a_second_holding_keeps_its_claims_when_the_child_of_the_first_is_gone(
 ) -> Result<()> {
     let first = taken_away(&ledger, claiming("a", &["src"])).await?;
     ledger.store.write(Reassign { id: first.id, to: None, reason: "slow".into() }).await?;
+    // For a moment others come first.
+    ledger.advance(2_001).await;
     ledger.store.write(supervised("alpha")).await?.task().expect("an agent never conflicts with itself");
     let gone = Gone { task: first.id, attempt: first.attempt, term: first.term };
     ledger.store.write(gone).await?;

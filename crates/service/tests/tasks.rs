@@ -212,6 +212,7 @@ async fn done_is_proven_by_the_check(ledger: TestLedger) -> Result<()> {
         id,
         term,
         failure: failure.map(String::from),
+        is_final: false,
         tail: None,
         retry_after_ms: 1_000,
     };
@@ -240,7 +241,8 @@ async fn a_dead_checker_loses_the_check_but_not_the_work(ledger: TestLedger) -> 
     ledger.check().await?;
     let new = ledger.store.write(take_check).await?.expect("it is due again");
     assert!(new.term > old.term);
-    let settle = |term| SettleCheck { id, term, failure: None, tail: None, retry_after_ms: 1 };
+    let settle =
+        |term| SettleCheck { id, term, failure: None, is_final: false, tail: None, retry_after_ms: 1 };
     assert_eq!(ledger.store.write(settle(old.term)).await.expect_err("old term").kind, Kind::Stale);
     assert_eq!(ledger.store.write(settle(new.term)).await?, TaskState::Completed);
     Ok(())

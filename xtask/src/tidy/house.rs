@@ -5,7 +5,7 @@ use super::{File, Finding};
 use std::collections::BTreeSet;
 
 /// The arrows: each room and the rooms it may depend on. Cargo forbids circles; this forbids the rest.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("quorate-model", &[]),
     ("quorate-trust", &[]),
     ("quorate-store", &["quorate-model", "quorate-trust"]),
@@ -20,9 +20,11 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("quorate-top", &["quorate-model", "quorate-store", "quorate-service", "quorate-server"]),
     ("quorate-telemetry", &["quorate-model", "quorate-store", "quorate-service", "quorate-trust"]),
     ("quorate-testkit", &ROOMS),
+    ("quorate-measure", &["quorate-model", "quorate-store", "quorate-service", "quorate-testkit"]),
     (
         "quorate-bench",
         &[
+            "quorate-measure",
             "quorate-model",
             "quorate-store",
             "quorate-service",

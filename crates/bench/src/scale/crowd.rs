@@ -1,11 +1,11 @@
 //! Ten thousand agents: their leases kept from four nodes, and their health.
 
 use super::Size;
-use crate::database::Database;
-use crate::operation::Rows;
-use crate::samples::Samples;
-use crate::seed;
-use crate::table::{Figure, Limit};
+use quorate_measure::database::Database;
+use quorate_measure::operation::Rows;
+use quorate_measure::samples::Samples;
+use quorate_measure::seed;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::{Error, Result, TaskId, Term};
 use quorate_service::SCHEMA;
 use quorate_service::health::Check;

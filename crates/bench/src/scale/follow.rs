@@ -1,11 +1,11 @@
 //! Following the log: a hundred at once, while much happens.
 
 use super::Size;
-use crate::clock;
-use crate::database::Database;
-use crate::operation::Rows;
-use crate::samples::Samples;
-use crate::table::{Figure, Limit};
+use quorate_measure::clock;
+use quorate_measure::database::Database;
+use quorate_measure::operation::Rows;
+use quorate_measure::samples::Samples;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::{Error, Result, Seq};
 use quorate_server::{Follower, Tail};
 use quorate_service::SCHEMA;

@@ -1,9 +1,9 @@
 //! Taking beside a long history and out of a long queue: it must cost what it costs in a small ledger.
 
 use super::Size;
-use crate::database::Database;
-use crate::operation::{Operation, Rows};
-use crate::table::{Figure, Limit};
+use quorate_measure::database::Database;
+use quorate_measure::operation::{Operation, Rows};
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::Result;
 
 /// How often each is measured; the median counts.

@@ -1,12 +1,12 @@
 //! A snapshot that somebody holds open: what PostgreSQL cannot clean up meanwhile must not slow the queue down.
 
 use super::Size;
-use crate::database::Database;
-use crate::load::{Call, Caller};
-use crate::operation::{Operation, Rows};
-use crate::ours::Ours;
-use crate::seed;
-use crate::table::{Figure, Limit};
+use quorate_measure::database::Database;
+use quorate_measure::load::{Call, Caller};
+use quorate_measure::operation::{Operation, Rows};
+use quorate_measure::ours::Ours;
+use quorate_measure::seed;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::Result;
 use quorate_store::Url;
 use std::sync::Arc;

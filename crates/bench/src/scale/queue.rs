@@ -1,13 +1,13 @@
 //! Queues: working off a full one, filling one, and the way from an enqueued task to an idle agent.
 
 use super::{Here, Size};
-use crate::database::Database;
-use crate::disk::Disk;
-use crate::load::Timing;
-use crate::operation::{Operation, Rows};
-use crate::ours::Ours;
-use crate::samples::Samples;
-use crate::table::{Figure, Limit};
+use quorate_measure::database::Database;
+use quorate_measure::disk::Disk;
+use quorate_measure::load::Timing;
+use quorate_measure::operation::{Operation, Rows};
+use quorate_measure::ours::Ours;
+use quorate_measure::samples::Samples;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::Result;
 use quorate_model::config::Limits;
 use quorate_service::SCHEMA;

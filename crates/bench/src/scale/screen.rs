@@ -1,9 +1,9 @@
 //! The live screen: what a look takes, and what a frame takes, with many agents.
 
-use crate::database::Database;
-use crate::operation::Rows;
-use crate::samples::Samples;
-use crate::table::{Figure, Limit};
+use quorate_measure::database::Database;
+use quorate_measure::operation::Rows;
+use quorate_measure::samples::Samples;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::{Error, Result};
 use quorate_service::event::{Newest, PAGE_MAX};
 use quorate_service::top::{Look, ROWS_MAX, Tally};

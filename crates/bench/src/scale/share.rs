@@ -1,14 +1,14 @@
 //! Many processes that write to one SQLite file: nobody may starve.
 
 use super::{Here, Size};
-use crate::database::Database;
-use crate::disk;
-use crate::load::{Call, Caller};
-use crate::operation::{Operation, Rows};
-use crate::ours::Ours;
 use crate::process::Place;
-use crate::samples::Samples;
-use crate::table::{Figure, Limit};
+use quorate_measure::database::Database;
+use quorate_measure::disk;
+use quorate_measure::load::{Call, Caller};
+use quorate_measure::operation::{Operation, Rows};
+use quorate_measure::ours::Ours;
+use quorate_measure::samples::Samples;
+use quorate_measure::table::{Figure, Limit};
 use quorate_model::{Error, Result};
 use quorate_service::SCHEMA;
 use quorate_store::{Options, Store, Url};

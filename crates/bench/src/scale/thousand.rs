@@ -4,9 +4,9 @@
 //! It is measured once more with a last task that needs all of them, which no peer is asked for: every completion
 //! then counts down the same row.
 
-use crate::database::Database;
-use crate::operation::Rows;
-use crate::table::Figure;
+use quorate_measure::database::Database;
+use quorate_measure::operation::Rows;
+use quorate_measure::table::Figure;
 use quorate_model::{Error, Result};
 use quorate_service::run::Start;
 use quorate_service::task::NewTask;

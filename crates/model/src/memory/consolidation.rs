@@ -47,7 +47,7 @@ pub fn may_merge(one: (MemoryKind, &str), other: (MemoryKind, &str)) -> bool {
 
 /// What in a text is the name of a thing: what has a sign within, as paths, modules and hosts have. In an episode
 /// digits do not count.
-fn names(kind: MemoryKind, text: &str) -> BTreeSet<String> {
+pub(super) fn names(kind: MemoryKind, text: &str) -> BTreeSet<String> {
     let counts_digits = !matches!(kind, MemoryKind::Episode | MemoryKind::Pattern);
     let is_part = |c: char| c.is_alphanumeric();
     let pieces = text.split_whitespace().map(|piece| piece.trim_matches(|c| !is_part(c)));

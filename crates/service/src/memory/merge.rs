@@ -5,7 +5,9 @@
 //! writes what goes, and what is rewritten, into an archive. Who is merged with whom `model::memory` decides.
 
 use super::meaning::{compares, hit};
-use super::{BY_ID, Hit, Memory, New, SOURCES_MAX, TAGS_MAX, from_row, memory_columns, rewrite};
+use super::{
+    BY_ID, Hit, Memory, New, SOURCES_MAX, TAGS_MAX, all_words, from_row, index, memory_columns, rewrite,
+};
 use quorate_model::memory::consolidation::TWIN_LIKENESS;
 use quorate_model::memory::{MemoryKind, may_merge};
 use quorate_model::{Event, EventKind, MemoryId, Result};
@@ -194,8 +196,9 @@ impl Set {
         let sum = Sum::of(&self.memories, self.says.as_ref());
         let gone: Vec<i64> = rest.iter().map(|memory| memory.id.0).collect();
         tx.later(GONE, args![gone.clone()]);
-        if let Some((kind, text)) = &self.says {
-            rewrite(tx, first.id, &said(first, *kind, text, &sum));
+        match &self.says {
+            Some((kind, text)) => rewrite(tx, first.id, &said(first, *kind, text, &sum)),
+            None => index(tx, first.id, &all_words(&first.text, &sum.tags)),
         }
         let as_json = |list: &[String]| serde_json::Value::from(list).to_string();
         tx.later(

@@ -95,8 +95,8 @@ const LEAST_WANTED: &str = concat!(
 /// Removes memories that were archived, unless they were said again since.
 #[derive(Debug, Clone)]
 pub struct Prune {
-    /// Which.
-    pub ids: Vec<MemoryId>,
+    /// Which, and how often each was said when it was archived.
+    pub said: Vec<(MemoryId, i64)>,
     /// The ledger's time when they were read for the archive.
     pub read_at: i64,
     /// The archive's file, for the log.
@@ -109,8 +109,9 @@ impl Write for Prune {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, u64> {
         Box::pin(async move {
-            let ids: Vec<i64> = self.ids.iter().map(|id| id.0).collect();
-            let removed = tx.run(GONE, args![ids, self.read_at]).await?;
+            let (ids, counts): (Vec<i64>, Vec<i64>) =
+                self.said.iter().map(|(id, count)| (id.0, *count)).unzip();
+            let removed = tx.run(GONE, args![ids, counts, self.read_at]).await?;
             if removed > 0 {
                 let message = format!("{removed} memories were removed; {} has them", self.archive);
                 let data = serde_json::json!({ "count": removed, "archive": self.archive });
@@ -121,7 +122,11 @@ impl Write for Prune {
     }
 }
 
+// By its count, too: what is read from the log is said when it happened, which may be long before it is read.
 const GONE: Sql = Sql::Each {
-    lite: "delete from memories where id in (select value from json_each($1)) and seen_at <= $2",
-    pg: "delete from memories where id = any($1::bigint[]) and seen_at <= $2",
+    lite: "delete from memories where id in (
+               select m.id from json_each($1) i join json_each($2) c on c.key = i.key join memories m on m.id = i.value
+                where m.count = c.value and m.seen_at <= $3)",
+    pg: "delete from memories m using unnest($1::bigint[], $2::bigint[]) as said (id, count)
+          where m.id = said.id and m.count = said.count and m.seen_at <= $3",
 };

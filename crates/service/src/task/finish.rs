@@ -340,6 +340,8 @@ pub struct SettleCheck {
     pub term: Term,
     /// `None` when it passed, else why it did not.
     pub failure: Option<String>,
+    /// Whether another attempt could not mend that.
+    pub is_final: bool,
     /// The end of the check's output.
     pub tail: Option<String>,
     /// First pause before another attempt.
@@ -369,7 +371,7 @@ impl Write for SettleCheck {
                 format!("the check of task {} failed: {why}", task.named()),
             ));
             let failed = Failed {
-                failure: Failure::Ordinary,
+                failure: if self.is_final { Failure::Final } else { Failure::Ordinary },
                 outcome: Outcome::VerifyFailed.as_str(),
                 reason: why,
                 tail: self.tail.as_deref(),
@@ -491,7 +493,7 @@ pub(crate) struct Failed<'a> {
 /// The longest reason of a failure, in bytes; a longer one is cut, for it is told in several places.
 pub const REASON_MAX: usize = 16 * 1024;
 /// A retry prefers another agent for so long after it becomes ready.
-const AVOID_MS: i64 = 2_000;
+pub(super) const AVOID_MS: i64 = 2_000;
 
 /// Ends the attempt and decides what follows. The task's row is locked.
 pub(crate) async fn fail_attempt(tx: &mut Tx, task: &Task, failed: &Failed<'_>) -> Result<TaskState> {

@@ -3,6 +3,7 @@
 //! Here live cancel, retry, reassign, release, park and unpark. Each raises the term, so that whoever had the task
 //! can no longer write to it.
 
+use super::finish::AVOID_MS;
 use super::{AttemptEnd, Task, cancel_dependents, columns, end_attempt, lock, refuse};
 use crate::claim::{release_of_task, take_from};
 use quorate_model::{Error, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};
@@ -124,17 +125,22 @@ async fn dead_need(tx: &mut Tx, task: &Task) -> Result<Option<TaskId>> {
     tx.one(sql, args![task.id], |row| Ok(TaskId(row.int("id")?))).await
 }
 
-/// Opens failed or cancelled tasks again, those that were cancelled because of them, and the runs of all.
+/// Opens failed or cancelled tasks again, those that were cancelled because of them, and the runs of all. One that waited for
+/// its plan to be approved waits for that again.
 pub(crate) async fn reopen_all(tx: &mut Tx, tasks: &[Task], why: &str) -> Result<()> {
     let mut ids: Vec<i64> = tasks.iter().map(|task| task.id.0).collect();
     for task in tasks {
         tx.later(
-            "update tasks set state = case when unmet = 0 and (not_before is null or not_before <= now_ms()) then 'ready'
+            "update tasks set state = case when parked_for = $2 then 'parked'
+                                      when unmet = 0 and (not_before is null or not_before <= now_ms()) then 'ready'
                                       else 'waiting' end,
-                    term = term + 1, failures = 0, reason = null, blocked_by = null, parked_for = null, due_at = not_before,
+                    reason = case when parked_for = $2 then parked_for end,
+                    parked_for = case when parked_for = $2 then parked_for end,
+                    due_at = case when parked_for = $2 then null else not_before end,
+                    term = term + 1, failures = 0, blocked_by = null,
                     finished_at = null, avoid_agent = null, result = null, claims_since = null, ready_at = now_ms()
               where id = $1",
-            args![task.id],
+            args![task.id, crate::goal::APPROVAL],
         );
         tx.record(task.event(EventKind::TaskRetried, format!("task {} is tried anew: {why}", task.named())));
     }
@@ -191,7 +197,7 @@ const DEAD_NEEDS: Sql = Sql::Each {
 pub struct Reassign {
     /// The task.
     pub id: TaskId,
-    /// The only agent that may take it from now on; `None` leaves that open.
+    /// The only agent that may take it from now on; `None` leaves that as it is: another than who had it comes first.
     pub to: Option<String>,
     /// Why, for the log.
     pub reason: String,
@@ -210,6 +216,11 @@ impl Write for Reassign {
             if matches!(task.state, TaskState::Running | TaskState::Verifying) {
                 give_back(tx, &task, &self.reason).await?;
                 take_from(tx, &task).await?;
+                // Whoever it was taken from is not the first to have it again.
+                tx.later(
+                    "update tasks set avoid_agent = owner, avoid_until = now_ms() + $2 where id = $1",
+                    args![task.id, AVOID_MS],
+                );
             } else {
                 tx.later("update tasks set term = term + 1 where id = $1", args![task.id]);
             }

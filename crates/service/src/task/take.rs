@@ -274,7 +274,7 @@ macro_rules! picked_pg {
     () => {
         concat!(
             columns!(),
-            ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor, ",
+            ", claims_since, claims_seen, now_ms() as now, (select term_floor from log_era) as term_floor, ",
             budgeted!()
         )
     };
@@ -284,7 +284,7 @@ macro_rules! pick_lite {
         concat!(
             "select ",
             columns!(),
-            ", claims_since, now_ms() as now, 0 as term_floor, ",
+            ", claims_since, claims_seen, now_ms() as now, 0 as term_floor, ",
             budgeted!(),
             " from tasks where ",
             ready_lite!(),
@@ -336,6 +336,8 @@ struct Pick {
     task: Task,
     /// Since when it has been passed over for its claims.
     claims_since: Option<i64>,
+    /// When that was noted last.
+    claims_seen: Option<i64>,
     /// The ledger's time.
     now: i64,
     /// Whether it has a budget of its own that may be reached.
@@ -346,8 +348,8 @@ struct Pick {
 fn picked(row: &Row<'_>) -> Result<Pick> {
     let mut task = Task::from_row(row)?;
     task.term = task.term.max(Term(row.int("term_floor")?));
-    let (claims_since, now) = (row.opt_int("claims_since")?, row.int("now")?);
-    Ok(Pick { task, claims_since, now, budgeted: row.flag("budgeted")? })
+    let (claims_since, claims_seen) = (row.opt_int("claims_since")?, row.opt_int("claims_seen")?);
+    Ok(Pick { task, claims_since, claims_seen, now: row.int("now")?, budgeted: row.flag("budgeted")? })
 }
 
 /// Reads in how long there may be something.
@@ -776,7 +778,7 @@ impl Passed {
         }
         if self.notes < NOTES_MAX {
             self.notes += 1;
-            note_refusal(tx, task, agent, why);
+            note_refusal(tx, pick, agent, why);
         }
         if since.is_some_and(|since| since <= now - PATIENCE_MS) {
             ground.add_impatient(task)?;
@@ -785,11 +787,15 @@ impl Passed {
     }
 }
 
-/// Says on the task why it is passed over; the log gets a line only when the reason is new.
-fn note_refusal(tx: &mut Tx, task: &Task, agent: &str, refused: &Refused) {
+/// Says on the task why it is passed over; the log gets a line only when the reason is new. Two takers that are refused for
+/// different reasons take turns at being new, and each line wakes the other: so a new one is rare, too.
+fn note_refusal(tx: &mut Tx, pick: &Pick, agent: &str, refused: &Refused) {
+    let task = &pick.task;
     let reason = format!("waits for {}", refused.said());
     let holder = |reason: &str| reason.rsplit_once(" until ").map_or(reason, |(holder, _)| holder).to_owned();
-    let is_new = task.reason.as_deref().map(holder) != Some(holder(&reason));
+    let is_other = task.reason.as_deref().map(holder) != Some(holder(&reason));
+    let is_old = pick.claims_seen.is_none_or(|at| at <= pick.now - NOTE_EVERY_MS);
+    let is_new = is_other && (pick.claims_since.is_none() || is_old);
     tx.later(NOTE, args![task.id, &reason, is_new, NOTE_EVERY_MS]);
     if is_new {
         tx.record(refused.event(agent).task(task.id).run(task.run_id));

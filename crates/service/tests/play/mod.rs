@@ -209,6 +209,7 @@ async fn settle(store: &Store, id: i64, term: i64, passed: bool) -> Result<Strin
         id: TaskId(id),
         term: Term(term),
         failure: (!passed).then(|| "exit 1".into()),
+        is_final: false,
         tail: None,
         retry_after_ms: RETRY_AFTER_MS,
     };

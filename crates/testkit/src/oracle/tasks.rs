@@ -205,8 +205,8 @@ impl Oracle {
     fn note(&mut self, id: i64, why: Refusal) {
         let now = self.now;
         let task = self.tasks.get_mut(&id).expect("it was passed over");
-        let is_new = task.note.as_ref() != Some(&why);
-        if is_new || task.claims_seen.is_none_or(|at| at <= now - NOTE_EVERY_MS) {
+        let is_old = task.claims_seen.is_none_or(|at| at <= now - NOTE_EVERY_MS);
+        if is_old || task.claims_since.is_none() && task.note.as_ref() != Some(&why) {
             task.claims_since.get_or_insert(now);
             task.claims_seen = Some(now);
             task.note = Some(why);
@@ -487,6 +487,9 @@ impl Oracle {
         if matches!(state, TaskState::Running | TaskState::Verifying) {
             self.leave_claims(id);
             self.give_back(id, TaskInput::Fail { next: Next::Again });
+            let until = self.now + AVOID_MS;
+            let task = self.tasks.get_mut(&id).expect("it is there");
+            (task.avoid, task.avoid_until) = (task.owner, until);
         } else {
             self.tasks.get_mut(&id).expect("it is there").term += 1;
         }

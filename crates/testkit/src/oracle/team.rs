@@ -43,7 +43,11 @@ const STRANGER: Agent = Agent {
 
 impl Oracle {
     pub(super) fn seen(&mut self, name: &'static str) -> String {
-        self.agents.entry(name).or_insert(STRANGER).removed = false;
+        let agent = self.agents.entry(name).or_insert(STRANGER);
+        // Who comes back is a newcomer, whatever stood in its way before.
+        if agent.removed {
+            (agent.removed, agent.paused, agent.state) = (false, false, "idle");
+        }
         format!("saw {name}")
     }
 

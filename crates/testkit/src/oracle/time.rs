@@ -103,13 +103,16 @@ impl Oracle {
         silent.len()
     }
 
+    /// What is over already has been done, or waits for something else than time.
     fn next_in_ms(&self) -> Option<i64> {
+        let is_ahead = |at: &i64| *at > self.now;
         let tasks = self.tasks.values().filter_map(|t| match t.state {
             TaskState::Waiting if self.unmet(t) > 0 => None,
-            TaskState::Waiting | TaskState::Parked => t.due_at,
-            _ => t.lease_until,
+            TaskState::Waiting | TaskState::Parked => t.due_at.filter(is_ahead),
+            // A lease lapses a moment after its end.
+            _ => t.lease_until.filter(|until| *until >= self.now),
         });
-        let claims = self.claims.iter().map(|claim| claim.expires_at);
-        tasks.chain(claims).min().map(|at| (at - self.now).max(0))
+        let claims = self.claims.iter().map(|claim| claim.expires_at).filter(is_ahead);
+        tasks.chain(claims).min().map(|at| at - self.now)
     }
 }

@@ -47,7 +47,7 @@ pub(super) enum Choice {
 const WINDOW: &str = concat!(
     "select ",
     columns!(),
-    ", claims_since, now_ms() as now, (select term_floor from log_era) as term_floor, avoid_agent, avoid_until, ",
+    ", claims_since, claims_seen, now_ms() as now, (select term_floor from log_era) as term_floor, avoid_agent, avoid_until, ",
     budgeted!(),
     " from tasks
       where state = 'ready'

@@ -20,7 +20,7 @@ const BLOCK: usize = 4096;
 const BLOCKS: usize = 1024;
 
 /// Overwrites blocks of a file in `folder` for a while.
-pub(crate) fn probe(folder: &Path, lasting: Duration) -> io::Result<Samples> {
+pub fn probe(folder: &Path, lasting: Duration) -> io::Result<Samples> {
     let file = blocks(folder)?;
     let began = Instant::now();
     let mut nanos = Vec::new();
@@ -31,33 +31,33 @@ pub(crate) fn probe(folder: &Path, lasting: Duration) -> io::Result<Samples> {
 }
 
 /// A file whose blocks are overwritten now and then.
-pub(crate) struct Disk {
+pub struct Disk {
     file: File,
     writes: usize,
 }
 
 impl Disk {
     /// Makes the file in `folder`.
-    pub(crate) fn open(folder: &Path) -> io::Result<Disk> {
+    pub fn open(folder: &Path) -> io::Result<Disk> {
         Ok(Disk { file: blocks(folder)?, writes: 0 })
     }
 
     /// Returns how many nanoseconds two writes took, one after the other: what two commits must wait for.
-    pub(crate) fn twice(&mut self) -> io::Result<u64> {
+    pub fn twice(&mut self) -> io::Result<u64> {
         self.writes += 2;
         Ok(overwrite(&self.file, self.writes % BLOCKS)? + overwrite(&self.file, (self.writes + 1) % BLOCKS)?)
     }
 }
 
 /// Someone who writes now and then beside a measurement, to see how long the disk stands still meanwhile.
-pub(crate) struct Beside {
+pub struct Beside {
     over: Arc<AtomicBool>,
     writer: JoinHandle<io::Result<Vec<u64>>>,
 }
 
 impl Beside {
     /// Begins to write in `folder`, twice after each pause.
-    pub(crate) fn begin(folder: &Path, pause: Duration) -> io::Result<Beside> {
+    pub fn begin(folder: &Path, pause: Duration) -> io::Result<Beside> {
         let mut disk = Disk::open(folder)?;
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
@@ -73,7 +73,7 @@ impl Beside {
     }
 
     /// Ends; answers with how long each pair of writes took.
-    pub(crate) fn end(self) -> io::Result<Samples> {
+    pub fn end(self) -> io::Result<Samples> {
         self.over.store(true, Ordering::Relaxed);
         let nanos = self.writer.join().unwrap_or_else(|_| Err(io::Error::other("the writer panicked")))?;
         Ok(Samples::new(nanos, Duration::from_secs(1)))

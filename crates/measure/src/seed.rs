@@ -18,12 +18,12 @@ const CROWD: &str = include_str!("../sql/seed/crowd.sql");
 const LARGE_CROWD: &str = include_str!("../sql/seed/large_crowd.sql");
 const HISTORY: &str = include_str!("../sql/seed/history.sql");
 /// Lets every lease lapse.
-pub(crate) const LAPSE: &str = include_str!("../sql/seed/lapse.sql");
+pub const LAPSE: &str = include_str!("../sql/seed/lapse.sql");
 /// Counts the tasks in state `$1`.
 const LEFT: &str = include_str!("../sql/seed/left.sql");
 
 /// Adds 1,000 tasks with their events.
-pub(crate) const BULK_PG: &str = include_str!("../sql/postgres/bulk.sql");
+pub const BULK_PG: &str = include_str!("../sql/postgres/bulk.sql");
 const BULK_LITE: &str = include_str!("../sql/sqlite/bulk.sql");
 
 /// Returns the texts for some rows, and how many rows each one is asked for.
@@ -46,7 +46,7 @@ fn statements(text: &str) -> impl Iterator<Item = &str> {
 /// Opens a ledger's file beside the ledger, with the same durability and `now_ms()`.
 ///
 /// Within one process SQLite knows of all its connections, so this closes nothing under the ledger's feet.
-pub(crate) fn open(path: &Path) -> Result<Connection> {
+pub fn open(path: &Path) -> Result<Connection> {
     let conn = Connection::open(path).map_err(|e| lite_failed(&e))?;
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     conn.create_scalar_function("now_ms", 0, flags, |_| Ok(clock::now_ms()))
@@ -56,7 +56,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection> {
 }
 
 /// Fills a ledger's file in one transaction.
-pub(crate) fn fill_lite(conn: &Connection, rows: Rows) -> Result<()> {
+pub fn fill_lite(conn: &Connection, rows: Rows) -> Result<()> {
     let fill = || {
         conn.execute_batch("begin immediate")?;
         for (text, count) in texts(rows) {
@@ -74,12 +74,12 @@ pub(crate) fn fill_lite(conn: &Connection, rows: Rows) -> Result<()> {
 }
 
 /// Lets every lease of a ledger's file lapse.
-pub(crate) fn lapse_lite(path: &Path) -> Result<()> {
+pub fn lapse_lite(path: &Path) -> Result<()> {
     open(path)?.execute_batch(LAPSE).map_err(|e| lite_failed(&e))
 }
 
 /// Adds 1,000 tasks with their events.
-pub(crate) fn bulk_lite(conn: &Connection) -> Result<()> {
+pub fn bulk_lite(conn: &Connection) -> Result<()> {
     conn.execute_batch(BULK_LITE).map_err(|e| lite_failed(&e))
 }
 
@@ -88,14 +88,14 @@ fn lite_failed(error: &rusqlite::Error) -> Error {
 }
 
 /// Connects to PostgreSQL.
-pub(crate) async fn connect(url: &str) -> Result<Client> {
+pub async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.map_err(|e| pg_failed(&e))?;
     tokio::spawn(connection);
     Ok(client)
 }
 
 /// Empties all tables that measurements fill, then fills them.
-pub(crate) async fn fill_pg(client: &Client, rows: Rows) -> Result<()> {
+pub async fn fill_pg(client: &Client, rows: Rows) -> Result<()> {
     let empty = "truncate tasks, attempts, events, agents, nodes, runs, claims, task_needs restart identity";
     client.batch_execute(empty).await.map_err(|e| pg_failed(&e))?;
     for (text, count) in texts(rows) {
@@ -115,19 +115,19 @@ pub(crate) async fn fill_pg(client: &Client, rows: Rows) -> Result<()> {
 }
 
 /// Returns how many tasks are in a state.
-pub(crate) async fn left_pg(client: &Client, state: &str) -> Result<i64> {
+pub async fn left_pg(client: &Client, state: &str) -> Result<i64> {
     let row = client.query_one(LEFT.trim(), &[&state]).await.map_err(|e| pg_failed(&e))?;
     row.try_get(0).map_err(|e| pg_failed(&e))
 }
 
 /// Returns how many tasks of a ledger's file are in a state.
-pub(crate) fn left_lite(path: &Path, state: &str) -> Result<i64> {
+pub fn left_lite(path: &Path, state: &str) -> Result<i64> {
     let conn = open(path)?;
     conn.query_row(LEFT.trim(), [state], |row| row.get(0)).map_err(|e| lite_failed(&e))
 }
 
 /// Translates an error of the client.
-pub(crate) fn pg_failed(error: &tokio_postgres::Error) -> Error {
+pub fn pg_failed(error: &tokio_postgres::Error) -> Error {
     let said = error.as_db_error().map_or_else(|| error.to_string(), |db| db.message().to_owned());
     Error::failed(format!("PostgreSQL: {said}"))
 }

@@ -19,7 +19,7 @@ const NAMES: [&str; 5] = ["$id", "$term", "$attempt", "$agent", "$node"];
 
 /// The writer's door.
 #[derive(Debug, Clone)]
-pub(crate) struct RawLite {
+pub struct RawLite {
     queue: mpsc::Sender<Request>,
 }
 
@@ -42,7 +42,7 @@ struct Facts {
 
 impl RawLite {
     /// Begins a writer of its own on the ledger's file.
-    pub(crate) fn open(path: &Path) -> Result<RawLite> {
+    pub fn open(path: &Path) -> Result<RawLite> {
         let conn = crate::seed::open(path)?;
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("raw-writer".into());
@@ -60,6 +60,7 @@ impl RawLite {
     }
 }
 
+#[allow(clippy::print_stderr, reason = "whoever measures sees why there is no answer")]
 fn serve(conn: &Connection, requests: mpsc::Receiver<Request>) {
     if let Err(error) = write_groups(conn, requests) {
         eprintln!("raw SQLite: {error}");
@@ -175,7 +176,7 @@ fn bind(statement: &mut Statement<'_>, places: &[Option<usize>], facts: Facts) -
 }
 
 /// One caller of the raw writer.
-pub(crate) struct RawCaller {
+pub struct RawCaller {
     door: RawLite,
     operation: Operation,
     place: i64,
@@ -186,12 +187,7 @@ pub(crate) struct RawCaller {
 
 impl RawCaller {
     /// Makes the callers of an operation; each has its own part of the `prepared` tasks.
-    pub(crate) fn callers(
-        door: &RawLite,
-        operation: Operation,
-        callers: i64,
-        prepared: i64,
-    ) -> Vec<RawCaller> {
+    pub fn callers(door: &RawLite, operation: Operation, callers: i64, prepared: i64) -> Vec<RawCaller> {
         let count = prepared / callers;
         let caller = |place| RawCaller {
             door: door.clone(),

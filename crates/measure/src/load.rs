@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 /// How long a measurement lasts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Timing {
+pub struct Timing {
     /// Before anything is counted.
     pub warm_up: Duration,
     /// What is counted.
@@ -24,14 +24,14 @@ pub(crate) struct Timing {
 
 impl Timing {
     /// Returns how long one measurement takes, its warm-up included.
-    pub(crate) fn whole(&self) -> Duration {
+    pub fn whole(&self) -> Duration {
         self.warm_up + self.cell
     }
 }
 
 /// Whether a call found something to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Call {
+pub enum Call {
     /// It did its work.
     Done,
     /// The prepared rows are used up: the measurement ends for all callers.
@@ -39,13 +39,13 @@ pub(crate) enum Call {
 }
 
 /// One caller.
-pub(crate) trait Caller: Send + 'static {
+pub trait Caller: Send + 'static {
     /// Does one operation and waits for its answer.
     fn call(&mut self) -> impl Future<Output = Result<Call>> + Send;
 }
 
 /// Lets all callers call during the time of one measurement.
-pub(crate) async fn run<C: Caller>(callers: Vec<C>, timing: Timing) -> Result<Samples> {
+pub async fn run<C: Caller>(callers: Vec<C>, timing: Timing) -> Result<Samples> {
     let dry = Arc::new(AtomicBool::new(false));
     let counted = Instant::now() + timing.warm_up;
     let mut loops = JoinSet::new();

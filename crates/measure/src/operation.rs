@@ -5,7 +5,7 @@
 
 /// An operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub enum Operation {
     /// A task is taken: owner, term, attempt, event.
     Claim,
     /// Progress is reported: task, event.
@@ -22,7 +22,7 @@ pub(crate) enum Operation {
 
 /// What must be in the ledger before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rows {
+pub enum Rows {
     /// The team, and so many ready tasks.
     Ready(i64),
     /// The team, and so many running tasks.
@@ -43,11 +43,11 @@ pub(crate) enum Rows {
 }
 
 /// Tasks that each caller holds while it reports progress and renews.
-pub(crate) const HELD: i64 = 64;
+pub const HELD: i64 = 64;
 
 /// What is asked of an operation at 8 callers, in milliseconds.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
+pub struct Target {
     /// For the median.
     pub p50: f64,
     /// For the 99th percentile.
@@ -56,7 +56,7 @@ pub(crate) struct Target {
 
 impl Operation {
     /// Those whose latency is measured, in the order of the table.
-    pub(crate) const SINGLE: [Operation; 5] = [
+    pub const SINGLE: [Operation; 5] = [
         Operation::Claim,
         Operation::Progress,
         Operation::Heartbeat,
@@ -65,7 +65,7 @@ impl Operation {
     ];
 
     /// Returns its name in the table.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Operation::Claim => "claim",
             Operation::Progress => "progress",
@@ -77,7 +77,7 @@ impl Operation {
     }
 
     /// Returns what it needs to find when at most `most` calls are made by so many callers.
-    pub(crate) fn rows(self, most: i64, callers: i64) -> Rows {
+    pub fn rows(self, most: i64, callers: i64) -> Rows {
         match self {
             Operation::Claim | Operation::Cycle => Rows::Ready(most),
             Operation::Complete => Rows::Held(most),
@@ -87,7 +87,7 @@ impl Operation {
     }
 
     /// Returns what is asked of it at 8 callers, if anything is.
-    pub(crate) fn target(self) -> Option<Target> {
+    pub fn target(self) -> Option<Target> {
         match self {
             Operation::Claim => Some(Target { p50: 2.0, p99: 10.0 }),
             Operation::Heartbeat => Some(Target { p50: 1.0, p99: 5.0 }),

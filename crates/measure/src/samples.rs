@@ -6,48 +6,48 @@ use std::time::Duration;
 
 /// The durations of all calls of one measurement, and how long it lasted.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Samples {
+pub struct Samples {
     nanos: Vec<u64>,
     lasted: Duration,
 }
 
 impl Samples {
     /// Makes samples of calls that were counted during `lasted`.
-    pub(crate) fn new(mut nanos: Vec<u64>, lasted: Duration) -> Samples {
+    pub fn new(mut nanos: Vec<u64>, lasted: Duration) -> Samples {
         nanos.sort_unstable();
         Samples { nanos, lasted }
     }
 
     /// Returns both measurements as one.
-    pub(crate) fn with(&self, other: &Samples) -> Samples {
+    pub fn with(&self, other: &Samples) -> Samples {
         let nanos = self.nanos.iter().chain(&other.nanos).copied().collect();
         Samples::new(nanos, self.lasted + other.lasted)
     }
 
     /// Returns the duration that a share of all calls did not exceed, in milliseconds; 0 without calls.
-    pub(crate) fn percentile_ms(&self, share: f64) -> f64 {
+    pub fn percentile_ms(&self, share: f64) -> f64 {
         let place = (self.nanos.len() as f64 * share) as usize;
         let last = self.nanos.len().saturating_sub(1);
         self.nanos.get(place.min(last)).map_or(0.0, |nanos| *nanos as f64 / 1e6)
     }
 
     /// Returns the median in milliseconds.
-    pub(crate) fn p50_ms(&self) -> f64 {
+    pub fn p50_ms(&self) -> f64 {
         self.percentile_ms(0.5)
     }
 
     /// Returns the 99th percentile in milliseconds.
-    pub(crate) fn p99_ms(&self) -> f64 {
+    pub fn p99_ms(&self) -> f64 {
         self.percentile_ms(0.99)
     }
 
     /// Returns the longest call in milliseconds.
-    pub(crate) fn max_ms(&self) -> f64 {
+    pub fn max_ms(&self) -> f64 {
         self.percentile_ms(1.0)
     }
 
     /// Returns calls per second.
-    pub(crate) fn per_second(&self) -> f64 {
+    pub fn per_second(&self) -> f64 {
         if self.lasted.is_zero() { 0.0 } else { self.nanos.len() as f64 / self.lasted.as_secs_f64() }
     }
 }

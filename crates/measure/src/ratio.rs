@@ -25,7 +25,7 @@ const PAIRS_MAX: usize = 25;
 const BELOW_MAX: usize = 18;
 
 /// Measures a database.
-pub(crate) async fn measure(database: &Database) -> Result<Vec<Figure>> {
+pub async fn measure(database: &Database) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for callers in CALLERS {
         let mut ratios = Vec::new();

@@ -34,13 +34,7 @@ fn script(operation: Operation) -> &'static str {
 }
 
 /// Runs pgbench once on the schema of `url`; each caller has its own part of the `prepared` tasks.
-pub(crate) fn run(
-    url: &str,
-    operation: Operation,
-    callers: i64,
-    prepared: i64,
-    timing: Timing,
-) -> Result<Samples> {
+pub fn run(url: &str, operation: Operation, callers: i64, prepared: i64, timing: Timing) -> Result<Samples> {
     let installation =
         Installation::find().ok_or_else(|| Error::failed("PostgreSQL's programs were not found"))?;
     let folder = tempfile::tempdir().map_err(|e| Error::failed(format!("cannot make a folder: {e}")))?;

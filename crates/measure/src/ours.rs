@@ -16,7 +16,7 @@ const LEASE_MS: i64 = 60_000;
 
 /// An agent, or a node for renewals, that calls the ledger.
 #[derive(Clone)]
-pub(crate) struct Ours {
+pub struct Ours {
     store: Store,
     operation: Operation,
     place: i64,
@@ -28,7 +28,7 @@ pub(crate) struct Ours {
 
 impl Ours {
     /// Makes the callers of an operation; each has its own part of the `prepared` tasks.
-    pub(crate) fn callers(store: &Store, operation: Operation, callers: i64, prepared: i64) -> Vec<Ours> {
+    pub fn callers(store: &Store, operation: Operation, callers: i64, prepared: i64) -> Vec<Ours> {
         let count = prepared / callers;
         let caller =
             |place| Ours { store: store.clone(), operation, place, first: place * count + 1, count, made: 0 };
@@ -36,12 +36,12 @@ impl Ours {
     }
 
     /// Makes the caller at a place of its own, among callers of other processes.
-    pub(crate) fn at(store: &Store, operation: Operation, place: i64) -> Ours {
+    pub fn at(store: &Store, operation: Operation, place: i64) -> Ours {
         Ours { store: store.clone(), operation, place, first: 1, count: 0, made: 0 }
     }
 
     /// Takes so many tasks at the same moment, and completes them; answers with how many there were.
-    pub(crate) async fn cycles(&self, most: usize) -> Result<usize> {
+    pub async fn cycles(&self, most: usize) -> Result<usize> {
         let mut taking = JoinSet::new();
         for _ in 0..most {
             let caller = self.clone();

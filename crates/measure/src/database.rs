@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio_postgres::Client;
 
 /// A database.
-pub(crate) enum Database {
+pub enum Database {
     /// SQLite: a new file for every run.
     Lite {
         /// Where the files lie.
@@ -28,7 +28,7 @@ pub(crate) enum Database {
 }
 
 /// A server with our schema twice.
-pub(crate) struct Pg {
+pub struct Pg {
     ours: Store,
     raw_url: String,
     ours_client: Client,
@@ -37,7 +37,7 @@ pub(crate) struct Pg {
 }
 
 /// A filled ledger.
-pub(crate) struct Filled {
+pub struct Filled {
     /// The ledger.
     pub store: Store,
     /// Its address, for other processes.
@@ -50,7 +50,7 @@ const CLOSING: Duration = Duration::from_secs(10);
 
 impl Filled {
     /// Waits until a file is closed: the whole log is moved into it then, which would slow down what is measured next.
-    pub(crate) async fn end(self) {
+    pub async fn end(self) {
         let Filled { store, url, _folder } = self;
         drop(store);
         let Url::Lite(path) = url else { return };
@@ -63,7 +63,7 @@ impl Filled {
 
 impl Database {
     /// Prepares both schemas on a server.
-    pub(crate) async fn postgres(server: &str) -> Result<Database> {
+    pub async fn postgres(server: &str) -> Result<Database> {
         let (ours_url, raw_url) = (with_schema(server, "bench_ours"), with_schema(server, "bench_raw"));
         let client = seed::connect(server).await?;
         for name in ["bench_ours", "bench_raw"] {
@@ -81,7 +81,7 @@ impl Database {
     }
 
     /// Returns its name in the table.
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Database::Lite { .. } => "sqlite",
             Database::Pg(_) => "postgres",
@@ -100,7 +100,7 @@ impl Database {
     }
 
     /// Makes a ledger with some rows.
-    pub(crate) async fn fill(&self, rows: Rows) -> Result<Filled> {
+    pub async fn fill(&self, rows: Rows) -> Result<Filled> {
         match self {
             Database::Lite { folder } => {
                 let (folder, path) = new_file(folder)?;
@@ -117,7 +117,7 @@ impl Database {
     }
 
     /// Adds 1,000 tasks as often as asked, with two statements each time; answers with how long that took.
-    pub(crate) async fn raw_bulk(&self, calls: u32) -> Result<Duration> {
+    pub async fn raw_bulk(&self, calls: u32) -> Result<Duration> {
         match self {
             Database::Lite { folder } => {
                 let (_folder, path) = new_file(folder)?;
@@ -140,7 +140,7 @@ impl Database {
     }
 
     /// Lets every lease of a filled ledger lapse.
-    pub(crate) async fn lapse(&self, filled: &Filled) -> Result<()> {
+    pub async fn lapse(&self, filled: &Filled) -> Result<()> {
         match (self, &filled.url) {
             (Database::Pg(pg), _) => {
                 pg.ours_client.batch_execute(seed::LAPSE).await.map_err(|e| seed::pg_failed(&e))
@@ -151,7 +151,7 @@ impl Database {
     }
 
     /// Measures an operation through the ledger.
-    pub(crate) async fn ours(&self, operation: Operation, callers: i64, timing: Timing) -> Result<Samples> {
+    pub async fn ours(&self, operation: Operation, callers: i64, timing: Timing) -> Result<Samples> {
         let prepared = self.calls_per_second(callers) * seconds(timing);
         let filled = self.fill(operation.rows(prepared, callers)).await?;
         let share = share(operation, callers, prepared);
@@ -161,7 +161,7 @@ impl Database {
     }
 
     /// Measures an operation in a ledger that is filled already and has enough to do.
-    pub(crate) async fn ours_in(
+    pub async fn ours_in(
         &self,
         filled: &Filled,
         operation: Operation,
@@ -172,7 +172,7 @@ impl Database {
     }
 
     /// Returns how many tasks of a filled ledger are in a state.
-    pub(crate) async fn left(&self, filled: &Filled, state: &str) -> Result<i64> {
+    pub async fn left(&self, filled: &Filled, state: &str) -> Result<i64> {
         match (self, &filled.url) {
             (Database::Pg(pg), _) => seed::left_pg(&pg.ours_client, state).await,
             (Database::Lite { .. }, Url::Lite(path)) => seed::left_lite(path, state),
@@ -181,7 +181,7 @@ impl Database {
     }
 
     /// Measures the same rows through the database alone.
-    pub(crate) async fn raw(&self, operation: Operation, callers: i64, timing: Timing) -> Result<Samples> {
+    pub async fn raw(&self, operation: Operation, callers: i64, timing: Timing) -> Result<Samples> {
         let prepared = self.calls_per_second(callers) * seconds(timing);
         let rows = operation.rows(prepared, callers);
         match self {

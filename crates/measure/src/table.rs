@@ -22,7 +22,7 @@ const TARGET_CALLERS: i64 = 8;
 
 /// An operation measured between two runs of the raw limit.
 #[derive(Debug, Clone)]
-pub(crate) struct Line {
+pub struct Line {
     /// Which database.
     pub database: &'static str,
     /// What was called.
@@ -39,7 +39,7 @@ pub(crate) struct Line {
 
 /// Whether a target was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It was.
     Pass,
     /// It was not.
@@ -50,7 +50,7 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     /// Returns the verdict on a condition.
-    pub(crate) fn on(met: bool) -> Verdict {
+    pub fn on(met: bool) -> Verdict {
         if met { Verdict::Pass } else { Verdict::Miss }
     }
 
@@ -65,7 +65,7 @@ impl Verdict {
 
 impl Line {
     /// Returns what was measured in a few words.
-    pub(crate) fn called(&self) -> String {
+    pub fn called(&self) -> String {
         format!("{} {} at {}", self.database, self.operation.name(), self.callers)
     }
 
@@ -79,7 +79,7 @@ impl Line {
     }
 
     /// Returns the calls per second through the ledger, divided by those of the database alone.
-    pub(crate) fn ratio(&self) -> f64 {
+    pub fn ratio(&self) -> f64 {
         let raw = self.both_raw().per_second();
         if raw > 0.0 { self.ours.per_second() / raw } else { 0.0 }
     }
@@ -91,7 +91,7 @@ impl Line {
     }
 
     /// Returns the verdict and the condition in words.
-    pub(crate) fn verdict(&self) -> (Verdict, String) {
+    pub fn verdict(&self) -> (Verdict, String) {
         if self.operation == Operation::Cycle {
             return self.share();
         }
@@ -119,7 +119,7 @@ impl Line {
     }
 
     /// Returns the line as text, below [`HEAD`].
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let (verdict, asked) = self.verdict();
         let doubt = if self.spread() > 0.25 { '~' } else { ' ' };
         let (ours, raw) = (columns(&self.ours), columns(&self.both_raw()));
@@ -133,7 +133,7 @@ impl Line {
     }
 
     /// Returns the line as JSON.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         let (verdict, asked) = self.verdict();
         json!({
             "database": self.database, "operation": self.operation.name(), "callers": self.callers,
@@ -145,7 +145,7 @@ impl Line {
 }
 
 /// The heading of the lines.
-pub(crate) const HEAD: &str = concat!(
+pub const HEAD: &str = concat!(
     "                             |       through the ledger, ms       |       the database alone, ms       |        fdatasync\n",
     "database operation   callers |   p50     p99      max    calls/s  |   p50     p99      max    calls/s  | ratio     p50 ms  target",
 );
@@ -162,7 +162,7 @@ fn figures(samples: &Samples) -> Value {
 
 /// What is asked of a figure.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Limit {
+pub enum Limit {
     /// It is to be below this.
     Below(f64),
     /// It is to be this or less.
@@ -191,7 +191,7 @@ impl Limit {
 
 /// A single figure.
 #[derive(Debug, Clone)]
-pub(crate) struct Figure {
+pub struct Figure {
     database: &'static str,
     name: String,
     value: f64,
@@ -202,27 +202,22 @@ pub(crate) struct Figure {
 
 impl Figure {
     /// Makes the figure of something measured on a database, or of the program (""), in a unit.
-    pub(crate) fn new(
-        database: &'static str,
-        name: impl Into<String>,
-        value: f64,
-        unit: &'static str,
-    ) -> Figure {
+    pub fn new(database: &'static str, name: impl Into<String>, value: f64, unit: &'static str) -> Figure {
         Figure { database, name: name.into(), value, unit, limit: None, note: String::new() }
     }
 
     /// Says what is asked of it.
-    pub(crate) fn limit(self, limit: Limit) -> Figure {
+    pub fn limit(self, limit: Limit) -> Figure {
         Figure { limit: Some(limit), ..self }
     }
 
     /// Says what else is to be known.
-    pub(crate) fn note(self, note: impl Into<String>) -> Figure {
+    pub fn note(self, note: impl Into<String>) -> Figure {
         Figure { note: note.into(), ..self }
     }
 
     /// Returns of each figure the median of some rounds, each of which has the same figures, and says how far they differ.
-    pub(crate) fn medians(rounds: Vec<Vec<Figure>>) -> Vec<Figure> {
+    pub fn medians(rounds: Vec<Vec<Figure>>) -> Vec<Figure> {
         let mut columns: Vec<Vec<Figure>> = Vec::new();
         for (at, figure) in rounds.into_iter().flat_map(|round| round.into_iter().enumerate()) {
             match columns.get_mut(at) {
@@ -249,22 +244,22 @@ impl Figure {
     }
 
     /// Returns what was measured.
-    pub(crate) fn value(&self) -> f64 {
+    pub fn value(&self) -> f64 {
         self.value
     }
 
     /// Returns what was measured in a few words.
-    pub(crate) fn called(&self) -> String {
+    pub fn called(&self) -> String {
         format!("{} {}", self.database, self.name).trim_start().to_owned()
     }
 
     /// Returns the verdict on it.
-    pub(crate) fn verdict(&self) -> Verdict {
+    pub fn verdict(&self) -> Verdict {
         self.limit.map_or(Verdict::None, |limit| Verdict::on(limit.holds(self.value)))
     }
 
     /// Returns the figure as a line of text.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let asked = self.limit.map_or(String::new(), Limit::said);
         let (database, name, value) = (self.database, &self.name, self.value);
         let (unit, note, word) = (self.unit, &self.note, self.verdict().word());
@@ -274,7 +269,7 @@ impl Figure {
     }
 
     /// Returns the figure as JSON.
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         json!({ "database": self.database, "name": self.name, "value": self.value, "unit": self.unit,
                 "asked": self.limit.map(Limit::said), "note": self.note, "verdict": self.verdict().word() })
     }
