@@ -14,6 +14,7 @@ mod session;
 mod settings;
 mod statusline;
 mod typist;
+mod whole;
 
 pub(crate) use hook::hook;
 pub(crate) use install::{in_words, install, remove};

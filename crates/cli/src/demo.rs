@@ -5,8 +5,10 @@
 //! but the tasks: every line on the screen is an event that anyone can read afterwards.
 
 use crate::args;
+use crate::place::{CONFIG_FILE, STATE_FOLDER};
 use crate::print;
 use crate::print::style::{Colour, paint_if};
+use crate::signals::Signals;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use quorate_model::config::Config;
@@ -20,6 +22,8 @@ use quorate_service::task::{Done, NewTask};
 use quorate_service::view::{RunShow, RunStory};
 use quorate_store::{Options, Store, Url};
 use serde_json::{Value, json};
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -41,16 +45,24 @@ const INDENT: usize = 16;
 /// Shows the promises.
 pub(crate) async fn demo(args: &args::Demo, json: bool) -> Result<u8> {
     let folder = make_folder(args.keep.as_deref())?;
+    // Before any agent is there: whatever ends the demo is to end them, too.
+    let mut signals = Signals::new()?;
     let store = open(&folder).await?;
     let run = start(&store).await?;
     let mut stage = Stage::open(store, folder, run, json)?;
     stage.introduce();
     let server = stage.open_doors().await;
-    let played = tokio::time::timeout(PATIENCE, stage.play()).await;
+    let played = tokio::select! {
+        played = tokio::time::timeout(PATIENCE, stage.play()) => Some(played),
+        _ = signals.next() => None,
+    };
     stage.end_agents();
     if let Some(server) = server {
         server.end().await;
     }
+    let Some(played) = played else {
+        return Err(Error::new(Kind::Interrupted, "the demo was interrupted; its agents have ended"));
+    };
     played.map_err(|_| Error::failed(format!("the demo did not end within {} s", PATIENCE.as_secs())))??;
     stage.conclude().await
 }
@@ -64,14 +76,26 @@ fn make_folder(keep: Option<&Path>) -> Result<PathBuf> {
         Error::failed(format!("cannot make the demo's folder {}: {e}", folder.display()))
             .hint("name another with --keep DIR")
     };
-    if folder.join(".quorate").exists() {
-        return Err(Error::new(Kind::Conflict, format!("{} has a ledger already", folder.display()))
-            .hint("name a new folder with --keep DIR"));
+    let has = |what: &str| {
+        Error::new(Kind::Conflict, format!("{} has {what} already", folder.display()))
+            .hint("name a new folder with --keep DIR")
+    };
+    let config_file = folder.join(CONFIG_FILE);
+    if folder.join(STATE_FOLDER).exists() {
+        return Err(has("a ledger"));
+    }
+    if config_file.symlink_metadata().is_ok() {
+        return Err(has("a quorate.toml"));
     }
     std::fs::create_dir_all(&folder).map_err(cannot)?;
     let program = std::env::current_exe().map_err(cannot)?;
     let config = CONFIG.replace("PROGRAM", &program.display().to_string());
-    std::fs::write(folder.join("quorate.toml"), config).map_err(cannot)?;
+    // Not even one that came this moment is written over.
+    let file = OpenOptions::new().write(true).create_new(true).open(config_file);
+    file.and_then(|mut file| file.write_all(config.as_bytes())).map_err(|e| match e.kind() {
+        ErrorKind::AlreadyExists => has("a quorate.toml"),
+        _ => cannot(e),
+    })?;
     folder.canonicalize().map_err(cannot)
 }
 

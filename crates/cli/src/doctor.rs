@@ -3,9 +3,10 @@
 //! Here lives one named check per symptom. A check looks and says; it changes nothing. What the database knows of
 //! itself is asked in `service::doctor`.
 
-use crate::place::Place;
+use crate::place::{Place, STATE_FOLDER};
 use crate::print;
 use crate::print::style::{Colour, paint_if};
+use crate::shell;
 use nix::sys::statfs::{self, statfs};
 use quorate_drivers::How;
 use quorate_model::config::Driver;
@@ -16,6 +17,7 @@ use quorate_service::node::Node;
 use quorate_service::view::Agents;
 use quorate_service::wire;
 use quorate_store::{Boxed, Store, Url};
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -185,19 +187,48 @@ fn writable(path: &Path, folder: &Path) -> Finding {
     for target in targets.into_iter().flatten() {
         if nix::unistd::access(target, nix::unistd::AccessFlags::W_OK).is_err() {
             let owner =
-                std::fs::metadata(target).map_or_else(|_| "unknown".into(), |facts| user_name(facts.uid()));
-            let me = user_name(nix::unistd::geteuid().as_raw());
-            let message = format!("{} belongs to {owner}; {me} cannot write it", target.display());
-            return fail("writable", message, format!("sudo chown -R {me} {}", target.display()));
+                std::fs::metadata(target).map_or_else(|_| "unknown".into(), |facts| user(facts.uid()));
+            let me = nix::unistd::geteuid().as_raw();
+            let message = format!("{} belongs to {owner}; {} cannot write it", target.display(), user(me));
+            let account = user_name(me).unwrap_or_else(|| me.to_string());
+            return fail("writable", message, mend_writable(path, target, &account));
         }
     }
     ok("writable", format!("{} can be written", path.display()))
 }
 
-fn user_name(uid: u32) -> String {
-    let name =
-        nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
-    name.unwrap_or_else(|| format!("user {uid}"))
+/// Says how `me` gets to write a ledger, where `target` (the ledger, or a folder above it) is in the way. Nothing is taken
+/// from others: only a folder of state is ours with all that is in it.
+fn mend_writable(ledger: &Path, target: &Path, me: &str) -> String {
+    let quoted = |path: &Path| shell::quoted(&path.to_string_lossy());
+    let own = ledger.parent().unwrap_or(ledger);
+    if target == ledger {
+        // With its -wal and -shm.
+        return format!("sudo chown {me} {}*", quoted(target));
+    }
+    if target.file_name() == Some(OsStr::new(STATE_FOLDER)) {
+        return format!("sudo chown -R {me} {}", quoted(target));
+    }
+    if target != own {
+        return format!("sudo install -d -o {me} {}", quoted(own));
+    }
+    let (folder, name) = (target.join("quorate"), ledger.file_name().unwrap_or_default());
+    let store = format!("sqlite:{}", folder.join(name).display());
+    format!(
+        "give the ledger a folder of its own: sudo install -d -o {me} {}, move {}* there if it is there already, and set \
+         QUORATE_STORE={}",
+        quoted(&folder),
+        quoted(ledger),
+        shell::quoted(&store)
+    )
+}
+
+fn user(uid: u32) -> String {
+    user_name(uid).unwrap_or_else(|| format!("user {uid}"))
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten().map(|user| user.name)
 }
 
 /// SQLite's locks do not hold on a network: two hosts could both believe that they own the file.
@@ -562,5 +593,29 @@ fn bytes(n: u64) -> String {
         n if n >= 1 << 30 => format!("{:.1} GiB", n as f64 / f64::from(1 << 30)),
         n if n >= 1 << 20 => format!("{:.1} MiB", n as f64 / f64::from(1 << 20)),
         n => format!("{} KiB", n.div_ceil(1024)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lets_one_write_takes_nothing_from_others() {
+        let check = |ledger: &str, target: &str, expected: &str| {
+            assert_eq!(mend_writable(Path::new(ledger), Path::new(target), "ann"), expected, "{target}");
+        };
+        let here = "/home/ann/my project/.quorate/quorate.db";
+        check(here, "/home/ann/my project/.quorate", "sudo chown -R ann '/home/ann/my project/.quorate'");
+        check(here, here, "sudo chown ann '/home/ann/my project/.quorate/quorate.db'*");
+        check(here, "/home/ann/my project", "sudo install -d -o ann '/home/ann/my project/.quorate'");
+        check("/var/lib/quorate/q.db", "/var/lib", "sudo install -d -o ann '/var/lib/quorate'");
+        check("/srv/it's.db", "/srv/it's.db", r"sudo chown ann '/srv/it'\''s.db'*");
+        check(
+            "/srv/q.db",
+            "/srv",
+            "give the ledger a folder of its own: sudo install -d -o ann '/srv/quorate', move '/srv/q.db'* there if it is \
+             there already, and set QUORATE_STORE='sqlite:/srv/quorate/q.db'",
+        );
     }
 }

@@ -21,9 +21,12 @@ struct Template {
     files: &'static [(&'static str, &'static str)],
 }
 
+/// The template that is written where none is named.
+const DEFAULT: &str = "default";
+
 const TEMPLATES: [Template; 2] = [
     Template {
-        name: "default",
+        name: DEFAULT,
         about: "every setting with its default, commented out",
         config: include_str!("../templates/default.toml"),
         files: &[],
@@ -70,8 +73,15 @@ pub(crate) fn init(args: &Init, json: bool) -> Result<u8> {
 /// Lets Claude Code into the project, or takes it out; a configuration that is there is left alone.
 fn with_claude(template: &Template, remove: bool, json: bool) -> Result<u8> {
     let place = Place::find()?;
-    let mut report = if remove { claude::remove(&place.folder)? } else { claude::install(&place.folder)? };
     let is_new = !remove && place.config_file.is_none();
+    // What stands in the way of the template is said before anything of Claude Code is changed.
+    match &place.config_file {
+        _ if remove => {}
+        Some(file) if template.name != DEFAULT => return Err(is_there(file)),
+        Some(_) => {}
+        None => must_be_free(&place.folder, template)?,
+    }
+    let mut report = if remove { claude::remove(&place.folder)? } else { claude::install(&place.folder)? };
     if is_new {
         write_template(&place.folder, template)?;
         ignore_state(&place.folder.join(".gitignore"))?;

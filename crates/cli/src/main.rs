@@ -29,6 +29,7 @@ mod report;
 mod run;
 mod runs;
 mod screen;
+mod shell;
 mod signals;
 mod sql;
 mod status;

@@ -58,14 +58,25 @@ impl Place {
             Error::failed(format!("the working folder cannot be read: {e}"))
                 .hint("go to a folder that exists")
         })?;
-        let found = find_config(&here)?;
-        let (folder, config_file, config) = match found {
+        Place::above(here)
+    }
+
+    /// Finds the place of another folder. The working folder stays as it is: what calls us may have handed on paths that are
+    /// relative to it.
+    pub(crate) fn find_from(folder: &Path) -> Result<Place> {
+        let there = folder.canonicalize().map_err(|e| {
+            Error::failed(format!("the folder {} cannot be read: {e}", quote(&folder.to_string_lossy())))
+                .hint("name a folder that exists")
+        })?;
+        Place::above(there)
+    }
+
+    /// Looks in a folder and in those above it; `here` is absolute.
+    fn above(here: PathBuf) -> Result<Place> {
+        let (folder, config_file, config) = match find_config(&here)? {
             Some((file, bytes)) => {
-                let shown = if file.parent() == Some(&here) {
-                    CONFIG_FILE.into()
-                } else {
-                    file.display().to_string()
-                };
+                let is_at_hand = std::env::current_dir().is_ok_and(|at| file.parent() == Some(&at));
+                let shown = if is_at_hand { CONFIG_FILE.into() } else { file.display().to_string() };
                 let config = Config::parse(&shown, &bytes)?;
                 (file.parent().unwrap_or(&here).to_owned(), Some(file), config)
             }
@@ -126,8 +137,10 @@ impl Place {
         quorate_runtime::team(&self.config, at_most, &|name| self.variable(name))
     }
 
-    /// Refuses agents that could not work here at all, with what mends it.
+    /// Refuses agents that could not work here at all, and telemetry that could not be sent, with what mends it. Call it before
+    /// anything is stored or begun.
     pub(crate) fn check_ready(&self, members: &[Member]) -> Result<()> {
+        self.check_telemetry()?;
         let wants_git = members.iter().find(|member| member.workspace == Workspace::Worktree);
         if let Some(member) = wants_git.filter(|_| !quorate_runtime::is_repository(&self.folder)) {
             let what = format!(
@@ -171,11 +184,26 @@ impl Place {
         Node::begin(store.clone(), options).await
     }
 
+    /// Refuses settings of telemetry that cannot be followed, where quorate.toml asks for it.
+    pub(crate) fn check_telemetry(&self) -> Result<()> {
+        match self.telemetry_settings() {
+            Err(error) if self.config.telemetry.otlp.is_some() => Err(error),
+            // What the environment alone asks for may be meant for another program: the work goes on without it.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn telemetry_settings(&self) -> Result<Option<Settings>> {
+        Settings::read(self.config.telemetry.otlp.as_deref(), |name| std::env::var(name).ok())
+    }
+
     /// Begins to export what the log says, if the environment or the configuration names a collector. Its troubles come
     /// by the receiver.
-    pub(crate) async fn begin_exporter(&self, store: &Store, node: i64) -> Result<Option<Telemetry>> {
-        let env = |name: &str| std::env::var(name).ok();
-        let Some(settings) = Settings::read(self.config.telemetry.otlp.as_deref(), env)? else {
+    ///
+    /// # Errors
+    /// What to tell the person where the settings cannot be followed: the work goes on without telemetry.
+    pub(crate) async fn begin_exporter(&self, store: &Store, node: i64) -> Result<Option<Telemetry>, String> {
+        let Some(settings) = self.telemetry_settings().map_err(|error| without_telemetry(&error))? else {
             return Ok(None);
         };
         let (notices, heard) = tokio::sync::mpsc::channel(NOTICES_MAX);
@@ -353,6 +381,11 @@ fn unquoted(value: &str) -> &str {
     value.split_once(" #").map_or(value, |(value, _)| value.trim_end())
 }
 
+fn without_telemetry(error: &Error) -> String {
+    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    format!("there is no telemetry: {}{hint}", error.message)
+}
+
 /// Notices of an exporter that wait for whoever shows them.
 const NOTICES_MAX: usize = 16;
 
@@ -366,8 +399,11 @@ impl Telemetry {
     /// Sends what is left; answers with what it had to say and nobody has waited for.
     pub(crate) async fn end(telemetry: Option<Telemetry>) -> Vec<String> {
         let Some(Telemetry { exporter, mut notices }) = telemetry else { return Vec::new() };
+        // First what is there, so that the last words find room.
+        let mut said: Vec<String> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
         exporter.end().await;
-        std::iter::from_fn(|| notices.try_recv().ok()).collect()
+        said.extend(std::iter::from_fn(|| notices.try_recv().ok()));
+        said
     }
 
     /// Waits for the next notice; for ever without an exporter.

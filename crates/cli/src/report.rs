@@ -74,7 +74,7 @@ fn compose(story: &RunStory, table: String) -> String {
     let mut text = String::new();
     heading(&mut text, story);
     if let Some(answer) = answer(story) {
-        let _ = writeln!(text, "{}\n", answer.trim_end());
+        let _ = writeln!(text, "{}\n", print::lines(answer.trim_end()));
     }
     text.push_str(&table);
     text.push('\n');
@@ -102,7 +102,7 @@ fn heading(text: &mut String, story: &RunStory) {
         seconds(took)
     );
     if let Some(reason) = &run.reason {
-        let _ = writeln!(text, "{reason}\n");
+        let _ = writeln!(text, "{}\n", print::one_line(reason));
     }
 }
 
@@ -231,8 +231,8 @@ fn results(text: &mut String, story: &RunStory) {
     text.push('\n');
 }
 
-fn name(task: &Task) -> &str {
-    task.key.as_deref().unwrap_or(&task.title)
+fn name(task: &Task) -> String {
+    print::one_line(task.key.as_deref().unwrap_or(&task.title))
 }
 
 /// A result in one line: its `summary` if it has one, else the JSON if it is short.
@@ -242,7 +242,7 @@ fn result(task: &Task) -> Option<String> {
     match value.get("summary").and_then(Value::as_str) {
         Some(summary) => Some(print::one_line(summary)),
         None if text.len() > RESULT_SHOWN => Some("see report.json".into()),
-        None => Some(format!("`{}`", text.replace('`', "'"))),
+        None => Some(format!("`{}`", print::one_line(text).replace('`', "'"))),
     }
 }
 

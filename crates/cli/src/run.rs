@@ -278,7 +278,10 @@ async fn work(
     ));
     let server = open_doors(&place, &store, &screen).await;
     let mut node = place.begin_node(&store, "run", members, Some(id), server.as_ref()).await?;
-    let telemetry = place.begin_exporter(&store, node.id()).await?;
+    let telemetry = place.begin_exporter(&store, node.id()).await.unwrap_or_else(|why| {
+        screen.say(&format!("  notice     {}", print::one_line(&why)));
+        None
+    });
     let mut seen = since;
     let end = loop {
         let end = watch(&store, (id, &mut seen), &mut node, &mut signals, &mut screen).await;

@@ -11,6 +11,7 @@ use crate::signals::Signals;
 use crate::tmux::{self, Tmux};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use quorate_model::config::{Config, Driver};
 use quorate_model::{Error, Kind, Result, Seq, nearest};
 use quorate_runtime::{Level, Member, Node};
 use quorate_server::Server;
@@ -43,17 +44,59 @@ pub(crate) async fn up(place: Place, args: &args::Up, json: bool) -> Result<u8> 
 }
 
 /// Runs one agent in the foreground.
-pub(crate) async fn agent_run(place: Place, args: &args::AgentRun, json: bool) -> Result<u8> {
+pub(crate) async fn agent_run(mut place: Place, args: &args::AgentRun, json: bool) -> Result<u8> {
+    if let Some(driver) = args.driver {
+        place.config = with_driver(&place.config, args, driver)?;
+    }
+    place.check_telemetry()?;
     let store = place.open_for_node().await?;
     let member = find_member(&place, &store, args).await?;
     place.check_ready(std::slice::from_ref(&member))?;
     serve(&place, store, vec![member], "agent", json).await
 }
 
+/// Returns the configuration as if the agent's table named this driver, and the program that is given here.
+///
+/// # Errors
+/// `Invalid` for a driver that no node runs, or that wants more than can be said here.
+fn with_driver(config: &Config, args: &args::AgentRun, driver: Driver) -> Result<Config> {
+    let name = &args.name;
+    let instead = match driver {
+        Driver::Command | Driver::Claude | Driver::Codex | Driver::Gemini | Driver::Model => None,
+        Driver::External | Driver::Human => {
+            Some(format!("it takes its work with `quorate task next --agent {name}`"))
+        }
+        Driver::Acp => Some("drivers that a node runs are: command, claude, codex, gemini, model".to_owned()),
+    };
+    if let Some(hint) = instead {
+        return Err(Error::invalid(format!("no node runs an agent with driver `{driver}`")).hint(hint));
+    }
+    let configured = config.agents().into_iter().find(|(member, _)| member == name);
+    let mut table = configured.map(|(_, table)| table.clone()).unwrap_or_default();
+    (table.driver, table.count) = (driver, 1);
+    if !args.command.is_empty() {
+        table.command.clone_from(&args.command);
+    }
+    if driver == Driver::Model {
+        if !args.command.is_empty() {
+            return Err(Error::invalid("the driver `model` runs no program").hint("leave --command out"));
+        }
+        if table.model.is_none() || table.api.provider.is_none() {
+            return Err(Error::invalid(format!("agent `{name}` has no model to ask")).hint(format!(
+                "write `driver = \"model\"`, `provider` and `model` into [agents.{name}] of quorate.toml"
+            )));
+        }
+    }
+    let mut config = config.clone();
+    config.agent_tables.insert(name.clone(), table);
+    Ok(config)
+}
+
 /// Finds the agent in the configuration, or in the ledger; without both it is a shell agent of that name.
 async fn find_member(place: &Place, store: &Store, args: &args::AgentRun) -> Result<Member> {
     let (config, members) = (&place.config, place.team(None));
-    let mut member = match members.iter().find(|member| member.name == args.name) {
+    // The last of the name: a table of its own comes behind one that stands for several agents.
+    let mut member = match members.iter().rfind(|member| member.name == args.name) {
         Some(member) => member.clone(),
         None => {
             let known = store.read(Agents { name: Some(args.name.clone()) }).await?;
@@ -70,7 +113,8 @@ async fn find_member(place: &Place, store: &Store, args: &args::AgentRun) -> Res
     if !args.capability.is_empty() {
         member.capabilities = Some(args.capability.clone());
     }
-    if !args.command.is_empty() {
+    // With a driver the program is in the table.
+    if !args.command.is_empty() && args.driver.is_none() {
         member.worker.how = quorate_drivers::How::Command(args.command.clone());
         member.kinds = quorate_service::task::Kinds::Any;
     }
@@ -97,7 +141,10 @@ async fn serve(
     // Doors first: one that cannot be opened ends it before any work has begun.
     let server = if kind == "up" { Some(place.begin_server(&store).await?) } else { None };
     let mut node = place.begin_node(&store, kind, members, None, server.as_ref()).await?;
-    let mut telemetry = place.begin_exporter(&store, node.id()).await?;
+    let mut telemetry = place.begin_exporter(&store, node.id()).await.unwrap_or_else(|why| {
+        show(&why);
+        None
+    });
     if let Some(server) = &server {
         print::note(&listens(place, server));
         server.no_socket().into_iter().for_each(|error| show(&error.message));
@@ -236,8 +283,11 @@ async fn show_new(place: &Place, store: &Store, seen: Seq, json: bool) -> Result
 /// Ends the nodes of this ledger on this host, in order, and then the tmux session that is named.
 pub(crate) async fn down(place: Place, args: &args::Down, json: bool) -> Result<u8> {
     let session = args.session.as_deref().map(|session| in_tmux(&place, session)).transpose()?;
-    let store = place.open().await?;
-    let nodes = quorate_runtime::running_here(&store).await?;
+    let nodes = match place.look().await? {
+        Some(store) => quorate_runtime::running_here(&store).await?,
+        None if session.is_some() => Vec::new(),
+        None => return Err(nothing_to_end(&place)),
+    };
     if nodes.is_empty() && session.is_none() {
         return Err(Error::new(Kind::Nothing, "no node of this ledger runs on this host")
             .hint("start one with `quorate up`"));
@@ -278,6 +328,11 @@ pub(crate) async fn down(place: Place, args: &args::Down, json: bool) -> Result<
     Ok(0)
 }
 
+fn nothing_to_end(place: &Place) -> Error {
+    Error::new(Kind::Nothing, format!("no node runs here: there is no ledger yet ({})", place.url.shown()))
+        .hint("start one with `quorate up`; -C DIR names the folder of another project")
+}
+
 /// Finds a session before anything is ended; one that is not ours is left alone.
 fn in_tmux(place: &Place, session: &str) -> Result<(Tmux, String)> {
     let tmux = Tmux::find(place)?;
@@ -288,5 +343,55 @@ fn in_tmux(place: &Place, session: &str) -> Result<(Tmux, String)> {
 async fn wait_for_end(nodes: &[node::Node]) {
     while nodes.iter().any(quorate_runtime::is_running) {
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_drivers::How;
+
+    fn typed(name: &str, driver: Driver, command: &[&str]) -> args::AgentRun {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        args::AgentRun { name: name.into(), driver: Some(driver), capability: Vec::new(), command }
+    }
+
+    fn member(text: &str, args: &args::AgentRun) -> Result<Member> {
+        let config = Config::parse("quorate.toml", text.as_bytes()).expect("a good configuration");
+        let config = with_driver(&config, args, args.driver.expect("one is named"))?;
+        let team = quorate_runtime::team(&config, None, &|_| None);
+        Ok(team.into_iter().rfind(|member| member.name == args.name).expect("a node runs it"))
+    }
+
+    #[test]
+    fn a_driver_that_is_named_is_that_of_the_agents_table() {
+        let found = member("", &typed("a", Driver::Claude, &["./agent.sh"])).expect("a member");
+        let How::Drive { driver: "claude", settings } = &found.worker.how else { panic!("{found:?}") };
+        assert_eq!(
+            (found.driver.as_str(), settings.command.as_slice()),
+            ("claude", &["./agent.sh".to_owned()][..])
+        );
+        let table = "[agents.a]\ncount = 2\ncommand = ['./one.sh']\ncapabilities = ['build']\n";
+        let found = member(table, &typed("a-2", Driver::Codex, &[])).expect("a member");
+        let How::Drive { driver: "codex", settings } = &found.worker.how else { panic!("{found:?}") };
+        assert_eq!(settings.command, ["./one.sh"]);
+        assert_eq!(found.capabilities.as_deref(), Some(&["build".to_owned()][..]));
+        let found = member("", &typed("a", Driver::Command, &["./b.sh"])).expect("a member");
+        assert_eq!(found.worker.how, How::Command(vec!["./b.sh".into()]));
+    }
+
+    #[test]
+    fn a_driver_that_no_node_runs_is_refused() {
+        let check = |driver: Driver, command: &[&str], says: &str, hint: &str| {
+            let error = member("", &typed("a", driver, command)).expect_err("refused");
+            assert_eq!(error.kind, Kind::Invalid);
+            assert!(error.message.contains(says), "{error}");
+            assert!(error.hint.as_ref().is_some_and(|words| words.contains(hint)), "{error:?}");
+        };
+        check(Driver::External, &[], "driver `external`", "quorate task next --agent a");
+        check(Driver::Human, &[], "driver `human`", "quorate task next --agent a");
+        check(Driver::Acp, &[], "driver `acp`", "command, claude");
+        check(Driver::Model, &[], "no model to ask", "[agents.a]");
+        check(Driver::Model, &["x"], "runs no program", "--command");
     }
 }

@@ -5,6 +5,9 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// Characters that are looked at for a column of a cut text: marks that take no column may be thousands.
+const CHARS_PER_COLUMN: usize = 8;
+
 /// Makes a text from elsewhere safe for a terminal: one line, nothing that steers the cursor.
 pub fn one_line(text: &str) -> String {
     let words = text.split(['\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty());
@@ -33,8 +36,11 @@ pub fn cut(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
+    if width == 0 {
+        return String::new();
+    }
     let (mut kept, mut used) = (String::new(), 0);
-    for c in text.chars() {
+    for c in text.chars().take(width.saturating_mul(CHARS_PER_COLUMN)) {
         let wide = c.width().unwrap_or(0);
         if used + wide + 1 > width {
             break;
@@ -42,7 +48,11 @@ pub fn cut(text: &str, width: usize) -> String {
         kept.push(c);
         used += wide;
     }
-    if width > 0 {
+    kept.push('…');
+    // Characters together may be wider than one by one, as `⚠` and what makes an emoji of it are.
+    while kept.width() > width {
+        kept.truncate(kept.len() - '…'.len_utf8());
+        kept.pop();
         kept.push('…');
     }
     kept
@@ -64,5 +74,30 @@ mod tests {
         assert_eq!(cut("abcd", 3), "ab…");
         assert_eq!(cut("整理整", 4), "整…");
         assert_eq!(cut("abc", 0), "");
+    }
+
+    #[test]
+    fn characters_that_are_wider_together_are_cut_to_the_width_too() {
+        let marks = format!("e{}", "\u{301}".repeat(1_000));
+        let texts = [
+            "⚠️ careful",
+            "✔️✔️✔️✔️✔️✔️",
+            "❤️",
+            "a❤️b❤️c❤️d",
+            "👩\u{200d}👩\u{200d}👧 family",
+            "🇩🇪🇩🇪🇩🇪",
+            marks.as_str(),
+        ];
+        for text in texts {
+            for columns in 0..12 {
+                let shown = cut(&text.repeat(3), columns);
+                assert!(width(&shown) <= columns, "{text} in {columns}: {shown:?}");
+                let is_whole = shown == text.repeat(3);
+                assert_eq!(shown.ends_with('…'), columns > 0 && !is_whole, "{text} in {columns}: {shown:?}");
+                assert!(is_whole || shown.chars().count() <= columns * CHARS_PER_COLUMN + 1, "{shown:?}");
+            }
+        }
+        assert_eq!(cut("⚠️⚠️⚠️", 5), "⚠️⚠️…");
+        assert_eq!(cut("⚠️⚠️⚠️", 2), "⚠…");
     }
 }

@@ -1,7 +1,8 @@
 //! The loop that follows the log and tells the collector.
 //!
 //! Here live the rhythm, the election and what happens while the collector is away: what is not heard is said again, up to
-//! a limit, and then it is lost. The work of the team never waits for it.
+//! a limit, and then it is lost. The work of the team never waits for it. What no collector has taken by the end is counted and
+//! told.
 
 use crate::metric::Sums;
 use crate::names;
@@ -18,6 +19,8 @@ use quorate_service::event::{After, Filter, Latest, Logged};
 use quorate_service::node::Lead;
 use quorate_service::view::Pulse;
 use quorate_store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -44,6 +47,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub struct Exporter {
     stop: oneshot::Sender<()>,
     done: JoinHandle<()>,
+    /// Spans that no collector has taken, also when the last words take too long.
+    missing: Arc<AtomicUsize>,
+    notices: mpsc::Sender<String>,
 }
 
 impl Exporter {
@@ -55,31 +61,88 @@ impl Exporter {
         notices: mpsc::Sender<String>,
     ) -> Exporter {
         let (stop, stopped) = oneshot::channel();
+        let missing = Arc::new(AtomicUsize::new(0));
         let mut work = Work {
             store,
             settings,
             node,
             reader: Reader::new(ledger),
             seen: None,
-            spans: Vec::new(),
+            waiting: Waiting { spans: Vec::new(), missing: Arc::clone(&missing) },
             sums: Sums::default(),
             metrics: Vec::new(),
             is_away: false,
-            notices,
+            is_last: false,
+            notices: notices.clone(),
         };
         // From now on, not from a little later. A ledger that is away is told of by the node.
         let _ = work.look().await;
-        Exporter { stop, done: tokio::spawn(work.run(stopped)) }
+        Exporter { stop, done: tokio::spawn(work.run(stopped)), missing, notices }
     }
 
-    /// Sends what is left and ends.
+    /// Sends what is left and ends; tells `notices` how many spans no collector has taken.
     pub async fn end(self) {
         let _ = self.stop.send(());
         let abort = self.done.abort_handle();
         if tokio::time::timeout(LAST_WORDS, self.done).await.is_err() {
             abort.abort();
         }
+        if let Some(notice) = missing_words(self.missing.load(Ordering::Relaxed)) {
+            // Nobody who watches, or one who is too slow, must not hold it up.
+            let _ = self.notices.try_send(notice);
+        }
     }
+}
+
+fn missing_words(count: usize) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("telemetry: 1 span was not delivered".into()),
+        count => Some(format!("telemetry: {count} spans were not delivered")),
+    }
+}
+
+/// Spans that wait to be sent.
+#[derive(Debug, Default)]
+struct Waiting {
+    spans: Vec<Span>,
+    /// Those that no collector has taken: what waits here, and what was given up.
+    missing: Arc<AtomicUsize>,
+}
+
+impl Waiting {
+    /// Adds one. The oldest are given up when there are too many.
+    fn push(&mut self, span: Span) {
+        if self.spans.len() >= SPANS_MAX {
+            self.spans.drain(..BATCH);
+        }
+        self.spans.push(span);
+        self.missing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns those that are sent next.
+    fn next(&self) -> &[Span] {
+        &self.spans[..self.spans.len().min(BATCH)]
+    }
+
+    /// Says that so many of them are not to be sent again: taken by a collector, or refused for good.
+    fn pass(&mut self, count: usize, is_taken: bool) {
+        self.spans.drain(..count);
+        if is_taken {
+            self.missing.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// A collector has it.
+    Taken,
+    /// It is said again.
+    Waits,
+    /// It is of no use to say it again.
+    Refused,
 }
 
 struct Work {
@@ -89,11 +152,13 @@ struct Work {
     reader: Reader,
     /// The place in the log up to which it has read; `None` while another node exports.
     seen: Option<Seq>,
-    spans: Vec<Span>,
+    waiting: Waiting,
     sums: Sums,
     /// What could not be sent yet.
     metrics: Vec<Metric>,
     is_away: bool,
+    /// Nothing is tried again after what is sent now.
+    is_last: bool,
     notices: mpsc::Sender<String>,
 }
 
@@ -104,8 +169,13 @@ impl Work {
         loop {
             // A ledger that is away is told of by the node.
             let _ = self.look().await;
-            if Instant::now() >= due || self.spans.len() >= BATCH {
-                self.send().await;
+            if Instant::now() >= due || self.waiting.spans.len() >= BATCH {
+                // A collector that takes long to answer must not take the time of the last words. What was on its way is sent
+                // again with them.
+                tokio::select! {
+                    () = self.send() => {}
+                    _ = &mut stopped => break,
+                }
                 due = Instant::now() + self.settings.send_every;
             }
             let pause = LOOK_EVERY.min(due.saturating_duration_since(Instant::now()));
@@ -118,6 +188,7 @@ impl Work {
                 _ = &mut stopped => break,
             }
         }
+        self.is_last = true;
         let _ = self.look().await;
         self.send().await;
     }
@@ -166,48 +237,53 @@ impl Work {
         if let Some(attempt) = &told.attempt {
             self.sums.add(attempt);
         }
-        if self.spans.len() >= SPANS_MAX {
-            self.spans.drain(..BATCH);
-        }
-        self.spans.push(told.span);
+        self.waiting.push(told.span);
     }
 
     async fn send(&mut self) {
         self.metrics.extend(self.sums.take());
-        while !self.spans.is_empty() {
-            let count = self.spans.len().min(BATCH);
-            let body = traces(&self.settings, self.spans[..count].to_vec()).encode_to_vec();
-            if !self.arrives("/v1/traces", body).await {
+        loop {
+            let spans = self.waiting.next().to_vec();
+            let count = spans.len();
+            if count == 0 {
                 break;
             }
-            self.spans.drain(..count);
+            let body = traces(&self.settings, spans).encode_to_vec();
+            match self.tell("/v1/traces", body).await {
+                Fate::Taken => self.waiting.pass(count, true),
+                Fate::Refused => self.waiting.pass(count, false),
+                Fate::Waits => break,
+            }
         }
         if !self.metrics.is_empty() {
             let body = metrics(&self.settings, self.metrics.clone()).encode_to_vec();
-            if self.arrives("/v1/metrics", body).await || self.metrics.len() > SPANS_MAX {
-                self.metrics.clear();
+            match self.tell("/v1/metrics", body).await {
+                Fate::Taken | Fate::Refused => self.metrics.clear(),
+                Fate::Waits if self.metrics.len() > SPANS_MAX => self.metrics.clear(),
+                Fate::Waits => {}
             }
         }
     }
 
-    /// Sends; answers whether it need not be said again. Says once when the collector is away, and once when it is back.
-    async fn arrives(&mut self, path: &str, body: Vec<u8>) -> bool {
+    /// Sends; answers what became of it. Says once when the collector is away, and once when it is back.
+    async fn tell(&mut self, path: &str, body: Vec<u8>) -> Fate {
         match post(&self.settings, path, body).await {
             Ok(()) => {
                 if std::mem::take(&mut self.is_away) {
                     self.say("telemetry: the collector answers again".into());
                 }
-                true
+                Fate::Taken
             }
             Err(Lost::Later(why)) => {
+                let next = if self.is_last { "" } else { "; trying again" };
                 if !std::mem::replace(&mut self.is_away, true) {
-                    self.say(format!("telemetry: the collector cannot be reached: {why}; trying again"));
+                    self.say(format!("telemetry: the collector cannot be reached: {why}{next}"));
                 }
-                false
+                Fate::Waits
             }
             Err(Lost::Refused(why)) => {
                 self.say(format!("telemetry: the collector refuses {path}: {why}"));
-                true
+                Fate::Refused
             }
         }
     }
@@ -240,5 +316,32 @@ fn metrics(settings: &Settings, metrics: Vec<Metric>) -> Metrics {
     let schema_url = names::SCHEMA.to_owned();
     Metrics {
         resource_metrics: vec![ResourceMetrics { resource: resource(settings), scope_metrics, schema_url }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_collector_has_taken_is_counted() {
+        let missing = |waiting: &Waiting| waiting.missing.load(Ordering::Relaxed);
+        let mut waiting = Waiting::default();
+        (0..SPANS_MAX + 1).for_each(|_| waiting.push(Span::default()));
+        assert_eq!((waiting.spans.len(), missing(&waiting)), (SPANS_MAX + 1 - BATCH, SPANS_MAX + 1));
+        assert_eq!(waiting.next().len(), BATCH);
+        waiting.pass(BATCH, false);
+        while !waiting.spans.is_empty() {
+            waiting.pass(waiting.next().len(), true);
+        }
+        assert_eq!(missing(&waiting), 2 * BATCH, "given up, and refused");
+        assert_eq!(waiting.next().len(), 0);
+    }
+
+    #[test]
+    fn one_span_is_not_many() {
+        assert_eq!(missing_words(0), None);
+        assert_eq!(missing_words(1).as_deref(), Some("telemetry: 1 span was not delivered"));
+        assert_eq!(missing_words(7).as_deref(), Some("telemetry: 7 spans were not delivered"));
     }
 }

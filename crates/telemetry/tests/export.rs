@@ -20,6 +20,8 @@ on_every_backend!(
     a_run_arrives_as_one_trace_with_its_tokens_and_its_cost,
     what_a_collector_does_not_take_is_said_again,
     without_work_nothing_is_sent,
+    what_a_silent_collector_has_not_taken_is_counted_at_the_end,
+    what_nobody_listens_to_is_not_tried_again_after_the_end,
 );
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -143,9 +145,14 @@ fn attributes(bytes: &[u8], number: u64) -> BTreeMap<String, Field> {
 }
 
 fn settings(port: u16) -> Settings {
+    settings_every(port, "100")
+}
+
+/// Settings with a time between two messages, in milliseconds.
+fn settings_every(port: u16, delay: &str) -> Settings {
     let env = |name: &str| match name {
         "OTEL_EXPORTER_OTLP_HEADERS" => Some("x-key=secret".to_owned()),
-        "OTEL_BSP_SCHEDULE_DELAY" => Some("100".to_owned()),
+        "OTEL_BSP_SCHEDULE_DELAY" => Some(delay.to_owned()),
         _ => None,
     };
     let endpoint = format!("http://127.0.0.1:{port}");
@@ -261,5 +268,40 @@ async fn without_work_nothing_is_sent(ledger: TestLedger) -> Result<()> {
     ledger.events().await;
     exporter.end().await;
     assert!(arrived.try_recv().is_err(), "nothing has happened that is told");
+    Ok(())
+}
+
+/// Ends an exporter after some work of two spans; returns all that it said.
+async fn said_at_the_end(ledger: &TestLedger, settings: Settings) -> Result<Vec<String>> {
+    let (notices, mut heard) = mpsc::channel(8);
+    let exporter = Exporter::start(ledger.store.clone(), settings, (1, "test".into()), notices).await;
+    work(ledger).await?;
+    exporter.end().await;
+    Ok(std::iter::from_fn(|| heard.try_recv().ok()).collect())
+}
+
+async fn what_a_silent_collector_has_not_taken_is_counted_at_the_end(ledger: TestLedger) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let silent = tokio::spawn(async move {
+        let mut streams = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            streams.push(stream);
+        }
+    });
+    let said = said_at_the_end(&ledger, settings(port)).await?;
+    assert_eq!(said, ["telemetry: 2 spans were not delivered"]);
+    silent.abort();
+    Ok(())
+}
+
+async fn what_nobody_listens_to_is_not_tried_again_after_the_end(ledger: TestLedger) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    drop(listener);
+    let said = said_at_the_end(&ledger, settings_every(port, "3600000")).await?;
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[0].contains("cannot be reached") && !said[0].contains("trying again"), "{said:?}");
+    assert_eq!(said[1], "telemetry: 2 spans were not delivered");
     Ok(())
 }

@@ -83,12 +83,13 @@ pub(crate) struct AgentAdd {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate agent run validation
+  quorate agent run reviewer --driver claude
   quorate agent run builder --capability build --command ./agents/build.sh --fast")]
 pub(crate) struct AgentRun {
     /// Its name; settings come from quorate.toml if it stands there
     #[arg(value_parser = value::new_agent)]
     pub(crate) name: String,
-    /// How it is run
+    /// How it is run, whatever its table says: command, claude, codex, gemini, model
     #[arg(long, value_name = "D", value_parser = value::driver)]
     pub(crate) driver: Option<Driver>,
     /// What it can do

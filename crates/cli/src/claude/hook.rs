@@ -71,7 +71,7 @@ impl Event {
 
 pub(crate) async fn hook(args: &Hook) -> Result<u8> {
     if args.event == guard::EVENT {
-        return guard::check().await;
+        return guard::check(args.folder.as_deref()).await;
     }
     if args.event == typist::EVENT {
         typist::run().await.unwrap_or_else(|error| note(&error));

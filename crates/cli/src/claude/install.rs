@@ -6,15 +6,16 @@
 
 use super::guard::{self, Outcome};
 use super::settings::{self, Edited, Kind};
+use super::whole;
 use crate::init::cannot_write as cannot;
 use crate::place::STATE_FOLDER;
 use crate::place::is_on_path;
 use crate::print;
 use quorate_model::{Error, Result};
 use serde_json::{Value, json};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is changed, in bytes.
@@ -147,25 +148,8 @@ fn read(file: &Path) -> Result<Option<String>> {
     })
 }
 
-/// Writes a file whole or not at all, with the permissions that it had.
 fn write(file: &Path, text: &str) -> Result<()> {
-    let folder = file.parent().unwrap_or(file);
-    fs::create_dir_all(folder).map_err(|e| cannot(folder, &e))?;
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let part = folder.join(format!(".{name}.{}.part", std::process::id()));
-    let mode = fs::metadata(file).map_or(0o644, |facts| facts.permissions().mode() & 0o7777);
-    let done = write_part(&part, mode, text).and_then(|()| fs::rename(&part, file));
-    done.map_err(|e| {
-        let _ = fs::remove_file(&part);
-        cannot(file, &e)
-    })
-}
-
-fn write_part(part: &Path, mode: u32, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
-    file.write_all(text.as_bytes())?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    File::sync_all(&file)
+    whole::write(file, text, 0o644)
 }
 
 /// What was done, for people and programs.

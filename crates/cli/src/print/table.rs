@@ -109,7 +109,7 @@ impl Table {
         let mut line = String::new();
         for (place, (cell, &width)) in cells.iter().zip(widths).enumerate() {
             let text = cut(&cell.text, width);
-            let space = " ".repeat(width - text.width());
+            let space = " ".repeat(width.saturating_sub(text.width()));
             let painted = style::paint_if(is_coloured && !text.is_empty(), cell.colour, &text);
             let is_last = place + 1 == cells.len();
             match (self.columns[place].right, is_last) {
@@ -182,6 +182,25 @@ mod tests {
         let text = table().render(Some(40), false);
         assert!(text.lines().all(|line| line.width() <= 40), "{text}");
         assert_eq!(text.lines().filter(|line| line.ends_with('…')).count(), 2, "{text}");
+    }
+
+    #[test]
+    fn what_is_wider_together_than_one_by_one_is_cut_and_aligned() {
+        for emoji in ["⚠️", "✔️", "❤️"] {
+            for width in 20..40 {
+                let mut table = Table::new(&["~TITLE", "STATE"]);
+                table.row([cell(emoji.repeat(30)), state("ready")]);
+                table.row([cell(format!("{emoji} a title that is much longer than that")), state("ready")]);
+                let text = table.render(Some(width), false);
+                let states: Vec<usize> = text
+                    .lines()
+                    .skip(1)
+                    .map(|line| line.split("ready").next().unwrap_or("").width())
+                    .collect();
+                assert_eq!(states[0], states[1], "{text}");
+                assert!(text.lines().all(|line| line.width() <= width), "{width}\n{text}");
+            }
+        }
     }
 
     #[test]

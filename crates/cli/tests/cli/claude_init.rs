@@ -37,10 +37,36 @@ fn git(door: &Door, words: &[&str]) -> String {
 /// Why a commit was refused.
 #[track_caller]
 fn refused(door: &Door, variables: &[(&str, &str)]) -> String {
-    let output = git_with(door, &["commit", "-m", "m"], variables);
+    refused_with(door, &["commit", "-m", "m"], variables)
+}
+
+#[track_caller]
+fn refused_with(door: &Door, words: &[&str], variables: &[(&str, &str)]) -> String {
+    let output = git_with(door, words, variables);
     let (out, err) = texts(&output);
-    assert!(!output.status.success(), "it was committed: {out}{err}");
+    assert!(!output.status.success(), "git {words:?}: it was committed: {out}{err}");
     err
+}
+
+/// Writes a script that can be run, with the folders above it.
+fn script(door: &Door, file: &str, text: &str) {
+    let file = door.path().join(file);
+    fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+    fs::write(&file, text).expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("set");
+}
+
+/// A repository in `repo` with a project in each of these folders, all committed.
+fn projects(door: &Door, folders: &[&str]) {
+    git(door, &["init", "-q", "repo"]);
+    for folder in folders {
+        fs::create_dir_all(door.path().join("repo").join(folder).join("src")).expect("made");
+        door.write(&format!("repo/{folder}/quorate.toml"), "");
+        door.write(&format!("repo/{folder}/src/a.rs"), "1");
+    }
+    door.write("repo/.gitignore", ".quorate/\n.claude/\n.mcp.json\n");
+    git(door, &["-C", "repo", "add", "-A"]);
+    git(door, &["-C", "repo", "commit", "-q", "-m", "all"]);
 }
 
 #[test]
@@ -264,4 +290,198 @@ fn the_guard_goes_where_git_looks_and_never_outside_of_the_repository() {
     let report = door.json(&["-C", "tree", "init", "--claude"]);
     assert_eq!(report["guard"]["state"], "written", "{report}");
     assert!(repo.join(".git/hooks/pre-commit").exists(), "hooks are those of the repository");
+}
+
+/// Git gives its hooks files relative to the top of the tree (`GIT_INDEX_FILE`), and another index for each way to commit.
+#[test]
+fn a_project_below_the_top_is_guarded_however_one_commits() {
+    let door = Door::lite();
+    projects(&door, &["svc"]);
+    git(&door, &["-C", "repo", "worktree", "add", "-q", "../tree"]);
+    let report = door.json(&["-C", "repo/svc", "init", "--claude"]);
+    assert_eq!(report["guard"]["state"], "written", "{report}");
+    door.ok(&["-C", "repo/svc", "claim", "src", "--agent", "beta"]);
+    let ledger = format!("sqlite:{}", door.path().join("repo/svc/.quorate/quorate.db").display());
+    let at_ledger = [("QUORATE_STORE", ledger.as_str())];
+    door.write("repo/svc/src/a.rs", "2");
+    door.write("tree/svc/src/a.rs", "2");
+    let all = ["commit", "-q", "-a", "-m", "m"];
+    let only = ["commit", "-q", "-m", "m", "--", "src/a.rs"];
+    for words in [["-C", "repo"], ["-C", "repo/svc"], ["-C", "tree"], ["-C", "tree/svc"]] {
+        let why = refused_with(&door, &[&words[..], &all].concat(), &at_ledger);
+        assert!(why.contains("src/a.rs, held") && why.contains("by beta"), "{why}");
+    }
+    assert!(refused_with(&door, &[&["-C", "repo/svc"][..], &only].concat(), &[]).contains("by beta"));
+    git(&door, &["-C", "repo", "add", "svc"]);
+    for folder in ["repo", "repo/svc"] {
+        assert!(
+            refused_with(&door, &["-C", folder, "commit", "-m", "m"], &[]).contains("by beta"),
+            "{folder}"
+        );
+    }
+    let error = door.fails(3, &["-C", "repo", "hook", "pre-commit", "svc"]);
+    assert_eq!(error["kind"], "conflict", "{error}");
+    door.ok(&["-C", "repo/svc", "release", "src", "--agent", "beta"]);
+    git(&door, &["-C", "repo/svc", "commit", "-q", "-m", "free"]);
+    let output = git_with(&door, &[&["-C", "tree"][..], &all].concat(), &at_ledger);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn each_project_of_a_repository_has_its_line_in_the_hook() {
+    let door = Door::lite();
+    let folders = ["svc", "it's here"];
+    projects(&door, &folders);
+    let mine = "#!/bin/sh\ntest ! -e forbidden\n";
+    script(&door, "repo/.git/hooks/pre-commit", mine);
+    let init = |folder: &str, more: &[&str]| {
+        let at = format!("repo/{folder}");
+        let report = door.json(&[&["-C", at.as_str(), "init", "--claude"][..], more].concat());
+        word(&report["guard"]["state"]).to_owned()
+    };
+    for state in ["written", "unchanged"] {
+        assert_eq!(folders.map(|folder| init(folder, &[])), [state; 2]);
+    }
+    let hook = read(&door, "repo/.git/hooks/pre-commit");
+    assert!(hook.ends_with("guard 'svc'\nguard 'it'\\''s here'\n"), "{hook}");
+    for folder in folders {
+        door.ok(&["-C", &format!("repo/{folder}"), "claim", "src", "--agent", "beta"]);
+        door.write(&format!("repo/{folder}/src/a.rs"), "2");
+        let why = refused_with(&door, &["-C", "repo", "commit", "-a", "-m", "m"], &[]);
+        assert!(why.contains("1 of the commit's files is claimed"), "{why}");
+        door.ok(&["-C", &format!("repo/{folder}"), "release", "src", "--agent", "beta"]);
+    }
+    assert_eq!(init("svc", &["--remove"]), "written");
+    assert!(!read(&door, "repo/.git/hooks/pre-commit").contains("svc"), "its line is gone");
+    assert_eq!(init("svc", &["--remove"]), "unchanged");
+    assert_eq!(init("it's here", &["--remove"]), "removed");
+    assert_eq!(read(&door, "repo/.git/hooks/pre-commit"), mine);
+    let names = fs::read_dir(door.path().join("repo/.git/hooks")).expect("readable").flatten();
+    let names = names.map(|file| file.file_name().to_string_lossy().into_owned());
+    let left: Vec<String> = names.filter(|name| !name.ends_with(".sample")).collect();
+    assert_eq!(left, ["pre-commit"], "nothing else is left");
+}
+
+/// As it is written into a hook that names no folder.
+const OLD_HOOK: &str = r#"#!/bin/sh
+# quorate guards this repository: files that another agent has claimed are not committed.
+# `quorate init --claude --remove` takes this file out and puts pre-commit.before-quorate back.
+before="$(dirname "$0")/pre-commit.before-quorate"
+if [ -x "$before" ]; then
+    "$before" "$@" || exit $?
+fi
+if command -v quorate > /dev/null 2>&1; then
+    exec quorate hook pre-commit
+fi
+"#;
+
+#[test]
+fn a_hook_that_names_no_folder_is_brought_up_to_date() {
+    let door = Door::lite();
+    projects(&door, &[".", "svc"]);
+    script(&door, "repo/.git/hooks/pre-commit", OLD_HOOK);
+    assert_eq!(door.json(&["-C", "repo/svc", "init", "--claude"])["guard"]["state"], "written");
+    assert!(read(&door, "repo/.git/hooks/pre-commit").ends_with("guard '.'\nguard 'svc'\n"));
+    for folder in ["repo", "repo/svc"] {
+        door.ok(&["-C", folder, "claim", "src/a.rs", "--agent", "beta"]);
+        door.write(&format!("{folder}/src/a.rs"), "2");
+        assert!(
+            refused_with(&door, &["-C", "repo", "commit", "-a", "-m", "m"], &[]).contains("by beta"),
+            "{folder}"
+        );
+        door.ok(&["-C", folder, "release", "src/a.rs", "--agent", "beta"]);
+    }
+    assert_eq!(door.json(&["-C", "repo/svc", "init", "--claude", "--remove"])["guard"]["state"], "written");
+    assert!(read(&door, "repo/.git/hooks/pre-commit").ends_with("guard '.'\n"), "the top stays guarded");
+    assert_eq!(door.json(&["-C", "repo", "init", "--claude", "--remove"])["guard"]["state"], "removed");
+    // At a top that is no project there is nothing to guard.
+    fs::remove_file(door.path().join("repo/quorate.toml")).expect("removed");
+    fs::remove_dir_all(door.path().join("repo/.quorate")).expect("removed");
+    script(&door, "repo/.git/hooks/pre-commit", OLD_HOOK);
+    assert_eq!(door.json(&["-C", "repo/svc", "init", "--claude", "--remove"])["guard"]["state"], "removed");
+    assert!(!door.path().join("repo/.git/hooks/pre-commit").exists());
+}
+
+/// What husky (version 9) has git call: it finds a repository's own hook by the name under which it was called itself.
+const HUSKY: &str = r#"#!/bin/sh
+name=$(basename "$0")
+own="$(dirname "$(dirname "$0")")/$name"
+[ -f "$own" ] || exit 0
+sh -e "$own" "$@"
+"#;
+
+#[test]
+fn hooks_that_need_their_names_keep_them() {
+    let door = Door::lite();
+    projects(&door, &["."]);
+    git(&door, &["-C", "repo", "config", "core.hooksPath", ".husky/_"]);
+    script(&door, "repo/.husky/_/h", HUSKY);
+    let called = "#!/bin/sh\n. \"$(dirname \"$0\")/h\"\n";
+    script(&door, "repo/.husky/_/pre-commit", called);
+    script(&door, "repo/.husky/pre-commit", "test ! -e forbidden\n");
+    door.write("repo/forbidden", "");
+    door.write("repo/src/a.rs", "2");
+    let commit = ["-C", "repo", "commit", "-q", "-a", "-m", "m"];
+    let check = |says: &str| {
+        let report = door.json(&["-C", "repo", "init", "--claude"]);
+        assert_eq!(report["guard"]["state"], "none", "{report}");
+        assert!(report["notes"].to_string().contains(says), "{report}");
+        refused_with(&door, &commit, &[])
+    };
+    check("add `quorate hook pre-commit` to .husky/pre-commit");
+    assert_eq!(read(&door, "repo/.husky/_/pre-commit"), called);
+    // Where an earlier guard stands in its way, it goes.
+    fs::rename(
+        door.path().join("repo/.husky/_/pre-commit"),
+        door.path().join("repo/.husky/_/pre-commit.before-quorate"),
+    )
+    .expect("renamed");
+    script(&door, "repo/.husky/_/pre-commit", OLD_HOOK);
+    check("add `quorate hook pre-commit` to .husky/pre-commit");
+    assert_eq!(read(&door, "repo/.husky/_/pre-commit"), called);
+    // What is advised works.
+    script(&door, "repo/.husky/pre-commit", "test ! -e forbidden\nquorate hook pre-commit\n");
+    fs::remove_file(door.path().join("repo/forbidden")).expect("removed");
+    door.ok(&["-C", "repo", "claim", "src", "--agent", "beta"]);
+    assert!(refused_with(&door, &commit, &[]).contains("by beta"));
+    door.ok(&["-C", "repo", "release", "src", "--agent", "beta"]);
+    git(&door, &["-C", "repo", "config", "--unset", "core.hooksPath"]);
+    script(
+        &door,
+        "repo/.git/hooks/pre-commit",
+        "#!/bin/sh\n[ \"$(basename \"$0\")\" != pre-commit ] || test ! -e forbidden\n",
+    );
+    door.write("repo/forbidden", "");
+    check("asks for its own name: add `quorate hook pre-commit` to it");
+    fs::remove_file(door.path().join("repo/forbidden")).expect("removed");
+    git(&door, &commit);
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_template_is_said_before_anything_is_changed() {
+    let door = Door::lite();
+    git(&door, &["init", "-q"]);
+    let init = ["init", "--claude", "--template", "specialists"];
+    let unchanged = |unmade: &[&str]| {
+        for file in
+            [".claude", ".mcp.json", ".git/hooks/pre-commit", ".quorate", ".gitignore"].iter().chain(unmade)
+        {
+            assert!(!door.path().join(file).exists(), "{file}");
+        }
+    };
+    fs::create_dir(door.path().join("prompts")).expect("made");
+    door.write("prompts/research.md", "mine");
+    let error = door.fails(3, &init);
+    assert!(word(&error["message"]).contains("prompts/research.md is there already"), "{error}");
+    unchanged(&["quorate.toml"]);
+    fs::remove_file(door.path().join("prompts/research.md")).expect("removed");
+    door.write("quorate.toml", "# mine\n");
+    let error = door.fails(3, &init);
+    assert!(word(&error["message"]).contains("quorate.toml is there already"), "{error}");
+    unchanged(&["prompts/research.md"]);
+    door.ok(&["init", "--claude"]);
+    assert_eq!(read(&door, "quorate.toml"), "# mine\n");
+    fs::remove_file(door.path().join("quorate.toml")).expect("removed");
+    door.ok(&init);
+    assert!(door.path().join("prompts/research.md").exists());
 }

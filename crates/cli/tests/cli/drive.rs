@@ -241,3 +241,25 @@ fn what_a_driver_cannot_do_is_its_last_line() {
     assert!(err.trim_end().lines().last().is_some_and(|line| line.contains("npm install")), "{err}");
     assert_eq!(lines(&out).len(), 0);
 }
+
+#[test]
+fn one_agent_runs_with_the_driver_that_is_named() {
+    let door = Door::lite();
+    agent(
+        &door,
+        r#"cat > told.txt
+           echo '{"type":"item.completed","item":{"type":"agent_message","text":"{\"files\": 2}"}}'
+           echo '{"type":"turn.completed","usage":{"input_tokens":9,"output_tokens":1}}'"#,
+    );
+    door.ok(&["task", "add", "Count", "--prompt", "Count the files"]);
+    let mut node = door.start(&["agent", "run", "coder", "--driver", "codex", "--command", "./agent.sh"]);
+    let task = door.eventually("it is counted", |door| {
+        let task = door.json(&["task", "show", "1"]);
+        (word(&task["state"]) == "completed").then_some(task)
+    });
+    assert_eq!(task["result"], json!({ "files": 2 }), "{task}");
+    node.interrupt();
+    assert!(node.end().status.success());
+    let told = std::fs::read_to_string(door.path().join("told.txt")).expect("it read its prompt");
+    assert!(told.contains("You are `coder`"), "{told}");
+}

@@ -9,6 +9,7 @@ on_both!(
     a_new_plan_is_made_when_a_task_fails_for_good,
     a_task_that_is_there_is_decomposed_and_ends_with_its_subtasks,
     a_task_is_decomposed_with_the_results_of_what_it_needs,
+    what_an_agent_reports_steers_no_terminal,
 );
 
 /// A team whose planner and whose hands are scripts; `hand` is the body of the hands'.
@@ -110,6 +111,19 @@ fn a_task_is_decomposed_with_the_results_of_what_it_needs(door: Door) {
     let asked = std::fs::read_to_string(door.path().join("asked.txt")).expect("it was asked");
     let told = "Find the answer\\n\\nThe result of 1, which is done:\\nIt is below the stairs.";
     assert!(asked.contains(told), "{asked}");
+}
+
+fn what_an_agent_reports_steers_no_terminal(door: Door) {
+    let hand = "case $task in\n\
+        *'Write the report'*) printf '%s\\n' '{\"quorate\":\"result\",\"value\":\"It is \\u001b[2J42.\\nReally \\u202eso.\"}';;\n\
+        *) echo '{\"quorate\":\"result\",\"value\":21}';;\nesac\n";
+    team(&door, &answers(r#"{"tasks":[{"key":"a","prompt":"x","capability":"work"}]}"#), hand);
+    let out = door.ok(&["run", "find the answer"]);
+    let kept = std::fs::read_to_string(door.path().join(".quorate/runs/1/report.md")).expect("a report");
+    for text in [out, kept] {
+        assert!(text.contains("It is \u{fffd}[2J42.\nReally \u{fffd}so."), "{text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+    }
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn looking_makes_no_ledger() {
     ] {
         assert!(word(&door.fails(5, words)["message"]).contains("no ledger"), "{words:?}");
     }
+    assert!(word(&door.fails(7, &["down"])["message"]).contains("no ledger"));
     assert_eq!(std::fs::read_dir(door.path()).expect("readable").count(), 0, "nothing was made");
 }
 

@@ -57,6 +57,27 @@ fn what_a_child_prints_steers_no_terminal(door: Door) {
     assert!(!steers(&kept), "{kept:?}");
 }
 
+fn results_and_reasons_steer_no_terminal(door: Door) {
+    door.write("child.sh", "echo '{\"quorate\":\"result\",\"value\":\"bad \u{202e} end\"}'\n");
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"a\"\nrun = \"sh child.sh\"\n\
+         [[task]]\nkey = \"b\"\nneeds = [\"a\"]\nrun = \"sleep 60\"\n",
+    );
+    let run = door.start(&["run", "plan.toml"]);
+    door.eventually("the second runs", |door| {
+        (door.json(&["task", "list"])[1]["state"] == "running").then_some(())
+    });
+    door.ok(&["runs", "cancel", "1", "--reason", "no \u{1b}[2J \u{202e} more"]);
+    let (report, said) = texts(&run.end());
+    assert!(
+        report.contains("bad \u{fffd} end") && report.contains("no \u{fffd}[2J \u{fffd} more"),
+        "{report}"
+    );
+    let steers = |text: &str| text.contains(['\u{1b}', '\u{202e}']);
+    assert!(!steers(&report) && !steers(&said), "{report:?}{said:?}");
+}
+
 fn a_plan_that_nobody_could_do_is_refused(door: Door) {
     door.write("plan.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\ncapability = \"gpu\"\nrun = \"true\"\n");
     door.ok(&["run", "plan.toml"]);
@@ -362,6 +383,7 @@ on_both!(
     a_plan_is_done_and_its_report_is_kept,
     a_failed_task_fails_the_run_and_what_needs_it_is_cancelled,
     what_a_child_prints_steers_no_terminal,
+    results_and_reasons_steer_no_terminal,
     a_plan_that_nobody_could_do_is_refused,
     a_killed_run_is_resumed,
     a_killed_run_is_done_and_told_by_a_node,
