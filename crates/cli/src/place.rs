@@ -8,7 +8,7 @@ use crate::doctor::AtTheDoor;
 use quorate_drivers::api::embeddings::Embedder;
 use quorate_model::config::{Config, Workspace, millis};
 use quorate_model::diagnostic::quote;
-use quorate_model::{Error, Result, RunId};
+use quorate_model::{Error, Result, RunId, Seq};
 use quorate_runtime::{Member, Node, NodeOptions};
 use quorate_server::{Desk, Server, ServerOptions};
 use quorate_service::SCHEMA;
@@ -197,18 +197,23 @@ impl Place {
         Settings::read(self.config.telemetry.otlp.as_deref(), |name| std::env::var(name).ok())
     }
 
-    /// Begins to export what the log says, if the environment or the configuration names a collector. Its troubles come
-    /// by the receiver.
+    /// Begins to export what the log says since a place in it, if the environment or the configuration names a collector. Its
+    /// troubles come by the receiver.
     ///
     /// # Errors
     /// What to tell the person where the settings cannot be followed: the work goes on without telemetry.
-    pub(crate) async fn begin_exporter(&self, store: &Store, node: i64) -> Result<Option<Telemetry>, String> {
+    pub(crate) async fn begin_exporter(
+        &self,
+        store: &Store,
+        node: i64,
+        since: Seq,
+    ) -> Result<Option<Telemetry>, String> {
         let Some(settings) = self.telemetry_settings().map_err(|error| without_telemetry(&error))? else {
             return Ok(None);
         };
         let (notices, heard) = tokio::sync::mpsc::channel(NOTICES_MAX);
         let ledger = (node, self.url.shown().to_string());
-        let exporter = Exporter::start(store.clone(), settings, ledger, notices).await;
+        let exporter = Exporter::start(store.clone(), settings, ledger, since, notices).await;
         Ok(Some(Telemetry { exporter, notices: heard }))
     }
 

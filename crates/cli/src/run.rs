@@ -278,7 +278,7 @@ async fn work(
     ));
     let server = open_doors(&place, &store, &screen).await;
     let mut node = place.begin_node(&store, "run", members, Some(id), server.as_ref()).await?;
-    let telemetry = place.begin_exporter(&store, node.id()).await.unwrap_or_else(|why| {
+    let telemetry = place.begin_exporter(&store, node.id(), since).await.unwrap_or_else(|why| {
         screen.say(&format!("  notice     {}", print::one_line(&why)));
         None
     });

@@ -141,7 +141,7 @@ async fn serve(
     // Doors first: one that cannot be opened ends it before any work has begun.
     let server = if kind == "up" { Some(place.begin_server(&store).await?) } else { None };
     let mut node = place.begin_node(&store, kind, members, None, server.as_ref()).await?;
-    let mut telemetry = place.begin_exporter(&store, node.id()).await.unwrap_or_else(|why| {
+    let mut telemetry = place.begin_exporter(&store, node.id(), seen).await.unwrap_or_else(|why| {
         show(&why);
         None
     });

@@ -53,11 +53,13 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Begins to export what happens from now on, as a part of node `node`. Troubles are told to `notices`.
+    /// Begins to export what happened since a place in the log, and what happens from now on, as a part of node `node`: the
+    /// node may have begun to work by now. Where another node exports, that one has told of it. Troubles are told to `notices`.
     pub async fn start(
         store: Store,
         settings: Settings,
         (node, ledger): (i64, String),
+        since: Seq,
         notices: mpsc::Sender<String>,
     ) -> Exporter {
         let (stop, stopped) = oneshot::channel();
@@ -67,7 +69,7 @@ impl Exporter {
             settings,
             node,
             reader: Reader::new(ledger),
-            seen: None,
+            seen: Some(since),
             waiting: Waiting { spans: Vec::new(), missing: Arc::clone(&missing) },
             sums: Sums::default(),
             metrics: Vec::new(),
@@ -75,7 +77,7 @@ impl Exporter {
             is_last: false,
             notices: notices.clone(),
         };
-        // From now on, not from a little later. A ledger that is away is told of by the node.
+        // It exports from now on, not from a little later. A ledger that is away is told of by the node.
         let _ = work.look().await;
         Exporter { stop, done: tokio::spawn(work.run(stopped)), missing, notices }
     }

@@ -4,6 +4,7 @@
 use quorate_model::config::Limits;
 use quorate_model::usage::{Tokens, Used};
 use quorate_model::{Result, RunId};
+use quorate_service::event::Latest;
 use quorate_service::run::Settle;
 use quorate_service::usage::Note;
 use quorate_telemetry::{Exporter, Settings};
@@ -188,11 +189,20 @@ async fn next(arrived: &mut mpsc::UnboundedReceiver<Arrived>, path: &str) -> Arr
     tokio::time::timeout(PATIENCE, found).await.expect("it arrives")
 }
 
+/// Begins to export from now on.
+async fn begin(ledger: &TestLedger, settings: Settings, notices: mpsc::Sender<String>) -> Result<Exporter> {
+    let since = ledger.store.read(Latest).await?;
+    Ok(Exporter::start(ledger.store.clone(), settings, (1, "test".into()), since, notices).await)
+}
+
 async fn a_run_arrives_as_one_trace_with_its_tokens_and_its_cost(ledger: TestLedger) -> Result<()> {
     let (port, mut arrived) = collector(Vec::new()).await;
     let (notices, _heard) = mpsc::channel(8);
-    let exporter = Exporter::start(ledger.store.clone(), settings(port), (1, "test".into()), notices).await;
+    let since = ledger.store.read(Latest).await?;
+    // The node may have begun to work before its exporter begins.
     work(&ledger).await?;
+    let node = (1, "test".into());
+    let exporter = Exporter::start(ledger.store.clone(), settings(port), node, since, notices).await;
     let mut spans = Vec::new();
     while spans.len() < 2 {
         let traces = next(&mut arrived, "/v1/traces").await;
@@ -232,7 +242,7 @@ async fn a_run_arrives_as_one_trace_with_its_tokens_and_its_cost(ledger: TestLed
 async fn what_a_collector_does_not_take_is_said_again(ledger: TestLedger) -> Result<()> {
     let (port, mut arrived) = collector(vec![503, 503]).await;
     let (notices, mut heard) = mpsc::channel(8);
-    let exporter = Exporter::start(ledger.store.clone(), settings(port), (1, "test".into()), notices).await;
+    let exporter = begin(&ledger, settings(port), notices).await?;
     work(&ledger).await?;
     let refused = next(&mut arrived, "/v1/traces").await;
     let first = at(&refused.body, &[1, 2, 2]).remove(0);
@@ -263,7 +273,7 @@ async fn what_a_collector_does_not_take_is_said_again(ledger: TestLedger) -> Res
 async fn without_work_nothing_is_sent(ledger: TestLedger) -> Result<()> {
     let (port, mut arrived) = collector(Vec::new()).await;
     let (notices, _heard) = mpsc::channel(8);
-    let exporter = Exporter::start(ledger.store.clone(), settings(port), (1, "test".into()), notices).await;
+    let exporter = begin(&ledger, settings(port), notices).await?;
     ledger.add(command("nobody takes it")).await?;
     ledger.events().await;
     exporter.end().await;
@@ -274,7 +284,7 @@ async fn without_work_nothing_is_sent(ledger: TestLedger) -> Result<()> {
 /// Ends an exporter after some work of two spans; returns all that it said.
 async fn said_at_the_end(ledger: &TestLedger, settings: Settings) -> Result<Vec<String>> {
     let (notices, mut heard) = mpsc::channel(8);
-    let exporter = Exporter::start(ledger.store.clone(), settings, (1, "test".into()), notices).await;
+    let exporter = begin(ledger, settings, notices).await?;
     work(ledger).await?;
     exporter.end().await;
     Ok(std::iter::from_fn(|| heard.try_recv().ok()).collect())
