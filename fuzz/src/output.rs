@@ -3,7 +3,7 @@
 //! What is kept does not depend on how the bytes were cut on their way. No secret, no NUL and nothing beyond the
 //! limits gets through, and the result is that of the last line that says one.
 
-use crate::keep::{Keeper, SharedTail, Stream};
+use crate::keep::{Keeper, SharedTail, SharedWord, Stream};
 use crate::mask::Mask;
 use crate::message::{MAX_RESULT, Message};
 use quorate_model::usage::TOKENS_MAX;
@@ -71,13 +71,14 @@ fn mask() -> Mask {
 }
 
 fn keep(stream: Stream, bytes: &[u8], piece: usize) -> Kept {
-    let tail = SharedTail::default();
-    let mut keeper = Keeper::new(mask(), tail.clone());
+    let (tail, word) = (SharedTail::default(), SharedWord::default());
+    let mut keeper = Keeper::new(mask(), tail.clone(), word.clone());
     bytes.chunks(piece).for_each(|bytes| keeper.feed(stream, bytes));
     keeper.finish();
     let tail = tail.lock().for_ledger(&mask());
     let messages = std::iter::from_fn(|| keeper.next_message()).collect();
-    Kept { log: keeper.take_log(), tail, messages, result: keeper.result.clone(), dropped: keeper.dropped }
+    let result = word.lock().result.clone();
+    Kept { log: keeper.take_log(), tail, messages, result, dropped: keeper.dropped }
 }
 
 fn check_kept(kept: &Kept) {

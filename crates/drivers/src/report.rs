@@ -44,7 +44,10 @@ pub fn report(exit: &Exit) -> Report {
         return Report::Parked(parked.clone());
     }
     match &exit.kind {
-        ExitKind::Exited(0) => Report::Done { result: exit.result.as_ref().map(ToString::to_string) },
+        // What was not read may have been its result: it is not done without it.
+        ExitKind::Exited(0) if exit.read_error.is_none() => {
+            Report::Done { result: exit.result.as_ref().map(ToString::to_string) }
+        }
         ExitKind::Exited(_) => Report::Failed { reason },
         ExitKind::Signalled(_) => Report::Died { reason },
         ExitKind::TimedOut => Report::TimedOut { reason },
@@ -70,6 +73,13 @@ fn in_words(exit: &Exit) -> String {
     }
     if exit.survivors > 0 {
         words = format!("{words}; {} processes could not be ended", exit.survivors);
+    }
+    if let Some(why) = &exit.read_error {
+        words = format!("{words}; {why}");
+    }
+    // Whoever looks for more in the log is to know that it is not there.
+    if let Some(why) = &exit.log_error {
+        words = format!("{words}; its log is not whole: {why}");
     }
     words
 }
@@ -101,6 +111,7 @@ mod tests {
             log_bytes: 0,
             dropped_bytes: 0,
             log_error: None,
+            read_error: None,
             out_of_memory: false,
         }
     }
@@ -138,6 +149,24 @@ mod tests {
         let long = Exit { tail: "x".repeat(500), ..exit(ExitKind::Exited(1)) };
         let Report::Failed { reason } = report(&long) else { panic!("it failed") };
         assert!(reason.ends_with("x…") && reason.chars().count() < 200, "{reason}");
+    }
+
+    #[test]
+    fn one_whose_output_was_not_read_is_not_done() {
+        let unread =
+            Exit { read_error: Some("its output could not be read".into()), ..exit(ExitKind::Exited(0)) };
+        let reason = "exited with code 0; its output could not be read";
+        assert_eq!(report(&unread), Report::Failed { reason: reason.into() });
+        assert_eq!(report_check(&unread), Some(format!("the check {reason}")));
+        assert!(!unread.is_success());
+    }
+
+    #[test]
+    fn a_log_that_is_not_whole_is_told_where_it_is_needed() {
+        let full = |kind| Exit { log_error: Some("No space left".into()), ..exit(kind) };
+        let reason = "exited with code 1; its log is not whole: No space left";
+        assert_eq!(report(&full(ExitKind::Exited(1))), Report::Failed { reason: reason.into() });
+        assert!(matches!(report(&full(ExitKind::Exited(0))), Report::Done { .. }), "it has done its work");
     }
 
     #[test]

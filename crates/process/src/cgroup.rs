@@ -145,8 +145,27 @@ impl Group {
     }
 
     /// Returns who is in it.
-    pub(crate) fn pids(&self) -> Vec<i32> {
-        procfs::pids(&fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default())
+    ///
+    /// # Errors
+    /// The system is short of files or memory.
+    pub(crate) fn pids(&self) -> io::Result<Vec<i32>> {
+        let list = procfs::readable(fs::read_to_string(self.path.join("cgroup.procs")))?;
+        Ok(procfs::pids(&list.unwrap_or_default()))
+    }
+
+    /// Returns true if this process, or one that it came from, is in it or below it: then it is nothing for us to end.
+    /// True as well where that cannot be told.
+    pub(crate) fn holds_us(&self) -> bool {
+        let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return true };
+        let above = procfs::ancestry(usize::MAX);
+        above.is_empty() || above.iter().any(|process| self.holds(&mounts, process.pid))
+    }
+
+    fn holds(&self, mounts: &str, pid: i32) -> bool {
+        match procfs::readable(fs::read_to_string(format!("/proc/{pid}/cgroup"))) {
+            Ok(own) => own.and_then(|own| place(mounts, &own)).is_some_and(|own| own.starts_with(&self.path)),
+            Err(_) => true,
+        }
     }
 
     /// Ends everyone in it at once (Linux 5.14; without it, callers kill one by one).

@@ -42,20 +42,22 @@ pub struct Exit {
     pub survivors: usize,
     /// How long it ran, in milliseconds.
     pub duration_ms: u64,
-    /// Bytes written to the log.
+    /// Bytes written to the log, as far as that is known.
     pub log_bytes: u64,
     /// Bytes of output that are not in the log.
     pub dropped_bytes: u64,
-    /// Why the log could not be written to its end.
+    /// Why the log has not all it should have.
     pub log_error: Option<String>,
+    /// Why its output was not read to its end: then a result may be missing.
+    pub read_error: Option<String>,
     /// The kernel ended it, or part of it, at its memory limit (known with control groups only).
     pub out_of_memory: bool,
 }
 
 impl Exit {
-    /// Returns true if it exited by itself with code 0.
+    /// Returns true if it exited by itself with code 0, and all it said was read.
     pub fn is_success(&self) -> bool {
-        self.kind == ExitKind::Exited(0)
+        self.kind == ExitKind::Exited(0) && self.read_error.is_none()
     }
 }
 

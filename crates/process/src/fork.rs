@@ -172,6 +172,7 @@ fn start_by(entry: Entry, image: &Image, group: Option<&Group>) -> io::Result<Bo
         shell: shell_pointers(&image.args),
         env: pointers(&image.env),
         image,
+        files: limits::files_before(),
         parent: getpid(),
         stdio: [stdin, stdout, stderr],
         door,
@@ -245,6 +246,8 @@ struct Next<'a> {
     args: Vec<*const c_char>,
     shell: Vec<*const c_char>,
     env: Vec<*const c_char>,
+    /// How many files it may open, if that is not what we may.
+    files: Option<u64>,
     parent: Pid,
     /// The child's ends of its pipes. None of them is 0, 1 or 2: Rust's start opens those.
     stdio: [OwnedFd; 3],
@@ -286,6 +289,7 @@ impl Next<'_> {
             let mut door: &File = door;
             door.write_all(b"0").map_err(|e| e.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
         }
+        self.files.map_or(Ok(()), limits::limit_files)?;
         self.image.memory.map_or(Ok(()), limits::limit_data)?;
         chdir(self.image.dir.as_c_str())
     }

@@ -41,6 +41,27 @@ impl SharedTail {
     }
 }
 
+/// The last word of a child on what counts.
+#[derive(Debug, Default)]
+pub(crate) struct Word {
+    /// The last result.
+    pub result: Option<Value>,
+    /// What was used of each model, as it was last said.
+    pub used: Vec<Used>,
+    /// That it cannot go on, as it was last said; a result takes that back.
+    pub parked: Option<Parked>,
+}
+
+/// The last word, shared with whoever tells how the child ended: what was read counts whatever became of its reader.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SharedWord(Arc<Mutex<Word>>);
+
+impl SharedWord {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Word> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Sorts output into log, tail and messages.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -54,18 +75,13 @@ pub(crate) struct Keeper {
     room: usize,
     full: bool,
     waiting: VecDeque<Message>,
-    /// The last result.
-    pub result: Option<Value>,
-    /// What was used of each model, as it was last said.
-    pub used: Vec<Used>,
-    /// That it cannot go on, as it was last said; a result takes that back.
-    pub parked: Option<Parked>,
+    word: SharedWord,
     /// Bytes of output that are not in the log.
     pub dropped: u64,
 }
 
 impl Keeper {
-    pub(crate) fn new(mask: Mask, tail: SharedTail) -> Keeper {
+    pub(crate) fn new(mask: Mask, tail: SharedTail, word: SharedWord) -> Keeper {
         Keeper {
             mask,
             out: Lines::new(true),
@@ -75,9 +91,7 @@ impl Keeper {
             room: HEAD,
             full: false,
             waiting: VecDeque::new(),
-            result: None,
-            used: Vec::new(),
-            parked: None,
+            word,
             dropped: 0,
         }
     }
@@ -105,6 +119,11 @@ impl Keeper {
             ));
             self.log.push_str(&last);
         }
+    }
+
+    /// Returns how much is to be written to the log, in bytes.
+    pub(crate) fn log_waiting(&self) -> usize {
+        self.log.len()
     }
 
     /// Returns what is to be written to the log.
@@ -196,9 +215,10 @@ impl Keeper {
 
     /// Lets no attempt use more models than are kept.
     fn within_models(&self, message: Message) -> Message {
+        let word = self.word.lock();
         match message {
             Message::Usage(used)
-                if self.used.len() >= MODELS_MAX && !self.used.iter().any(|u| u.model == used.model) =>
+                if word.used.len() >= MODELS_MAX && !word.used.iter().any(|u| u.model == used.model) =>
             {
                 Message::Bad(format!(
                     "more than {MODELS_MAX} models are used; those of one more are not counted"
@@ -220,16 +240,17 @@ impl Keeper {
     }
 
     /// Keeps what must not be lost.
-    fn note(&mut self, message: &Message) {
+    fn note(&self, message: &Message) {
+        let mut word = self.word.lock();
         match message {
             Message::Result(value) => {
-                self.result = Some(value.clone());
-                self.parked = None;
+                word.result = Some(value.clone());
+                word.parked = None;
             }
-            Message::Parked(parked) => self.parked = Some(parked.clone()),
-            Message::Usage(used) => match self.used.iter_mut().find(|known| known.model == used.model) {
+            Message::Parked(parked) => word.parked = Some(parked.clone()),
+            Message::Usage(used) => match word.used.iter_mut().find(|known| known.model == used.model) {
                 Some(known) => *known = used.clone(),
-                None => self.used.push(used.clone()),
+                None => word.used.push(used.clone()),
             },
             Message::Progress { .. } | Message::Bad(_) | Message::BadResult(_) => {}
         }
@@ -281,7 +302,8 @@ mod tests {
     impl Kept {
         fn new() -> Kept {
             let mask = Mask::from_env([("KEY", "hunter22")]);
-            Kept { keeper: Keeper::new(mask, SharedTail::default()), log: String::new() }
+            let keeper = Keeper::new(mask, SharedTail::default(), SharedWord::default());
+            Kept { keeper, log: String::new() }
         }
 
         fn out(mut self, text: impl AsRef<[u8]>) -> Kept {
@@ -303,6 +325,10 @@ mod tests {
 
         fn tail(&self) -> String {
             self.keeper.tail.lock().for_ledger(&self.keeper.mask)
+        }
+
+        fn word(&self) -> MutexGuard<'_, Word> {
+            self.keeper.word.lock()
         }
 
         fn messages(&mut self) -> Vec<Message> {
@@ -357,7 +383,7 @@ mod tests {
         let bad = "unknown message `x`; expected `progress`, `result`, `usage` or `parked`";
         let said = [progress, Message::Result(json!(["***"])), Message::Bad(bad.into())];
         assert_eq!(kept.messages(), said);
-        assert_eq!(kept.keeper.result, Some(json!(["***"])));
+        assert_eq!(kept.word().result, Some(json!(["***"])));
         assert_eq!(kept.tail(), "hello\n{\"quorate\":\"x\"}");
         assert!(kept.log.contains("***") && !kept.log.contains("hunter"));
     }
@@ -365,7 +391,7 @@ mod tests {
     #[test]
     fn messages_on_standard_error_are_text() {
         let mut kept = Kept::new().err("{\"quorate\":\"result\",\"value\":1}\n").finish();
-        assert_eq!((kept.messages(), kept.keeper.result.clone()), (vec![], None));
+        assert_eq!((kept.messages(), kept.word().result.clone()), (vec![], None));
         assert_eq!(kept.tail(), "{\"quorate\":\"result\",\"value\":1}");
     }
 
@@ -374,7 +400,7 @@ mod tests {
         let text = "x".repeat(1_000_000);
         let kept =
             Kept::new().out(format!("{{\"quorate\":\"result\",\"value\":\"{text}")).out("\"}\n").finish();
-        assert_eq!(kept.keeper.result, Some(json!(text)));
+        assert_eq!(kept.word().result, Some(json!(text)));
         assert!(kept.log.len() < MAX_LINE + 100);
     }
 
@@ -411,8 +437,8 @@ mod tests {
             !kept.messages().iter().any(|message| matches!(message, Message::Usage(_))),
             "the queue was full"
         );
-        let used: Vec<_> = kept.keeper.used.iter().map(|u| (u.model.as_str(), u.tokens.output)).collect();
-        assert_eq!(used, [("a", 7_000), ("b", 1_998)]);
+        let used: Vec<_> = kept.word().used.iter().map(|u| (u.model.clone(), u.tokens.output)).collect();
+        assert_eq!(used, [("a".to_owned(), 7_000), ("b".to_owned(), 1_998)]);
     }
 
     #[test]
@@ -422,7 +448,8 @@ mod tests {
             kept = kept.out(usage(&format!("m{n}"), 1));
         }
         kept = kept.out(usage("m0", 5));
-        assert_eq!((kept.keeper.used.len(), kept.keeper.used[0].tokens.output), (MODELS_MAX, 5));
+        let first = kept.word().used[0].tokens.output;
+        assert_eq!((kept.word().used.len(), first), (MODELS_MAX, 5));
         assert!(kept.tail().contains("m16") && !kept.tail().contains("m15"), "{}", kept.tail());
         assert!(kept.messages().iter().any(|m| matches!(m, Message::Bad(why) if why.contains("16 models"))));
     }
@@ -431,10 +458,11 @@ mod tests {
     fn a_result_takes_back_that_it_cannot_go_on() {
         let parked = "{\"quorate\":\"parked\",\"reason\":\"limit of hunter22\"}\n";
         let kept = Kept::new().out(parked);
-        assert_eq!(kept.keeper.parked.as_ref().map(|parked| parked.reason.as_str()), Some("limit of ***"));
+        let reason = kept.word().parked.as_ref().map(|parked| parked.reason.clone());
+        assert_eq!(reason.as_deref(), Some("limit of ***"));
         let kept = kept.out("{\"quorate\":\"result\",\"value\":1}\n");
-        assert_eq!(kept.keeper.parked, None);
-        assert!(kept.out(parked).keeper.parked.is_some(), "the last word counts");
+        assert_eq!(kept.word().parked, None);
+        assert!(kept.out(parked).word().parked.is_some(), "the last word counts");
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod mask;
 mod message;
 pub mod orphan;
 mod output;
+mod pen;
 mod procfs;
 mod spawn;
 mod stop;

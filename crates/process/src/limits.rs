@@ -1,10 +1,12 @@
 //! What a child may use, and what the system can do to hold it to that.
 //!
-//! Here live the limits, the choice of the means, and the answer for `doctor`. How control groups work is in
-//! `cgroup`.
+//! Here live the limits, the choice of the means, the answer for `doctor`, and the limit on files that this process has
+//! for itself. How control groups work is in `cgroup`.
 
 use crate::cgroup;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use quorate_model::{Error, Result};
+use std::sync::OnceLock;
 
 /// What a child and its descendants may use; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,6 +78,39 @@ pub(crate) fn limit_data(bytes: u64) -> nix::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_DATA)?;
     let bytes = bytes.min(hard);
     setrlimit(Resource::RLIMIT_DATA, bytes, bytes)
+}
+
+/// The limit on open files that this process began with, once it has raised it.
+static FILES_BEFORE: OnceLock<u64> = OnceLock::new();
+
+/// Lets this process open as many files as the system allows it, and returns how many that is. Call it when a supervisor of
+/// many children starts: each takes several files, and who can open no more cannot see whom to end.
+///
+/// Its children get the limit that it began with: programs that wait with `select`, or that close whatever might be open,
+/// are made for that one.
+///
+/// # Errors
+/// `Failed` when the system refuses. The limit is then what it was.
+pub fn raise_open_files() -> Result<u64> {
+    let cannot = |e| Error::failed(format!("cannot raise the limit on open files: {e}"));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(cannot)?;
+    if soft < hard {
+        FILES_BEFORE.get_or_init(|| soft);
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(cannot)?;
+    }
+    Ok(hard)
+}
+
+/// Returns the limit on open files for a child, if it is another than ours.
+pub(crate) fn files_before() -> Option<u64> {
+    FILES_BEFORE.get().copied()
+}
+
+/// Limits the open files of this process and of what it becomes; called between fork and exec. What is asked for was its
+/// own limit: a hard limit that was lowered since stays.
+pub(crate) fn limit_files(files: u64) -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, files.min(hard), hard)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The file in which a child's output is kept.
 //!
-//! Here live its creation and its writing. What is written, and how much, is decided in [`crate::keep`].
+//! Here live its creation and its writing. What is written, and how much, is decided in [`crate::keep`]; who waits for it
+//! in `pen`.
 //!
 //! A log is private (0600, in a folder made 0700), plain text, and at most [`MAX_LOG`] bytes: first everything from the
-//! beginning, then, if that did not fit, a note and the last lines. If it cannot be written (a full disk), the child
-//! goes on and the reason is told at its end.
+//! beginning, then, if that did not fit, a note and the last lines. If it cannot be written (a full disk, or one that
+//! does not answer), the child goes on and the reason is told at its end.
 
 use quorate_model::{Error, Result};
 use std::fs::{DirBuilder, File, OpenOptions};

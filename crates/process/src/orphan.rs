@@ -8,10 +8,10 @@
 //! for even if the child is gone, by its marker. And what nobody stored is found by the supervisor that it names.
 
 use crate::cgroup::{self, Group};
-use crate::procfs::{self, ProcessId};
+use crate::procfs::{self, ProcessId, unreadable};
 use crate::stop;
 use crate::tree::Tree;
-use quorate_model::Result;
+use quorate_model::{Error, Result};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,14 @@ pub use crate::stop::Ended;
 /// Ends all that is left of a child: TERM, grace, KILL. Ending what is not there is no error.
 ///
 /// `marker` is what [`Command::marker`](crate::Command::marker) was. It never touches this process, those that started
-/// it, or one that is older than the child.
+/// it, or one that is older than the child; and no control group that one of those is in, which would be to end them and
+/// their other children with it.
 pub async fn end(child: ProcessId, marker: &[(String, String)], grace: Duration) -> Ended {
     let mut tree = Tree { root: child, marker: marker.to_vec(), group: None };
     let found = stop::members(&tree).await;
-    tree.group = found.iter().find_map(|process| Group::of(process.pid)).map(Arc::new);
-    let ended = match found.is_empty() {
+    let group = found.iter().flatten().find_map(|process| Group::of(process.pid));
+    tree.group = group.filter(|group| !group.holds_us()).map(Arc::new);
+    let ended = match stop::is_nobody(&found) {
         true => Ended::default(),
         false => stop::end(&tree, grace, std::future::pending()).await,
     };
@@ -49,12 +51,15 @@ pub fn supervisor() -> Result<String> {
 ///
 /// `marker` narrows it to what was started with these variables. A supervisor in another space of process numbers (a
 /// container) is none of ours to judge.
+///
+/// # Errors
+/// `Failed` when `/proc` cannot be read, as where no more files can be opened. Nobody is ended then.
 pub async fn end_strays(marker: &[(String, String)], grace: Duration) -> Result<usize> {
     let space = procfs::pid_space()?;
     let wanted = marker.to_vec();
     let search = tokio::task::spawn_blocking(move || dead_supervisors(&space, &wanted)).await;
     let mut ended = 0;
-    for name in search.map_err(|e| quorate_model::Error::failed(format!("the search for strays: {e}")))? {
+    for name in search.map_err(|e| Error::failed(format!("the search for strays: {e}")))?? {
         let mut marker = marker.to_vec();
         marker.push((SUPERVISOR.to_owned(), name));
         ended += end(NOBODY, &marker, grace).await.ended;
@@ -66,11 +71,18 @@ pub async fn end_strays(marker: &[(String, String)], grace: Duration) -> Result<
 /// belongs to it is known by its marker alone.
 pub const NOBODY: ProcessId = ProcessId { pid: i32::MAX, start_time: 0 };
 
-/// Lists the supervisors that marked processes name and that do not run.
-fn dead_supervisors(space: &str, marker: &[(String, String)]) -> BTreeSet<String> {
-    let running = procfs::snapshot().into_iter().filter(|process| !process.zombie);
-    let named = running.filter_map(|process| procfs::variable(process.pid, marker, SUPERVISOR));
-    named.filter(|name| read_supervisor(name, space).is_some_and(|process| !process.is_alive())).collect()
+/// Lists the supervisors that marked processes name and that do not run. We do, whatever can be seen of us.
+fn dead_supervisors(space: &str, marker: &[(String, String)]) -> Result<BTreeSet<String>> {
+    let own = procfs::own_process()?;
+    let is_dead = |supervisor: ProcessId| supervisor != own && !supervisor.is_alive();
+    let mut dead = BTreeSet::new();
+    let running =
+        procfs::snapshot().map_err(|e| unreadable(&e))?.into_iter().filter(|process| !process.zombie);
+    for process in running {
+        let named = procfs::variable(process.pid, marker, SUPERVISOR).map_err(|e| unreadable(&e))?;
+        dead.extend(named.filter(|name| read_supervisor(name, space).is_some_and(is_dead)));
+    }
+    Ok(dead)
 }
 
 /// Reads a name back; `None` if it is of another space.
@@ -79,7 +91,7 @@ fn read_supervisor(name: &str, space: &str) -> Option<ProcessId> {
     Some(ProcessId { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? })
 }
 
-/// Returns true while this very process runs.
+/// Returns true while this very process runs, and while that cannot be told.
 pub fn is_alive(child: ProcessId) -> bool {
     child.is_alive()
 }

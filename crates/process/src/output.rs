@@ -1,24 +1,33 @@
 //! The pump: reads what a child writes, for as long as anyone can write it, and never makes it wait for anybody else.
 //!
-//! Here live reading, the writing of the log and the handing on of messages. What is kept is decided in
-//! [`crate::keep`].
+//! Here live reading, the handing over to the log and the handing on of messages. What is kept is decided in
+//! [`crate::keep`], how the log is written in [`crate::pen`].
 //!
-//! Neither a slow receiver of messages nor a full disk holds up the reading: messages wait in a bounded queue, and a
-//! log that cannot be written is left at what it has.
+//! Neither a slow receiver of messages nor a slow or full disk holds up the reading: messages wait in a bounded queue, a
+//! log that cannot be written is left at what it has, and what waits for a slow disk waits here, up to [`WAITING_MAX`].
+//! What a child said is read, and counts, before its log is whole: the disk may be the last to know.
 
 use crate::control::Pulse;
 use crate::keep::{Keeper, Stream};
-use crate::log::Log;
 use crate::message::Message;
+use crate::pen::{Pen, Written};
 use std::io;
+use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 /// How much is read at once, in bytes. No line within one read is longer than what is kept of a line.
 const READ: usize = 64 << 10;
 const _: () = assert!(READ <= crate::lines::MAX_LINE);
+/// How much may wait for the disk before the reading waits too, in bytes.
+const WAITING_MAX: usize = 1 << 20;
+/// How much of what lies in a pipe is read when nobody waits for more, in bytes: more than a pipe holds, unless somebody
+/// goes on filling it.
+const REST_MAX: usize = 1 << 20;
+/// How long the log may take once the pump is cut.
+pub(crate) const LOG_WAIT: Duration = Duration::from_secs(1);
 
 /// Reads the output of one child.
 #[derive(Debug)]
@@ -27,16 +36,15 @@ pub(crate) struct Pump {
     pub err: Source,
     pub keeper: Keeper,
     pub pulse: Pulse,
-    /// `None` while a write is under way.
-    pub log: Option<Log>,
+    pub pen: Pen,
 }
 
 /// What the pump leaves at its end.
 #[derive(Debug)]
 pub(crate) struct Pumped {
-    pub keeper: Keeper,
-    pub log_bytes: u64,
-    pub log_error: Option<String>,
+    /// Bytes of output that are not in the log.
+    pub dropped: u64,
+    pub written: Written,
 }
 
 /// One stream, until its end.
@@ -50,6 +58,8 @@ enum Event {
     Read(Stream, io::Result<usize>),
     /// A receiver has room for a message; `None`: nobody listens any more.
     Room(Option<mpsc::OwnedPermit<Message>>),
+    /// The disk is free for the next piece of the log.
+    Written,
     Cut,
 }
 
@@ -65,6 +75,15 @@ impl Source {
         self.buffer.reserve(READ);
         pipe.take(READ as u64).read_buf(&mut self.buffer).await
     }
+
+    /// Reads what is there now; nothing at the end too.
+    fn read_now(&mut self) -> usize {
+        let Some(pipe) = &self.pipe else { return 0 };
+        self.buffer.resize(READ, 0);
+        let length = pipe.try_read(&mut self.buffer).unwrap_or(0);
+        self.buffer.truncate(length);
+        length
+    }
 }
 
 impl Pump {
@@ -77,35 +96,63 @@ impl Pump {
         let mut listener = Some(messages);
         while self.out.pipe.is_some() || self.err.pipe.is_some() {
             let waiting = listener.clone().filter(|_| self.keeper.has_messages());
+            let has_room = self.keeper.log_waiting() < WAITING_MAX;
             let event = tokio::select! {
-                read = self.out.read() => Event::Read(Stream::Out, read),
-                read = self.err.read() => Event::Read(Stream::Err, read),
+                read = self.out.read(), if has_room => Event::Read(Stream::Out, read),
+                read = self.err.read(), if has_room => Event::Read(Stream::Err, read),
                 room = room(waiting) => Event::Room(room),
+                () = self.pen.rests() => Event::Written,
                 _ = &mut cut => Event::Cut,
             };
             match event {
-                Event::Read(stream, read) => self.took(stream, read.unwrap_or(0)).await,
+                Event::Read(stream, read) => self.took(stream, read.unwrap_or(0)),
                 Event::Room(Some(room)) => self.tell(room),
                 Event::Room(None) => listener = None,
-                Event::Cut => break,
+                Event::Written => {}
+                Event::Cut => {
+                    self.take_rest();
+                    return self.finish(listener, None).await;
+                }
             }
+            self.write_log();
         }
-        self.finish(listener).await
+        self.finish(listener, Some(cut)).await
     }
 
-    async fn took(&mut self, stream: Stream, length: usize) {
-        let source = match stream {
+    fn source(&mut self, stream: Stream) -> &mut Source {
+        match stream {
             Stream::Out => &mut self.out,
             Stream::Err => &mut self.err,
-        };
-        if length == 0 {
-            source.pipe = None;
-            self.keeper.end(stream);
-        } else {
-            self.pulse.beat();
-            self.keeper.feed(stream, &source.buffer);
         }
-        self.write_log().await;
+    }
+
+    fn took(&mut self, stream: Stream, length: usize) {
+        if length == 0 {
+            self.source(stream).pipe = None;
+            self.keeper.end(stream);
+            return;
+        }
+        self.pulse.beat();
+        let source = match stream {
+            Stream::Out => &self.out,
+            Stream::Err => &self.err,
+        };
+        self.keeper.feed(stream, &source.buffer);
+    }
+
+    /// Takes what lies in the pipes: a result among it counts although nobody waits for more.
+    fn take_rest(&mut self) {
+        for stream in [Stream::Out, Stream::Err] {
+            let mut taken = 0;
+            while taken < REST_MAX {
+                let length = self.source(stream).read_now();
+                if length == 0 {
+                    break;
+                }
+                self.took(stream, length);
+                taken += length;
+            }
+        }
     }
 
     fn tell(&mut self, room: mpsc::OwnedPermit<Message>) {
@@ -114,35 +161,47 @@ impl Pump {
         }
     }
 
-    /// Writes on a thread where a slow disk makes nobody wait but this child.
-    async fn write_log(&mut self) {
-        let text = self.keeper.take_log();
-        if text.is_empty() {
+    /// Hands over what the log gets next, unless the disk has not taken the last of it.
+    fn write_log(&mut self) {
+        if self.pen.is_busy() {
             return;
         }
-        if let Some(mut log) = self.log.take() {
-            let written = spawn_blocking(move || {
-                log.write(&text);
-                log
-            });
-            self.log = written.await.ok();
+        let text = self.keeper.take_log();
+        if !text.is_empty() {
+            self.pen.begin(text);
         }
     }
 
-    async fn finish(mut self, listener: Option<mpsc::Sender<Message>>) -> Pumped {
+    /// Ends everything; `cut` is none when it has been fired.
+    async fn finish(
+        mut self,
+        listener: Option<mpsc::Sender<Message>>,
+        cut: Option<oneshot::Receiver<()>>,
+    ) -> Pumped {
         self.keeper.finish();
-        self.write_log().await;
         while let Some(Ok(room)) =
             listener.as_ref().filter(|_| self.keeper.has_messages()).map(|l| l.clone().try_reserve_owned())
         {
             self.tell(room);
         }
-        let (log_bytes, log_error) = match self.log {
-            Some(log) => (log.bytes, log.error),
-            None => (0, Some("the program was ending".to_owned())),
+        let rest = self.keeper.take_log();
+        // A task of its own: where the disk takes longer than anyone waits, it goes on by itself.
+        let ending = tokio::spawn(self.pen.end(rest));
+        let written = tokio::select! {
+            biased;
+            written = ending => written.unwrap_or_else(|_| Written::unknown("the program was ending")),
+            () = late(cut) => Written::unknown("it could not be written in time"),
         };
-        Pumped { keeper: self.keeper, log_bytes, log_error }
+        Pumped { dropped: self.keeper.dropped, written }
     }
+}
+
+/// Waits until the log has had its time.
+async fn late(cut: Option<oneshot::Receiver<()>>) {
+    if let Some(cut) = cut {
+        let _ = cut.await;
+    }
+    sleep(LOG_WAIT).await;
 }
 
 /// Waits for room at the receiver of messages; for ever without one.

@@ -2,10 +2,17 @@
 //!
 //! Here live the identity of a process and the reading of its facts. Whose process it is, and what to do about it,
 //! is decided in [`crate::tree`].
+//!
+//! The one idea: a process that cannot be looked at is not gone. Where no more files can be opened (EMFILE, ENFILE) the
+//! kernel says nothing of any process, and whoever took that for an end would leave children running, or end those of a
+//! supervisor that lives. So what is not known is an error here, never an empty answer.
 
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use quorate_model::{Error, Result};
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 
 /// How many bytes of one process's environment are read at most; the kernel's own limit for it is about 6 MiB.
 const MAX_ENVIRON: u64 = 8 << 20;
@@ -23,15 +30,27 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// Returns true while this very process runs. A zombie has ended.
+    /// Returns true while this very process runs, and while that cannot be told. A zombie has ended.
     pub fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|s| s.start_time == self.start_time && !s.zombie)
+        look(self.pid)
+            .map_or(true, |found| found.is_some_and(|s| s.start_time == self.start_time && !s.zombie))
     }
 
-    /// Returns true while the number is this process's, be it running or a zombie.
+    /// Returns true while the number is this process's, be it running or a zombie. Of a child of ours that is not reaped
+    /// the kernel says so without a file.
     pub(crate) fn is_held(self) -> bool {
-        start_time(self.pid) == Some(self.start_time)
+        match look(self.pid) {
+            Ok(found) => found.is_some_and(|s| s.start_time == self.start_time),
+            Err(_) => is_own_child(self.pid),
+        }
     }
+}
+
+/// Returns true while the number is that of a child of ours that runs or is not reaped.
+fn is_own_child(pid: i32) -> bool {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    // Any other error is about how it ended, which only one that is there can have.
+    waitid(Id::Pid(Pid::from_raw(pid)), flags) != Err(Errno::ECHILD)
 }
 
 /// What is used of `/proc/PID/stat`.
@@ -53,7 +72,8 @@ impl Stat {
     }
 }
 
-/// Returns when the process started, in clock ticks since boot; `None` if there is no such process.
+/// Returns when the process started, in clock ticks since boot; `None` if there is no such process, or it cannot be
+/// looked at.
 pub fn start_time(pid: i32) -> Option<u64> {
     stat(pid).map(|s| s.start_time)
 }
@@ -63,8 +83,21 @@ pub fn start_time(pid: i32) -> Option<u64> {
 /// # Errors
 /// `Failed` when `/proc` cannot be read.
 pub fn own_process() -> Result<ProcessId> {
-    let own = i32::try_from(std::process::id()).ok().and_then(stat);
-    own.map(|own| own.id()).ok_or_else(|| Error::failed("cannot read /proc/self/stat"))
+    match look(std::process::id() as i32) {
+        Ok(Some(own)) => Ok(own.id()),
+        Ok(None) => Err(Error::failed("cannot find this process in /proc: is it mounted?")),
+        Err(e) => Err(unreadable(&e)),
+    }
+}
+
+/// Says why `/proc` answers nothing.
+pub(crate) fn unreadable(e: &io::Error) -> Error {
+    let error = Error::failed(format!("cannot read /proc: {e}"));
+    if is_short(e) {
+        error.hint("raise the limit on open files (`ulimit -n`) and start again")
+    } else {
+        error
+    }
 }
 
 /// Returns this process, who started it, who started that, and so on up to the first of the machine; `most` at most.
@@ -103,36 +136,88 @@ fn kernel_text(path: &str) -> Result<String> {
     Ok(text.trim().to_owned())
 }
 
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
-    let text = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&String::from_utf8_lossy(&text))
+/// Looks at a process; `None` if there is none of that number.
+///
+/// # Errors
+/// It cannot be looked at: that says nothing about whether it runs.
+pub(crate) fn look(pid: i32) -> io::Result<Option<Stat>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(text) => match parse_stat(&String::from_utf8_lossy(&text)) {
+            None => Err(io::ErrorKind::InvalidData.into()),
+            found => Ok(found),
+        },
+        Err(e) if is_gone(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
-/// Returns every process there is, as far as it can be read.
-pub(crate) fn snapshot() -> Vec<Stat> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter_map(stat).collect()
+/// Looks at a process where it does no harm to miss it.
+fn stat(pid: i32) -> Option<Stat> {
+    look(pid).ok().flatten()
+}
+
+/// Before it was opened, or while it was read.
+fn is_gone(e: &io::Error) -> bool {
+    matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::ENOENT | Errno::ESRCH))
+}
+
+/// The system, or this process, has no more files or memory: everything else is about one process.
+fn is_short(e: &io::Error) -> bool {
+    matches!(e.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
+}
+
+/// Leaves out what is gone or not ours to read, as most of a machine is; not what cannot be read just now.
+///
+/// # Errors
+/// The system is short of files or memory.
+pub(crate) fn readable<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(e) if is_short(&e) => Err(e),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Returns every process there is, as far as it is ours to look at.
+///
+/// # Errors
+/// Somebody may be missing, of whom nothing is known then.
+pub(crate) fn snapshot() -> io::Result<Vec<Stat>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            all.extend(readable(look(pid))?.flatten());
+        }
+    }
+    Ok(all)
 }
 
 /// Returns true if the process was started with every variable of `marker`. An empty marker marks nobody.
-pub(crate) fn is_marked(pid: i32, marker: &[(String, String)]) -> bool {
-    environ(pid).is_some_and(|environ| has_marker(&environ, marker))
+///
+/// # Errors
+/// The system is short of files or memory.
+pub(crate) fn is_marked(pid: i32, marker: &[(String, String)]) -> io::Result<bool> {
+    Ok(environ(pid)?.is_some_and(|environ| has_marker(&environ, marker)))
 }
 
 /// Returns the variable `name` of a process that was started with every variable of `marker`.
-pub(crate) fn variable(pid: i32, marker: &[(String, String)], name: &str) -> Option<String> {
-    let environ = environ(pid).filter(|environ| has_marker(environ, marker))?;
-    let value =
-        environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(name.as_bytes())?.strip_prefix(b"="))?;
-    Some(String::from_utf8_lossy(value).into_owned())
+///
+/// # Errors
+/// The system is short of files or memory.
+pub(crate) fn variable(pid: i32, marker: &[(String, String)], name: &str) -> io::Result<Option<String>> {
+    let Some(environ) = environ(pid)?.filter(|environ| has_marker(environ, marker)) else { return Ok(None) };
+    let value = environ.split(|b| *b == 0).find_map(|v| v.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    Ok(value.map(|value| String::from_utf8_lossy(value).into_owned()))
 }
 
 /// What a process was started with; `None` if that may not be read.
-fn environ(pid: i32) -> Option<Vec<u8>> {
-    let mut environ = Vec::new();
-    let file = fs::File::open(format!("/proc/{pid}/environ")).ok()?;
-    file.take(MAX_ENVIRON).read_to_end(&mut environ).ok()?;
-    Some(environ)
+fn environ(pid: i32) -> io::Result<Option<Vec<u8>>> {
+    let read = || {
+        let mut environ = Vec::new();
+        fs::File::open(format!("/proc/{pid}/environ"))?.take(MAX_ENVIRON).read_to_end(&mut environ)?;
+        Ok(environ)
+    };
+    readable(read())
 }
 
 /// Returns the CPU time of a process and its living descendants, in milliseconds.
@@ -226,6 +311,29 @@ mod tests {
         let start_time = start_time(pid).unwrap();
         assert!(ProcessId { pid, start_time }.is_alive());
         assert!(!ProcessId { pid, start_time: start_time - 1 }.is_alive());
+    }
+
+    #[test]
+    fn only_what_the_kernel_says_is_not_there_is_gone() {
+        let of = |errno: Errno| io::Error::from(errno);
+        for errno in [Errno::ENOENT, Errno::ESRCH] {
+            assert!(is_gone(&of(errno)) && matches!(readable::<()>(Err(of(errno))), Ok(None)), "{errno}");
+        }
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM] {
+            assert!(!is_gone(&of(errno)) && readable::<()>(Err(of(errno))).is_err(), "{errno}");
+        }
+        // Another user's process is there, and no reason not to know about ours.
+        assert!(!is_gone(&of(Errno::EACCES)) && matches!(readable::<()>(Err(of(Errno::EACCES))), Ok(None)));
+    }
+
+    #[test]
+    fn a_child_is_known_without_a_file_until_it_is_reaped() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        assert!(is_own_child(pid));
+        child.wait().unwrap();
+        assert!(!is_own_child(pid));
+        assert!(!is_own_child(std::process::id() as i32));
     }
 
     #[test]

@@ -14,10 +14,11 @@ use crate::command::{Command, inherited};
 use crate::control::{Control, Pulse, Request};
 use crate::exit::ExitKind;
 use crate::fork::{self, Born, Image, Process};
-use crate::keep::{Keeper, SharedTail};
+use crate::keep::{Keeper, SharedTail, SharedWord};
 use crate::log::Log;
 use crate::orphan;
 use crate::output::{Pump, Source};
+use crate::pen::Pen;
 use crate::procfs::{self, ProcessId};
 use crate::tree::Tree;
 use nix::errno::Errno;
@@ -55,6 +56,7 @@ pub struct Child {
     pub(crate) started: Instant,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
+    pub(crate) word: SharedWord,
     /// `None` once it runs.
     pub(crate) pump: Option<Pump>,
     /// `None` once it is reaped.
@@ -98,22 +100,25 @@ impl Child {
             Ok(pipes) => pipes,
             Err(e) => return Err(abandon(&process, group.as_deref(), &format!("cannot read from it: {e}"))),
         };
-        let Some(start_time) = procfs::start_time(process.pid()) else {
-            return Err(abandon(&process, group.as_deref(), "/proc does not show it"));
+        let id = match procfs::look(process.pid()) {
+            Ok(Some(found)) => found.id(),
+            Ok(None) => return Err(abandon(&process, group.as_deref(), "/proc does not show it")),
+            Err(e) => return Err(abandon(&process, group.as_deref(), &format!("cannot look at it: {e}"))),
         };
-        let id = ProcessId { pid: process.pid(), start_time };
         let (pulse, tail, mut mask) = (Pulse::new(), SharedTail::default(), command.mask);
         mask.add_env(command.env);
-        let keeper = Keeper::new(mask.clone(), tail.clone());
+        let word = SharedWord::default();
+        let keeper = Keeper::new(mask.clone(), tail.clone(), word.clone());
         let (out, err) = (Source::new(out), Source::new(err));
         let request = watch::Sender::new(Request::None);
         Ok(Child {
-            pump: Some(Pump { out, err, keeper, pulse: pulse.clone(), log: Some(log) }),
+            pump: Some(Pump { out, err, keeper, pulse: pulse.clone(), pen: Pen::Idle(log) }),
             tree: Tree { root: id, marker: command.marker, group: group.clone() },
             control: Control { id, group, request, pulse, tail, mask },
             started,
             timeout: command.timeout,
             grace: command.grace,
+            word,
             process: Some(process),
             exits,
             input: tokio::spawn(write_input(input, command.stdin)),
@@ -162,12 +167,13 @@ impl Drop for Child {
     fn drop(&mut self) {
         self.input.abort();
         if let Some(process) = self.process.take() {
-            self.tree.signal(Signal::SIGKILL);
+            // Who cannot be seen now is found by the second, or as a stray at the next start.
+            let _ = self.tree.signal(Signal::SIGKILL);
             let tree = self.tree.clone();
             // Reaped on a thread of its own, since it may take its time and a drop must not.
             let _ = thread::Builder::new().name("quorate-reap".to_owned()).spawn(move || {
                 process.wait();
-                tree.signal(Signal::SIGKILL);
+                let _ = tree.signal(Signal::SIGKILL);
             });
         }
     }

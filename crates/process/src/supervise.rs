@@ -14,9 +14,11 @@
 use crate::control::Request;
 use crate::exit::{Exit, ExitKind};
 use crate::message::Message;
-use crate::output::Pumped;
+use crate::output::{LOG_WAIT, Pumped};
+use crate::pen::Written;
 use crate::spawn::{Child, LOST};
 use crate::stop::{self, Ended};
+use std::mem;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -110,31 +112,29 @@ async fn drain(pump: Option<JoinHandle<Pumped>>, cut: oneshot::Sender<()>) -> Op
         return pumped.ok();
     }
     let _ = cut.send(());
-    timeout(DRAIN, pump).await.ok()?.ok()
+    timeout(DRAIN + LOG_WAIT, pump).await.ok()?.ok()
 }
 
 fn report(child: &Child, pumped: Option<Pumped>, kind: ExitKind, leaked: usize, survivors: usize) -> Exit {
     let control = &child.control;
-    let late = || Some("the log could not be written in time".to_owned());
-    let (keeper, log_bytes, log_error) = match pumped {
-        Some(p) => (Some(p.keeper), p.log_bytes, p.log_error),
-        None => (None, 0, late()),
-    };
-    let dropped_bytes = keeper.as_ref().map_or(0, |keeper| keeper.dropped);
-    let (result, used, parked) =
-        keeper.map_or_else(Default::default, |keeper| (keeper.result, keeper.used, keeper.parked));
+    // Without a word of the pump nobody knows whether it has read everything: a result may be missing.
+    let read_error = pumped.is_none().then(|| "its output could not be read to its end".to_owned());
+    let lost = || Pumped { dropped: 0, written: Written::unknown("its writer was lost") };
+    let Pumped { dropped, written } = pumped.unwrap_or_else(lost);
+    let word = mem::take(&mut *child.word.lock());
     Exit {
         kind,
         tail: control.tail(),
-        result,
-        used,
-        parked,
+        result: word.result,
+        used: word.used,
+        parked: word.parked,
         leaked,
         survivors,
         duration_ms: child.started.elapsed().as_millis() as u64,
-        log_bytes,
-        dropped_bytes,
-        log_error,
+        log_bytes: written.bytes,
+        dropped_bytes: dropped,
+        log_error: written.error,
+        read_error,
         out_of_memory: control.group.as_ref().is_some_and(|g| g.ran_out_of_memory()),
     }
 }

@@ -14,7 +14,9 @@ use crate::cgroup::Group;
 use crate::procfs::{self, ProcessId, Stat};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use std::cell::Cell;
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 
 /// A child and all that comes from it.
@@ -30,15 +32,30 @@ pub(crate) struct Tree {
 
 impl Tree {
     /// Returns all that run. Reads `/proc`: milliseconds, so not for a thread that others wait for.
-    pub(crate) fn members(&self) -> Vec<ProcessId> {
-        let grouped = self.group.as_ref().map(|g| g.pids()).unwrap_or_default();
-        let marked = |pid: i32| !self.marker.is_empty() && procfs::is_marked(pid, &self.marker);
+    ///
+    /// # Errors
+    /// The system is short of files or memory, so that nobody can tell. Not even part of an answer is given then: who
+    /// started this process could be missing among those that are never touched.
+    pub(crate) fn members(&self) -> io::Result<Vec<ProcessId>> {
+        let grouped = self.group.as_ref().map_or(Ok(Vec::new()), |g| g.pids())?;
+        let untold = Cell::new(None);
+        let marked = |pid: i32| {
+            !self.marker.is_empty()
+                && procfs::is_marked(pid, &self.marker).unwrap_or_else(|e| {
+                    untold.set(Some(e));
+                    false
+                })
+        };
         let belongs = |pid: i32| grouped.contains(&pid) || marked(pid);
-        members(&procfs::snapshot(), self.root, std::process::id() as i32, belongs)
+        let found = members(&procfs::snapshot()?, self.root, std::process::id() as i32, belongs);
+        untold.into_inner().map_or(Ok(found), Err)
     }
 
     /// Sends a signal to all of them and returns whom it was meant for.
-    pub(crate) fn signal(&self, signal: Signal) -> Vec<ProcessId> {
+    ///
+    /// # Errors
+    /// As of [`Tree::members`]; the root's own process group has got the signal also then.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<Vec<ProcessId>> {
         let members = self.members();
         if signal == Signal::SIGKILL
             && let Some(group) = &self.group
@@ -46,7 +63,7 @@ impl Tree {
             group.kill();
         }
         self.signal_group(signal);
-        members.iter().for_each(|member| send(*member, signal));
+        members.iter().flatten().for_each(|member| send(*member, signal));
         members
     }
 
@@ -220,7 +237,7 @@ mod tests {
     fn nobody_is_signalled_by_a_number_that_stands_for_many() {
         for pid in [-1, 0, 1, std::process::id() as i32] {
             let tree = Tree { root: ProcessId { pid, start_time: u64::MAX }, marker: vec![], group: None };
-            assert_eq!(tree.signal(Signal::SIGKILL), vec![]);
+            assert_eq!(tree.signal(Signal::SIGKILL).unwrap(), vec![]);
         }
     }
 }

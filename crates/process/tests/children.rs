@@ -6,13 +6,20 @@
 // The helpers of the tests are tests too, which the lint's own exception does not see.
 #![allow(clippy::unwrap_used)]
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use quorate_process::limits::{self, Mechanism};
 use quorate_process::{
-    Command, Control, Exit, ExitKind, INHERITED, Mask, Message, ProcessId, orphan, start_time, supervise,
+    Command, Control, Exit, ExitKind, INHERITED, Mask, Message, ProcessId, orphan, own_process, start_time,
+    supervise,
 };
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -254,6 +261,68 @@ async fn a_full_disk_does_not_end_the_child() {
     assert!(exit.is_success());
     assert_eq!(exit.tail, "one\ntwo");
     assert!(exit.log_error.unwrap().contains("No space left"));
+}
+
+/// A log whose disk does not answer until it is read: a pipe that takes a page and no more.
+struct SlowDisk {
+    log: PathBuf,
+    pipe: fs::File,
+}
+
+impl SlowDisk {
+    fn new(folder: &Folder) -> SlowDisk {
+        let log = folder.0.join("slow.log");
+        nix::unistd::mkfifo(&log, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // In both directions, so that neither end waits for the other to be opened.
+        let pipe = fs::File::options().read(true).write(true).open(&log).unwrap();
+        fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+        SlowDisk { log, pipe }
+    }
+
+    /// Answers from now on, until the log ends so; returns all of it.
+    async fn read_until(mut self, end: &'static str) -> String {
+        let reading = tokio::task::spawn_blocking(move || {
+            let (mut text, mut piece) = (String::new(), [0; 4096]);
+            while !text.ends_with(end) {
+                let length = self.pipe.read(&mut piece).unwrap();
+                text.push_str(std::str::from_utf8(&piece[..length]).unwrap());
+            }
+            text
+        });
+        tokio::time::timeout(LONG, reading).await.expect("all is written").unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_result_counts_although_the_disk_of_the_log_does_not_answer() {
+    let folder = Folder::new();
+    let disk = SlowDisk::new(&folder);
+    let mut command = folder.command(
+        r#"head -c 20000 /dev/zero | tr '\0' x; echo; sleep 0.3; echo '{"quorate":"result","value":7}'"#,
+    );
+    command.log = disk.log.clone();
+    let exit = run(command).await;
+    assert!(exit.is_success(), "{exit:?}");
+    assert_eq!(exit.result, Some(json!(7)));
+    assert_eq!(exit.log_error.as_deref(), Some("it could not be written in time"));
+    let log = disk.read_until("\"value\":7}\n").await;
+    assert!(log.len() > 20_000, "what nobody waited for is written all the same: {}", log.len());
+}
+
+#[tokio::test]
+async fn a_flood_waits_for_a_slow_disk_and_nothing_is_lost() {
+    let folder = Folder::new();
+    let disk = SlowDisk::new(&folder);
+    let mut command = folder.command("seq 400000");
+    command.log = disk.log.clone();
+    let running = Running::start(command).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(running.control.id().is_alive(), "more than what may wait for the disk is not read");
+    let log = disk.read_until("\n400000\n").await;
+    let exit = running.exit().await;
+    assert_eq!((exit.kind, exit.log_error), (ExitKind::Exited(0), None));
+    assert_eq!((exit.log_bytes, exit.dropped_bytes), (log.len() as u64, 0));
+    assert_eq!(log.lines().count(), 400_000);
 }
 
 #[tokio::test]
@@ -555,7 +624,7 @@ const SUPERVISOR: &str = "QUORATE_TEST_SUPERVISOR";
 #[tokio::test]
 async fn supervisor_that_is_killed() {
     if let Some(dir) = std::env::var_os(SUPERVISOR) {
-        let folder = std::mem::ManuallyDrop::new(Folder(dir.into()));
+        let folder = ManuallyDrop::new(Folder(dir.into()));
         run(folder.command("echo $$ > me; setsid sh -c 'echo $$ > inner; exec sleep 1000' & sleep 1000"))
             .await;
     }
@@ -578,6 +647,93 @@ async fn a_child_dies_with_its_supervisor_and_the_rest_is_found() {
     let ended = orphan::end(me, &folder.marker(), LONG).await;
     assert!(ended.ended >= 1 && ended.left == 0);
     assert!(!inner.is_alive());
+}
+
+/// Runs one of the tests below as a process of its own; it works in `folder`.
+fn apart(test: &str, folder: &Folder) {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = command.args(["--exact", test, "--nocapture"]).env(APART, &folder.0).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+/// The folder of a process apart; of the other tests there is none.
+fn apart_folder() -> Option<ManuallyDrop<Folder>> {
+    Some(ManuallyDrop::new(Folder(std::env::var_os(APART)?.into())))
+}
+
+const APART: &str = "QUORATE_TEST_APART";
+
+/// Not a test by itself: a supervisor that for a while can open no more files.
+#[tokio::test]
+async fn supervisor_without_files() {
+    let Some(folder) = apart_folder() else { return };
+    let mut running =
+        Running::start(folder.command(r#"trap '' TERM; echo '{"quorate":"progress"}'; sleep 1000"#)).await;
+    running.messages.recv().await;
+    let (own, child) = (own_process().unwrap(), nix::unistd::Pid::from_raw(running.control.id().pid));
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+    assert!(own.is_alive() && running.control.id().is_alive(), "nothing is known, so nobody is gone");
+    assert!(orphan::end_strays(&folder.marker(), LONG).await.is_err());
+    running.control.kill("enough");
+    // That it has ended can be seen without a file; where all this took long, it is reaped already.
+    let ended = tokio::task::spawn_blocking(move || {
+        waitid(Id::Pid(child), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+    });
+    let ended = tokio::time::timeout(LONG, ended).await.expect("it is ended all the same").unwrap();
+    assert!(matches!(ended, Ok(_) | Err(nix::Error::ECHILD)), "{ended:?}");
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    assert_eq!(running.exit().await.kind, ExitKind::Stopped("enough".into()));
+}
+
+#[test]
+fn who_can_open_no_more_files_ends_his_child_and_takes_nobody_for_dead() {
+    apart("supervisor_without_files", &Folder::new());
+}
+
+/// Not a test by itself: a supervisor with a limit on open files of its own.
+#[tokio::test]
+async fn supervisor_with_more_files() {
+    let Some(folder) = apart_folder() else { return };
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 200, hard).unwrap();
+    assert_eq!(limits::raise_open_files().unwrap(), hard);
+    assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+    assert_eq!(limits::raise_open_files().unwrap(), hard, "once more changes nothing");
+    assert_eq!(run(folder.command("ulimit -n")).await.tail, "200");
+}
+
+#[test]
+fn a_supervisor_may_open_more_files_than_its_children() {
+    apart("supervisor_with_more_files", &Folder::new());
+}
+
+/// Not a test by itself: one who cleans up in the control group that he lives in.
+#[tokio::test]
+async fn cleaner_among_his_own() {
+    let Some(folder) = apart_folder() else { return };
+    let mut healthy = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    daemon(&folder, "echo $$ > stray; exec sleep 1000");
+    let stray = folder.process("stray").await;
+    let ended = orphan::end(stray, &[], LONG).await;
+    assert_eq!((ended.ended, ended.left), (1, 0));
+    assert!(!stray.is_alive() && healthy.try_wait().unwrap().is_none());
+    healthy.kill().unwrap();
+    healthy.wait().unwrap();
+    println!("still here");
+}
+
+#[tokio::test]
+async fn an_end_of_an_orphan_is_not_the_end_of_whoever_shares_its_control_group() {
+    let folder = Folder::new();
+    let mut command =
+        Command::new(std::env::current_exe().unwrap(), &folder.0, folder.0.join("logs/cleaner.log"));
+    command.args = ["--exact", "cleaner_among_his_own", "--nocapture"].map(OsString::from).to_vec();
+    command.env = vec![(APART.into(), folder.0.display().to_string())];
+    command.marker = folder.marker();
+    let exit = run(command).await;
+    assert!(exit.is_success() && exit.tail.contains("still here"), "{exit:?}");
 }
 
 /// Waits for something that no one announces.

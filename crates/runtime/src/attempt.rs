@@ -76,6 +76,13 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
         Err(error) => return not_started(session, &taken, &error, own_process).await,
     };
     let (exit, relayed) = attend(session, &taken, &assignment, &hold, child).await;
+    if let Some(why) = &exit.log_error {
+        session.shared.say(format!(
+            "{}: task {}: its log is not whole: {why}",
+            session.name,
+            taken.task.named()
+        ));
+    }
     tell_used(session, &taken, &exit).await;
     tell_findings(session, &taken, &relayed.findings).await;
     let mut flaw = relayed.unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::Passing);

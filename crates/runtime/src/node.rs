@@ -163,6 +163,7 @@ impl Node {
     /// # Errors
     /// `Unavailable` when the ledger cannot be reached.
     pub async fn begin(store: Store, options: NodeOptions) -> Result<Node> {
+        let raised = quorate_process::limits::raise_open_files();
         let grace = millis(options.config.health.grace_ms);
         orphans::end_orphans(&store, &options.agents_url.full(), grace).await?;
         let (notices, heard) = mpsc::channel(NOTICES_MAX);
@@ -178,6 +179,9 @@ impl Node {
             loops_stopper,
             notices: heard,
         };
+        if let Err(error) = raised {
+            node.shared.say(format!("the limit of open files stays as it is: {error}"));
+        }
         node.start_sessions(members, &stop).await?;
         node.start_loops(&loops_stop);
         Ok(node)

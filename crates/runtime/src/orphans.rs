@@ -71,7 +71,11 @@ pub(crate) async fn end_strays(store_url: &str, grace: Duration) -> Result<()> {
 /// has the marker must not be ended in an earlier search.
 async fn end(store: &Store, store_url: &str, orphan: &Orphan, grace: Duration) -> Result<()> {
     let child = orphan.noted.as_ref().and_then(noted_process).unwrap_or(orphan::NOBODY);
-    orphan::end(child, &marker(orphan, store_url), grace).await;
+    let ended = orphan::end(child, &marker(orphan, store_url), grace).await;
+    if ended.left > 0 {
+        // What it holds is not free while some of it may still work; its claims end with their leases.
+        return Ok(());
+    }
     if let Some(Noted { attempt, .. }) = orphan.noted {
         store.write(Gone { task: orphan.task, attempt, term: orphan.term }).await?;
     }

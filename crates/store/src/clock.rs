@@ -112,13 +112,19 @@ pub(crate) struct Ledger {
     pub shift: Option<i64>,
 }
 
-/// Decides the ledger's time from what is kept and what the clocks say.
+/// Decides the ledger's time from what is kept and what the clocks say; `newest` is when the newest event was written, which
+/// counts only after a reboot.
 ///
-/// After a reboot the offset is taken anew and no lease moves: whoever held one on this host is gone.
-pub(crate) fn ledger(kept: Option<&Kept>, reading: &Reading) -> Ledger {
+/// After a reboot the offset is taken anew and no lease moves: whoever held one on this host is gone, and the time it was
+/// off counts. But a host whose clock lost the time (no battery) begins in the past: what an agent outside holds would then
+/// last for years, and would be moved once more, as far again into the future, when the clock is set. A wall clock that is
+/// behind the log cannot be right, so leases go back with it: each has what it had left when the log was last written, and
+/// the step that follows finds them where it finds them on a host that was not off.
+pub(crate) fn ledger(kept: Option<&Kept>, reading: &Reading, newest: Option<i64>) -> Ledger {
     let fresh = Kept { boot: reading.boot.clone(), offset: reading.wall - reading.mono };
     let Some(kept) = kept.filter(|kept| kept.boot == reading.boot) else {
-        return Ledger { now: reading.wall, keep: Some(fresh), shift: None };
+        let behind = newest.map(|newest| reading.wall - newest).filter(|behind| *behind < -STEP_MS);
+        return Ledger { now: reading.wall, keep: Some(fresh), shift: behind };
     };
     let drift = fresh.offset - kept.offset;
     if drift.abs() > STEP_MS {
@@ -132,8 +138,18 @@ mod tests {
     use super::*;
 
     fn check(kept: Option<(&str, i64)>, (mono, wall): (i64, i64), now: i64, shift: Option<i64>) {
+        check_after(None, kept, (mono, wall), now, shift);
+    }
+
+    fn check_after(
+        newest: Option<i64>,
+        kept: Option<(&str, i64)>,
+        (mono, wall): (i64, i64),
+        now: i64,
+        shift: Option<i64>,
+    ) {
         let kept = kept.map(|(boot, offset)| Kept { boot: boot.into(), offset });
-        let ledger = ledger(kept.as_ref(), &Reading { boot: "b".into(), mono, wall });
+        let ledger = ledger(kept.as_ref(), &Reading { boot: "b".into(), mono, wall }, newest);
         assert_eq!((ledger.now, ledger.shift), (now, shift));
     }
 
@@ -145,6 +161,15 @@ mod tests {
         check(Some(("b", 4_990)), (20, 3_605_010), 3_605_010, Some(3_600_000));
         check(Some(("b", 4_990)), (20, -3_594_990), -3_594_990, Some(-3_600_000));
         check(Some(("other", 1)), (20, 5_010), 5_010, None);
+    }
+
+    #[test]
+    fn a_boot_in_the_past_takes_leases_back_with_it_and_a_later_one_leaves_them() {
+        let other = Some(("other", 1));
+        check_after(Some(9_000_000), other, (20, 5_010), 5_010, Some(-8_994_990));
+        check_after(Some(9_000_000), None, (20, 5_010), 5_010, Some(-8_994_990));
+        check_after(Some(5_500), other, (20, 5_010), 5_010, None);
+        check_after(Some(4_000), other, (20, 9_000_000), 9_000_000, None);
     }
 
     #[test]

@@ -5,7 +5,9 @@
 
 use crate::lite::{LiteConn, wrong};
 use quorate_model::{Error, Result};
+use rusqlite::backup::Progress;
 use std::fs::{DirEntry, File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,16 +17,30 @@ use std::time::Duration;
 /// was killed.
 const GROWS_MAX: Duration = Duration::from_secs(24 * 3_600);
 
-/// Copies the ledger at `ledger` to a new file.
+/// Copies the ledger at `ledger` to a new file. One that does not come to its end leaves none behind.
 pub(crate) async fn to(file: PathBuf, ledger: PathBuf, busy: Duration) -> Result<()> {
     beside(move || {
-        if file.exists() {
-            return Err(Error::invalid(format!("{} is there already", file.display()))
-                .hint("name a new file, or move the old one away"));
+        make(&file)?;
+        let copied = copy(&ledger, busy, &file, || {});
+        if copied.is_err() {
+            // It was made here, and half a copy in its place would keep the next from being made.
+            let _ = std::fs::remove_file(&file);
         }
-        copy(&ledger, busy, &file)
+        copied
     })
     .await
+}
+
+fn make(file: &Path) -> Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(file) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            Err(Error::invalid(format!("{} is there already", file.display()))
+                .hint("name a new file, or move the old one away"))
+        }
+        Err(e) => Err(Error::unavailable(format!("cannot make {}: {e}", file.display()))
+            .hint("name a file in a folder that is there and that this user may write to")),
+    }
 }
 
 /// Copies it to a file that is gone once it is closed. It grows beside the ledger, where there may be room for as much again,
@@ -40,7 +56,7 @@ pub(crate) async fn without_name(ledger: PathBuf, busy: Duration) -> Result<File
         // Readable by this user alone, before there is anything in it.
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&name);
         let file = made.map_err(|e| cannot("make", e))?;
-        let copied = copy(&ledger, busy, &name);
+        let copied = copy(&ledger, busy, &name, || {});
         let unnamed = std::fs::remove_file(&name);
         copied?;
         unnamed.map_err(|e| cannot("remove", e))?;
@@ -49,9 +65,15 @@ pub(crate) async fn without_name(ledger: PathBuf, busy: Duration) -> Result<File
     .await
 }
 
-fn copy(ledger: &Path, busy: Duration, file: &Path) -> Result<()> {
+/// Copies it piece by piece; `after_each` is called after each.
+///
+/// The moment that is copied is held from before the first piece to the last. A copy that holds none begins anew whenever
+/// another connection commits, and of a ledger at work it would never come to its end. What that costs: what is written
+/// meanwhile stays in the write-ahead log until the copy is made.
+fn copy(ledger: &Path, busy: Duration, file: &Path, after_each: impl Fn()) -> Result<()> {
     let from = LiteConn::open_to_read(ledger, busy)?;
-    from.conn.backup("main", file, None::<fn(rusqlite::backup::Progress)>).map_err(|e| wrong(&e, file))
+    from.hold()?;
+    from.conn.backup("main", file, Some(|_: Progress| after_each())).map_err(|e| wrong(&e, file))
 }
 
 async fn beside<T: Send + 'static>(copying: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -85,5 +107,63 @@ fn drop_old(ledger: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(is_old) {
         // What cannot be removed now may be the next time.
         let _ = std::fs::remove_file(entry.path());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+    use std::cell::Cell;
+
+    type Tested = std::result::Result<(), Box<dyn std::error::Error>>;
+
+    const BUSY: Duration = Duration::from_secs(5);
+
+    /// A file of some pieces in which somebody may go on writing.
+    fn at_work(file: &Path) -> rusqlite::Result<Connection> {
+        let conn = Connection::open(file)?;
+        conn.execute_batch(
+            "pragma journal_mode = wal; create table rows (text text);
+             with recursive n (i) as (select 1 union all select i + 1 from n where i < 500)
+             insert into rows select hex(zeroblob(2000)) from n",
+        )?;
+        Ok(conn)
+    }
+
+    #[test]
+    fn a_copy_ends_although_somebody_commits_all_the_time() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let (ledger, file) = (folder.path().join("a.db"), folder.path().join("b.db"));
+        let writer = at_work(&ledger)?;
+        let pieces = Cell::new(0);
+        copy(&ledger, BUSY, &file, || {
+            pieces.set(pieces.get() + 1);
+            assert!(pieces.get() < 100, "it begins anew again and again");
+            writer.execute_batch("insert into rows values ('later')").expect("nobody keeps it from writing");
+        })?;
+        assert!(pieces.get() > 3, "it was made in pieces: {}", pieces.get());
+        let copied = Connection::open(&file)?;
+        let rows: i64 = copied.query_row("select count(*) from rows", [], |row| row.get(0))?;
+        assert_eq!(rows, 500, "what it was when it was asked for");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_fails_leaves_no_file_and_touches_none_that_was_there() -> Tested {
+        let folder = tempfile::tempdir()?;
+        let (ledger, file) = (folder.path().join("a.db"), folder.path().join("b.db"));
+        std::fs::write(&ledger, "a letter to a friend\n".repeat(400))?;
+        to(file.clone(), ledger.clone(), BUSY).await.expect_err("it is no ledger");
+        assert!(!file.exists());
+        std::fs::write(&file, "mine")?;
+        to(file.clone(), ledger.clone(), BUSY).await.expect_err("it is there");
+        assert_eq!(std::fs::read_to_string(&file)?, "mine");
+        std::fs::remove_file(&file)?;
+        std::fs::remove_file(&ledger)?;
+        at_work(&ledger)?;
+        to(file.clone(), ledger, BUSY).await?;
+        assert!(file.exists());
+        Ok(())
     }
 }

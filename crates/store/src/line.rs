@@ -7,7 +7,8 @@
 use crate::tls::Server;
 use deadpool_postgres::{Connect, Object};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, LoadBalanceHosts};
@@ -16,7 +17,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, Error, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// How long the making of a connection may take, from the last host that is asked.
+/// How long the making of a connection may take from the last host that is asked, where the address does not say.
 const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// How long a host may be silent where others follow.
 const HOST_WAIT: Duration = Duration::from_secs(3);
@@ -50,9 +51,11 @@ impl Server {
         self
     }
 
-    /// Returns how long the making of a connection may take.
+    /// Returns how long the making of a connection may take: what the address says (`connect_timeout`) from the last host
+    /// that is asked.
     pub(crate) fn connect_wait(&self) -> Duration {
-        CONNECT_WAIT + HOST_WAIT * (hosts(&self.config) as u32).saturating_sub(1)
+        let last = self.config.get_connect_timeout().copied().unwrap_or(CONNECT_WAIT);
+        last + HOST_WAIT * (hosts(&self.config) as u32).saturating_sub(1)
     }
 
     /// Makes a connection to the first host that lets us in. One that takes it and then says nothing does not keep us
@@ -125,6 +128,15 @@ pub(crate) struct Dialer {
     pub(crate) server: Server,
     /// What each is asked first, if anything. A new database has no function of ours to answer it.
     pub(crate) asked: Option<String>,
+    /// What each is told first, if anything. Nobody waits for the answer, and one that cannot do it works as well.
+    pub(crate) told: Option<&'static str>,
+}
+
+impl Dialer {
+    /// Connects to a server and asks nothing.
+    pub(crate) fn to(server: &Server) -> Dialer {
+        Dialer { server: server.clone(), asked: None, told: None }
+    }
 }
 
 impl Connect for Dialer {
@@ -133,6 +145,10 @@ impl Connect for Dialer {
             let (client, connection) = self.server.connect().await?;
             // What goes wrong on it shows in the answers that do not come.
             let task = tokio::spawn(async move { drop(connection.await) });
+            if let Some(told) = self.told {
+                // One poll sends it, before anything that comes later.
+                let _ = pin!(client.batch_execute(told)).poll(&mut Context::from_waker(Waker::noop()));
+            }
             if let Some(asked) = &self.asked {
                 match client.batch_execute(asked).await {
                     Err(e) if e.code() == Some(&SqlState::UNDEFINED_FUNCTION) => {}

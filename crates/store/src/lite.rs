@@ -26,11 +26,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Marks a file as ours ("QUOR").
 const APPLICATION_ID: i64 = 0x5155_4F52;
@@ -39,7 +39,10 @@ const GROUP_MAX: usize = 128;
 /// Operations that may wait for the writer before callers wait for a place.
 const QUEUE_MAX: usize = 4_096;
 /// Connections kept for reading.
-const READERS_MAX: usize = 4;
+const READERS_KEPT: usize = 4;
+/// Connections that read at once: each has files, a cache and a thread of its own. Who comes then waits for the first that is
+/// through, since more readers than processors gain little.
+const READERS_MAX: usize = 16;
 
 #[derive(Debug)]
 pub(crate) struct Lite {
@@ -48,6 +51,7 @@ pub(crate) struct Lite {
     busy: Duration,
     jobs: mpsc::Sender<Job>,
     readers: Arc<Mutex<Vec<Tx>>>,
+    places: Arc<Semaphore>,
     bell: Bell,
     watching: OnceLock<()>,
 }
@@ -58,7 +62,8 @@ impl Lite {
         let bell = Bell::new();
         let (ready, opened) = oneshot::channel();
         let (clock, busy) = (options.clock.clone(), options.busy);
-        let lite = Lite { path, clock, busy, jobs, readers: Arc::default(), bell, watching: OnceLock::new() };
+        let (readers, places) = (Arc::default(), Arc::new(Semaphore::new(READERS_MAX)));
+        let lite = Lite { path, clock, busy, jobs, readers, places, bell, watching: OnceLock::new() };
         let (path, bell) = (lite.path.clone(), lite.bell.clone());
         std::thread::Builder::new()
             .name("ledger-writer".into())
@@ -70,31 +75,43 @@ impl Lite {
                 Err(error) => drop(ready.send(Err(error))),
             })
             .map_err(|e| Error::failed(format!("cannot start the ledger's writer thread: {e}")))?;
-        lite.in_time(opened).await??;
+        lite.in_time(opened, &AtomicBool::new(false)).await??;
         Ok(lite)
     }
 
     pub(crate) async fn write(&self, work: Box<dyn Asked>) -> Result<Answer> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { work, out: None, reply }).await.map_err(|_| gone())?;
-        self.in_time(answer).await?
+        let begun = Arc::new(AtomicBool::new(false));
+        let job = Job { work, out: None, begun: Arc::clone(&begun), reply };
+        self.jobs.send(job).await.map_err(|_| gone())?;
+        self.in_time(answer, &begun).await?
     }
 
     /// Waits for the writer, but not for ever: whoever holds the fair lock may have been stopped (Ctrl-Z) with it.
     ///
     /// SQLite's own wait, which is shorter, comes first and knows more. An operation whose caller no longer waits
-    /// is not begun.
-    async fn in_time<T>(&self, answer: oneshot::Receiver<T>) -> Result<T> {
-        match tokio::time::timeout(self.busy * 2, answer).await {
-            Ok(answer) => answer.map_err(|_| gone()),
-            Err(_) => Err(locked(&self.path)),
+    /// is not begun. One that has begun when its caller gives up may still be committed (its disk may be slow), so that he
+    /// must not be told to try again.
+    async fn in_time<T>(&self, mut answer: oneshot::Receiver<T>, begun: &AtomicBool) -> Result<T> {
+        let limit = self.busy * 2;
+        if let Ok(answer) = tokio::time::timeout(limit, &mut answer).await {
+            return answer.map_err(|_| gone());
         }
+        // In this order: the writer sets the mark before it looks whether somebody waits (`Job::begin`), so that at least
+        // one of the two notices the other.
+        answer.close();
+        fence(Ordering::SeqCst);
+        let is_begun = begun.load(Ordering::SeqCst);
+        answer.try_recv().map_err(|_| if is_begun { unheard(&self.path, limit) } else { locked(&self.path) })
     }
 
     pub(crate) async fn read(&self, query: Box<dyn Asked>) -> Result<Answer> {
         let (path, clock, readers, busy) =
             (self.path.clone(), self.clock.clone(), self.readers.clone(), self.busy);
+        // With the reader on its thread, not with the caller: who goes away does not end what he asked.
+        let place = Arc::clone(&self.places).acquire_owned().await.expect("nobody closes it");
         let job = move || {
+            let _place = place;
             let kept = readers.lock().expect("no reader panics while it holds the list").pop();
             let mut tx = match kept {
                 Some(tx) => tx,
@@ -102,7 +119,7 @@ impl Lite {
             };
             let answer = read_once(&*query, &mut tx, &clock);
             let mut list = readers.lock().expect("no reader panics while it holds the list");
-            if list.len() < READERS_MAX {
+            if list.len() < READERS_KEPT {
                 list.push(tx);
             }
             answer
@@ -158,12 +175,16 @@ fn now_or_never(mut work: Boxed<'_, Answer>) -> Result<Answer> {
 struct Job {
     work: Box<dyn Asked>,
     out: Option<Result<Answer>>,
+    /// Whether it may be done from now on, also for one who no longer waits.
+    begun: Arc<AtomicBool>,
     reply: oneshot::Sender<Result<Answer>>,
 }
 
 impl Job {
-    /// Returns whether someone still waits for the answer.
-    fn is_wanted(&self) -> bool {
+    /// Marks it as begun, if someone still waits for the answer.
+    fn begin(&self) -> bool {
+        self.begun.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         !self.reply.is_closed()
     }
 
@@ -274,7 +295,7 @@ impl Writer {
     }
 
     fn run_bare(&mut self, job: &mut Job) -> Result<()> {
-        if !job.is_wanted() {
+        if !job.begin() {
             return Ok(());
         }
         job.run(&mut self.tx).and_then(|()| self.flush())
@@ -352,6 +373,7 @@ fn migrate(conn: &LiteConn, schema: &Schema, path: &Path) -> Result<()> {
 
 const INSERT_EVENT: &str = "insert into events (at, kind, agent, task_id, run_id, resource, message, data)
      values (now_ms(), $1, $2, $3, $4, $5, $6, $7)";
+const NEWEST_EVENT: &str = "select at from events order by seq desc limit 1";
 const KEEP_CLOCK: &str = "insert into meta (key, value) values ('clock', $1) on conflict (key) do update set value = excluded.value";
 
 /// One connection to the file.
@@ -375,6 +397,12 @@ impl LiteConn {
         let conn = LiteConn::open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, busy)?;
         conn.pragmas("pragma query_only = on;")?;
         Ok(conn)
+    }
+
+    /// Holds on to this moment of the ledger: what others write from now on is not seen here.
+    pub(crate) fn hold(&self) -> Result<()> {
+        // The moment is that of the first look, not of `begin`.
+        self.pragmas("begin; select count(*) from sqlite_schema")
     }
 
     fn open(path: &Path, flags: OpenFlags, busy: Duration) -> Result<LiteConn> {
@@ -407,7 +435,12 @@ impl LiteConn {
     fn set_now(&self, clock: &Clock) -> Result<Option<(Kept, Option<i64>)>> {
         let text = self.all("select value from meta where key = 'clock'", &[], |row| row.text("value"))?;
         let kept = text.first().and_then(|text| Kept::parse(text));
-        let ledger = ledger(kept.as_ref(), &clock.reading());
+        let reading = clock.reading();
+        let newest = match &kept {
+            Some(kept) if kept.boot == reading.boot => None,
+            _ => self.all(NEWEST_EVENT, &[], |row| row.int("at"))?.first().copied(),
+        };
+        let ledger = ledger(kept.as_ref(), &reading, newest);
         self.now.store(ledger.now, Ordering::Relaxed);
         Ok(ledger.keep.map(|keep| (keep, ledger.shift)))
     }
@@ -545,6 +578,15 @@ fn permission_hint(path: &Path) -> String {
 fn locked(path: &Path) -> Error {
     Error::unavailable(format!("the ledger {} is locked by another program", path.display()))
         .hint("end or continue the other program (`fuser` shows it), then try again")
+}
+
+/// Nobody knows whether what was asked for is done.
+fn unheard(path: &Path, limit: Duration) -> Error {
+    Error::unavailable(format!(
+        "the ledger {} has not said within {limit:?} whether it has written this; it may be written yet",
+        path.display()
+    ))
+    .hint("look whether it is there before you ask for it once more; `quorate doctor` looks at the disk")
 }
 
 /// Translates SQLite's errors into the words of a person with a file.

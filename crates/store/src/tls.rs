@@ -4,6 +4,7 @@
 //! `sslcert`, `sslkey` (PostgreSQL manual, "SSL Support"). Over a Unix socket nothing is encrypted.
 
 use crate::pooler::Pooler;
+use crate::url::split_query;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use quorate_model::{Error, Result};
 use rustls::client::WebPkiServerVerifier;
@@ -55,7 +56,7 @@ impl Server {
 
 /// Makes the paths of certificates in an address independent of the folder in which it is used.
 pub(crate) fn absolute(text: &str, base: &Path) -> String {
-    let Some((head, query)) = text.split_once('?') else { return text.to_owned() };
+    let Some((head, query)) = split_query(text) else { return text.to_owned() };
     let parts: Vec<String> = query.split('&').map(|part| absolute_part(part, base)).collect();
     format!("{head}?{}", parts.join("&"))
 }
@@ -143,7 +144,7 @@ impl Wish {
 /// Takes the words on encryption, pooler and settings out of an address; the rest is for the driver.
 fn take_out(text: &str) -> Result<(String, Wish)> {
     let mut wish = Wish::default();
-    let Some((head, query)) = text.split_once('?') else { return Ok((text.to_owned(), wish)) };
+    let Some((head, query)) = split_query(text) else { return Ok((text.to_owned(), wish)) };
     let mut rest = Vec::new();
     for part in query.split('&') {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));

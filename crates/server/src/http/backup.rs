@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
 use quorate_model::{Error, Kind, Result};
+use quorate_store::Store;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use std::io;
@@ -57,7 +58,7 @@ pub(crate) async fn backup(
     let Backup {} = Inputs { schema: &SCHEMA, texts: Vec::new(), body: &body }.read()?;
     caller.must_be_person("copy the ledger")?;
     let place = Arc::clone(&app.copies).try_acquire_owned().map_err(|_| busy())?;
-    let copy = app.desk.store().copy().await?;
+    let (copy, place) = made(app.desk.store().clone(), place).await?;
     let length = copy.metadata().map_err(|e| Error::failed(format!("the copy cannot be read: {e}")))?.len();
     let head = [
         (header::CONTENT_TYPE, MEDIA_TYPE.to_owned()),
@@ -65,6 +66,13 @@ pub(crate) async fn backup(
         (header::CONTENT_DISPOSITION, "attachment; filename=\"quorate.db\"".to_owned()),
     ];
     Ok((head, Body::from_stream(pieces(File::from_std(copy), place))).into_response())
+}
+
+/// Makes the copy; the place goes with it. Not within this call: who hangs up ends the call, but not the copying, which goes
+/// on on a thread of its own, and with his place given back copies would pile up.
+async fn made(store: Store, place: OwnedSemaphorePermit) -> Result<(std::fs::File, OwnedSemaphorePermit)> {
+    let making = tokio::spawn(async move { Ok::<_, Error>((store.copy().await?, place)) });
+    making.await.map_err(|e| Error::failed(format!("the copy stopped: {e}")))?
 }
 
 /// Reads the copy as fast as it is taken. Where that fails the body ends short of its length, which its reader notices.
@@ -80,4 +88,26 @@ fn pieces(copy: File, place: OwnedSemaphorePermit) -> impl Stream<Item = io::Res
 fn busy() -> Error {
     Error::new(Kind::Conflict, format!("{COPIES_MAX} copies of the ledger are under way"))
         .hint("wait until one is fetched, or use `quorate backup FILE` on the node's machine")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_testkit::ledger::{Backend, TestLedger};
+    use std::task::{Context, Waker};
+    use std::time::Duration;
+    use tokio::sync::Semaphore;
+
+    #[tokio::test]
+    async fn who_hangs_up_keeps_his_place_until_his_copy_is_made() {
+        let ledger = TestLedger::new(Backend::Lite).await;
+        let places = Arc::new(Semaphore::new(1));
+        let place = Arc::clone(&places).try_acquire_owned().expect("it is free");
+        let mut making = Box::pin(made(ledger.store.clone(), place));
+        assert!(making.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(making);
+        assert_eq!(places.available_permits(), 0, "it is being made");
+        let back = tokio::time::timeout(Duration::from_secs(30), places.acquire()).await;
+        assert!(back.is_ok_and(|place| place.is_ok()), "it is made, and nobody fetches it");
+    }
 }

@@ -30,6 +30,10 @@ const WRITE_OPTIONS: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c
 /// empty. What does count a whole table goes along an index then.
 const READ_OPTIONS: &str =
     "-c jit=off -c enable_bitmapscan=off -c enable_seqscan=off -c idle_in_transaction_session_timeout=5s";
+/// Whoever gives up a question closes its connection, and the next gets a new one. So the server is to look now and then
+/// whether anyone is still there to be answered: else it would work on for each that ever gave up. No option of a
+/// connection's beginning, since a server that cannot look (Windows) would refuse it.
+const LOOK_FOR_READER: &str = "set client_connection_check_interval = '1s'";
 
 /// A statement that is a transaction by itself has no BEGIN that could say it. After the address's own options: another
 /// isolation would see the log as it was before the statement waited.
@@ -43,10 +47,15 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    fn options(self) -> &'static str {
+    /// Returns the settings of a connection whose answers are waited for so long. The server ends a question a little
+    /// earlier, so that whoever asked it is told why.
+    fn options(self, patience: Duration) -> String {
         match self {
-            Purpose::Write => WRITE_OPTIONS,
-            Purpose::Read => READ_OPTIONS,
+            Purpose::Write => WRITE_OPTIONS.to_owned(),
+            Purpose::Read => {
+                let limit = (patience - patience / 10).as_millis();
+                format!("{READ_OPTIONS} -c statement_timeout={limit}ms")
+            }
         }
     }
 }
@@ -65,6 +74,8 @@ pub(super) struct Way {
     pub(super) named: bool,
     /// How long an answer is waited for.
     pub(super) patience: Duration,
+    /// How long the making of a connection is waited for.
+    pub(super) reach: Duration,
 }
 
 /// A pool of connections that all have the same settings.
@@ -84,15 +95,20 @@ impl Door {
         shown: &Arc<str>,
         patience: Duration,
     ) -> Result<Door> {
-        let options = purpose.options();
+        let options = purpose.options(patience);
         let settings = match server.pooler {
             None => String::new(),
             Some(_) => pooler::set_local(&format!("{options} {}", server.options))?,
         };
         let named = server.pooler != Some(Pooler::Transaction);
-        let asked = (purpose == Purpose::Write).then(|| format!("{settings}{SETTLE}"));
-        let way = Way { shown: Arc::clone(shown), settings, named, patience };
-        Ok(Door { pool: pool(server, options, asked, size)?, way: Arc::new(way), memory: Arc::default() })
+        let dialer = match purpose {
+            Purpose::Write => Dialer { asked: Some(format!("{settings}{SETTLE}")), ..Dialer::to(server) },
+            // Through a pooler it would reach the connection of another.
+            Purpose::Read if server.pooler.is_some() => Dialer::to(server),
+            Purpose::Read => Dialer { told: Some(LOOK_FOR_READER), ..Dialer::to(server) },
+        };
+        let way = Way { shown: Arc::clone(shown), settings, named, patience, reach: server.connect_wait() };
+        Ok(Door { pool: pool(dialer, &options, size)?, way: Arc::new(way), memory: Arc::default() })
     }
 
     /// Borrows a connection and prepares the beginning of a transaction on it.
@@ -102,7 +118,7 @@ impl Door {
     }
 
     pub(super) async fn lent(&self) -> Result<Lent> {
-        self.pool.get().await.map(Lent::new).map_err(|e| no_connection(&e, &self.way.shown))
+        self.pool.get().await.map(Lent::new).map_err(|e| no_connection(&e, &self.way.shown, self.way.reach))
     }
 
     /// Asks a question without arguments and returns the first cell of the answer.
@@ -134,8 +150,8 @@ pub(super) async fn first(
     }))
 }
 
-fn pool(server: &Server, options: &str, asked: Option<String>, size: usize) -> Result<Pool> {
-    let mut server = server.clone();
+fn pool(mut dialer: Dialer, options: &str, size: usize) -> Result<Pool> {
+    let server = &mut dialer.server;
     if server.pooler.is_none() {
         server.config.options(format!("{options} {} {} {ISOLATION}", pooler::SIGN, server.options));
     }
@@ -144,7 +160,7 @@ fn pool(server: &Server, options: &str, asked: Option<String>, size: usize) -> R
     }
     let timeouts = Timeouts { wait: Some(POOL_WAIT), create: Some(server.connect_wait()), recycle: None };
     let how = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_connect(server.config.clone(), Dialer { server, asked }, how);
+    let manager = Manager::from_connect(server.config.clone(), dialer, how);
     Pool::builder(manager)
         .max_size(size.max(1))
         .timeouts(timeouts)

@@ -4,8 +4,9 @@ use super::TRIES_MAX;
 use super::door::POOL_WAIT;
 use crate::line::Silent;
 use crate::{pooler, tls};
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{PoolError, TimeoutType};
 use quorate_model::Error;
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 /// Nobody knows whether what was asked for is done.
@@ -14,10 +15,15 @@ pub(super) fn unheard(silent: Silent, shown: &str) -> Error {
         .hint("the connection was given up, and a new one will be made; `quorate doctor` looks")
 }
 
-pub(super) fn no_connection(e: &PoolError, shown: &str) -> Error {
+/// Says why there is no connection; a new one was waited for as long as `reach`.
+pub(super) fn no_connection(e: &PoolError, shown: &str, reach: Duration) -> Error {
     match e {
         PoolError::Backend(e) => wrong(e, shown),
-        PoolError::Timeout(_) => {
+        PoolError::Timeout(TimeoutType::Create) => {
+            Error::unavailable(format!("cannot reach the ledger {shown}: no answer within {reach:?}"))
+                .hint("is a PostgreSQL server at that host and port, and does it let new connections in? `quorate doctor` looks")
+        }
+        PoolError::Timeout(TimeoutType::Wait | TimeoutType::Recycle) => {
             Error::unavailable(format!("no free connection to {shown} within {POOL_WAIT:?}"))
                 .hint("`quorate doctor` shows what holds the database")
         }
@@ -61,6 +67,9 @@ pub(super) fn wrong(e: &tokio_postgres::Error, shown: &str) -> Error {
         "26" | "42" if NAMES_LOST.contains(code) => Error::unavailable(message).hint(pooler::MENTION_IT),
         "40" => Error::unavailable(format!("{message}, {TRIES_MAX} times"))
             .hint("others change the same at the same moment: try again; `quorate doctor` shows who"),
+        "57" if code == &SqlState::QUERY_CANCELED => Error::unavailable(message).hint(
+            "ask for less at a time (statement_timeout is the limit); `quorate doctor` shows what keeps the database busy",
+        ),
         "08" | "57" | "53" => {
             Error::unavailable(message).hint("the server will be asked again; `quorate doctor` looks")
         }
