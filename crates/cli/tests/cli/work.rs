@@ -1,7 +1,8 @@
 //! Runs and nodes as a person has them: in the foreground, interrupted, killed, resumed, detached.
 
-use crate::door::{Door, on_both, texts, word};
+use crate::door::{Door, Running, on_both, texts, word};
 use nix::sys::signal::Signal;
+use std::time::Duration;
 
 const FAST: &str =
     "[health]\ninterval = \"1s\"\nlease = \"2s\"\nretry_after = \"100ms\"\ngrace = \"500ms\"\n";
@@ -164,6 +165,23 @@ fn what_a_check_of_a_killed_node_left_is_ended_although_another_node_has_settled
     door.eventually("nothing is left of the check", |_| (!is_running(&left)).then_some(()));
 }
 
+/// Stops a node while it does not write: an embedded ledger is nobody else's while a write is under way.
+fn stop_between_writes(door: &Door, node: &mut Running) {
+    let file = door.path().join(".quorate/quorate.db");
+    door.eventually("it is stopped between two writes", |_| {
+        node.signal(Signal::SIGSTOP);
+        let is_free = !file.exists() || {
+            let ledger = rusqlite::Connection::open(&file).expect("opens");
+            ledger.busy_timeout(Duration::from_millis(100)).expect("is set");
+            ledger.execute_batch("begin immediate; rollback").is_ok()
+        };
+        if !is_free {
+            node.signal(Signal::SIGCONT);
+        }
+        is_free.then_some(())
+    });
+}
+
 fn a_node_that_is_only_stopped_keeps_its_children_until_it_wakes(door: Door) {
     door.write("quorate.toml", FAST);
     door.write(
@@ -173,7 +191,7 @@ fn a_node_that_is_only_stopped_keeps_its_children_until_it_wakes(door: Door) {
     door.ok(&["run", "plan.toml", "--detach"]);
     let mut stopped = door.start(&["up"]);
     let child = a_process_of(&door, "child");
-    stopped.signal(Signal::SIGSTOP);
+    stop_between_writes(&door, &mut stopped);
     let _other = door.start(&["up"]);
     door.eventually("the task is done by the other node", |door| {
         (word(&door.json(&["task", "show", "1"])["state"]) == "completed").then_some(())
