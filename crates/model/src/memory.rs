@@ -282,12 +282,16 @@ impl Gist {
     pub fn of(kind: MemoryKind, text: &str) -> Gist {
         let is_number = |word: &str| word.contains(|c: char| c.is_ascii_digit());
         let counts_numbers = !matches!(kind, MemoryKind::Episode | MemoryKind::Pattern);
-        let is_told = |word: &String| !FILLERS.contains(&word.as_str()) || JOINTS.contains(&word.as_str());
-        let order =
-            if counts_numbers { words(text).into_iter().filter(is_told).collect() } else { Vec::new() };
+        let is_told = |word: &str| !FILLERS.contains(&word) || JOINTS.contains(&word);
+        let said = words(text);
+        let order = if counts_numbers {
+            said.iter().filter(|word| is_told(word)).cloned().collect()
+        } else {
+            Vec::new()
+        };
         let names = if counts_numbers { consolidation::names(kind, text) } else { BTreeSet::new() };
         let mut all: BTreeSet<String> =
-            words(text).into_iter().filter(|word| counts_numbers || !is_number(word)).collect();
+            said.into_iter().filter(|word| counts_numbers || !is_number(word)).collect();
         if all.iter().any(|word| !FILLERS.contains(&word.as_str())) {
             all.retain(|word| !FILLERS.contains(&word.as_str()));
         }
