@@ -1,20 +1,21 @@
 //! The test of the test: take one guard away, and the storm must see it.
 //!
 //! Here live the mutations, as data, and their running: the tracked tree is copied, one guard is taken away, the
-//! program is built there, and a storm, or the story of a goal, with it must go red by the check that stands for what the guard
+//! program is built there (all in one copy, so that what no guard touches is built once), and a storm, or the story of a goal, with it must go red by the check that stands for what the guard
 //! promises.
 
 use crate::arena::Backend;
 use crate::verdict::Verdict;
 use crate::{Outcome, Request, goal, storm};
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fs, io};
 
 /// One guard taken away.
 #[derive(Debug, Clone, Copy)]
 pub struct Mutation {
-    /// Its name, also of the folder it is built in.
+    /// Its name, also in that of its program.
     pub name: &'static str,
     /// What is changed.
     pub edits: &'static [Edit],
@@ -274,8 +275,8 @@ fn play(mutation: &Mutation, program: &Path, request: &Request, seed: u64) -> Ou
 /// Copies the tree with one guard taken away, and builds the program there.
 fn build(root: &Path, mutation: &Mutation) -> Outcome<PathBuf> {
     let base = root.join("target/fire");
-    let tree = base.join(mutation.name);
-    copy_tracked(root, &tree)?;
+    let tree = base.join("tree");
+    mirror(root, &tracked(root)?, &tree)?;
     for edit in mutation.edits {
         let path = tree.join(edit.file);
         let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -292,7 +293,7 @@ fn build(root: &Path, mutation: &Mutation) -> Outcome<PathBuf> {
         other => return Err(format!("the mutant {} could not be built: {other:?}", mutation.name)),
     }
     // The next mutant is built into the same folder.
-    let program = tree.join("quorate");
+    let program = base.join(format!("quorate-{}", mutation.name));
     fs::copy(target.join("debug/quorate"), &program).map_err(|e| format!("{}: {e}", program.display()))?;
     Ok(program)
 }
@@ -304,22 +305,46 @@ fn apply(text: &str, edit: &Edit) -> Outcome<String> {
     }
 }
 
-/// Copies what git tracks, as it stands in the working tree.
-fn copy_tracked(root: &Path, to: &Path) -> Outcome {
+/// The files that git tracks and that are there: one that was deleted may still be tracked.
+fn tracked(root: &Path) -> Outcome<BTreeSet<PathBuf>> {
     let mut git = Command::new("git");
     git.args(["-c", "safe.directory=*", "ls-files", "-z"]).current_dir(root);
     let output = git.output().map_err(|e| format!("cannot run git: {e}"))?;
     if !output.status.success() {
         return Err(format!("git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim()));
     }
-    let _ = fs::remove_dir_all(to);
-    for name in String::from_utf8_lossy(&output.stdout).split('\0').filter(|name| !name.is_empty()) {
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
+    Ok(names.filter(|name| root.join(name).is_file()).collect())
+}
+
+/// Makes a folder hold these files as they stand in the working tree, and no others. What is so already is not touched:
+/// cargo builds anew what was written.
+fn mirror(root: &Path, names: &BTreeSet<PathBuf>, to: &Path) -> Outcome {
+    let held = |path: &Path, e: io::Error| format!("{}: {e}", path.display());
+    fs::create_dir_all(to).map_err(|e| held(to, e))?;
+    remove_others(to, Path::new(""), names).map_err(|e| held(to, e))?;
+    for name in names {
         let (from, to) = (root.join(name), to.join(name));
-        // A file that was deleted and is still tracked is left out.
-        if from.is_file() {
-            let folder = to.parent().unwrap_or(&to);
-            fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-            fs::copy(&from, &to).map_err(|e| format!("{}: {e}", from.display()))?;
+        let wanted = fs::read(&from).map_err(|e| held(&from, e))?;
+        if fs::read(&to).is_ok_and(|there| there == wanted) {
+            continue;
+        }
+        let folder = to.parent().unwrap_or(&to);
+        fs::create_dir_all(folder).map_err(|e| held(folder, e))?;
+        fs::copy(&from, &to).map_err(|e| held(&to, e))?;
+    }
+    Ok(())
+}
+
+fn remove_others(tree: &Path, below: &Path, names: &BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(tree.join(below))? {
+        let entry = entry?;
+        let name = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            remove_others(tree, &name, names)?;
+        } else if !names.contains(&name) {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
@@ -359,5 +384,27 @@ mod tests {
         let edit = Edit { file: "f", find: "a", put: "b" };
         assert_eq!(apply("xa", &edit), Ok("xb".to_owned()));
         assert!(apply("aa", &edit).is_err() && apply("x", &edit).is_err());
+    }
+
+    #[test]
+    fn a_copy_is_mended_and_what_is_right_in_it_is_not_touched() {
+        let (root, copy) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder for the copy"));
+        let names: BTreeSet<PathBuf> = ["a/kept", "a/changed"].map(PathBuf::from).into();
+        fs::create_dir(root.path().join("a")).expect("is made");
+        for name in &names {
+            fs::write(root.path().join(name), "right").expect("is written");
+        }
+        mirror(root.path(), &names, copy.path()).expect("is copied");
+        let written = |name: &str| fs::metadata(copy.path().join(name)).and_then(|it| it.modified());
+        let before = written("a/kept").expect("is there");
+        fs::write(copy.path().join("a/changed"), "a mutant").expect("is written");
+        fs::write(copy.path().join("a/strange"), "").expect("is written");
+
+        mirror(root.path(), &names, copy.path()).expect("is copied");
+
+        assert_eq!(fs::read_to_string(copy.path().join("a/changed")).expect("is read"), "right");
+        assert!(!copy.path().join("a/strange").exists());
+        assert_eq!(written("a/kept").expect("is there"), before);
     }
 }
