@@ -145,7 +145,7 @@ pub(crate) fn archive(place: &Place, stamp: &str) -> Result<Option<PathBuf>> {
     let cannot = |e: std::io::Error| {
         Error::failed(format!("cannot move {} to {}: {e}", logs.display(), target.display()))
     };
-    std::fs::create_dir_all(place.state_folder().join(ARCHIVE)).map_err(cannot)?;
+    quorate_store::private_folder(&place.state_folder().join(ARCHIVE)).map_err(cannot)?;
     std::fs::rename(&logs, &target).map_err(cannot)?;
     Ok(Some(target))
 }

@@ -15,7 +15,9 @@ use quorate_service::SCHEMA;
 use quorate_store::{Options, Store, Url};
 use quorate_telemetry::{Exporter, Settings};
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -73,7 +75,8 @@ impl Place {
 
     /// Looks in a folder and in those above it; `here` is absolute.
     fn above(here: PathBuf) -> Result<Place> {
-        let (folder, config_file, config) = match find_config(&here)? {
+        let trusted = Trusted::at(&here)?;
+        let (folder, config_file, config) = match find_config(&here, trusted)? {
             Some((file, bytes)) => {
                 let is_at_hand = std::env::current_dir().is_ok_and(|at| file.parent() == Some(&at));
                 let shown = if is_at_hand { CONFIG_FILE.into() } else { file.display().to_string() };
@@ -82,7 +85,7 @@ impl Place {
             }
             None => (here, None, Config::default()),
         };
-        let variables = read_env_file(&folder.join(".env"))?;
+        let variables = read_env_file(&folder.join(".env"), trusted)?;
         let mut place = Place {
             url: Url::Lite(PathBuf::new()),
             agents_url: Url::Lite(PathBuf::new()),
@@ -92,10 +95,12 @@ impl Place {
             variables,
             opened: Arc::default(),
         };
-        let stored = place.variable("QUORATE_STORE").unwrap_or_else(|| place.config.store.url.clone());
+        let set = place.variable("QUORATE_STORE");
+        // Another ledger than the file's is not to be mixed with the file's way to it.
+        let of_file = if set.is_none() { place.config.store.agents_url.clone() } else { None };
+        let stored = set.unwrap_or_else(|| place.config.store.url.clone());
         place.url = Url::parse(&stored, &place.folder)?;
-        let for_agents =
-            place.variable("QUORATE_AGENTS_STORE").or_else(|| place.config.store.agents_url.clone());
+        let for_agents = place.variable("QUORATE_AGENTS_STORE").or(of_file);
         place.agents_url = Url::parse(&for_agents.unwrap_or(stored), &place.folder)?;
         Ok(place)
     }
@@ -194,7 +199,7 @@ impl Place {
     }
 
     fn telemetry_settings(&self) -> Result<Option<Settings>> {
-        Settings::read(self.config.telemetry.otlp.as_deref(), |name| std::env::var(name).ok())
+        Settings::read(self.config.telemetry.otlp.as_deref(), |name| self.variable(name))
     }
 
     /// Begins to export what the log says since a place in it, if the environment or the configuration names a collector. Its
@@ -328,10 +333,38 @@ pub(crate) fn enter(folders: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn find_config(from: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
+/// Whose files say what is run here: this user's, those of the system, and those of whoever has the working folder, since
+/// going there is a choice. A folder above it may be anybody's (`/tmp`).
+#[derive(Debug, Clone, Copy)]
+struct Trusted {
+    here: u32,
+}
+
+impl Trusted {
+    fn at(here: &Path) -> Result<Trusted> {
+        let facts = std::fs::metadata(here)
+            .map_err(|e| Error::failed(format!("the folder {} cannot be read: {e}", here.display())))?;
+        Ok(Trusted { here: facts.uid() })
+    }
+
+    fn check(self, file: &Path, owner: u32) -> Result<()> {
+        if [0, nix::unistd::geteuid().as_raw(), self.here].contains(&owner) {
+            return Ok(());
+        }
+        let message =
+            format!("{} belongs to another user (uid {owner}): it could run anything as you", file.display());
+        let hint = format!(
+            "if it is meant for you: sudo chown $(id -u) {}; else `quorate init` makes one here",
+            file.display()
+        );
+        Err(Error::invalid(message).hint(hint))
+    }
+}
+
+fn find_config(from: &Path, trusted: Trusted) -> Result<Option<(PathBuf, Vec<u8>)>> {
     for folder in from.ancestors() {
         let file = folder.join(CONFIG_FILE);
-        if let Some(bytes) = read_small(&file)? {
+        if let Some(bytes) = read_small(&file, trusted)? {
             return Ok(Some((file, bytes)));
         }
     }
@@ -339,27 +372,35 @@ fn find_config(from: &Path) -> Result<Option<(PathBuf, Vec<u8>)>> {
 }
 
 /// Reads a file of bounded size; `None` if it is not there.
-fn read_small(file: &Path) -> Result<Option<Vec<u8>>> {
+fn read_small(file: &Path, trusted: Trusted) -> Result<Option<Vec<u8>>> {
     let cannot = |why: String| {
         Error::invalid(format!("cannot read {}: {why}", file.display()))
             .hint("mend its permissions, or move it away")
     };
-    let size = match std::fs::metadata(file) {
-        Ok(facts) if facts.is_file() => facts.len(),
-        Ok(_) => return Err(cannot("it is no file".into())),
+    // A pipe of that name is not waited for; and who owns it is asked of what is read.
+    let opened = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(file);
+    let opened = match opened {
+        Ok(opened) => opened,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(e) => return Err(cannot(e.to_string())),
     };
-    if size > FILE_MAX {
-        return Err(cannot(format!("it has {size} bytes, more than {FILE_MAX}")));
+    let facts = opened.metadata().map_err(|e| cannot(e.to_string()))?;
+    if !facts.is_file() {
+        return Err(cannot("it is no file".into()));
     }
-    std::fs::read(file).map(Some).map_err(|e| cannot(e.to_string()))
+    trusted.check(file, facts.uid())?;
+    let mut bytes = Vec::new();
+    opened.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|e| cannot(e.to_string()))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(cannot(format!("it has {} bytes, more than {FILE_MAX}", facts.len())));
+    }
+    Ok(Some(bytes))
 }
 
 /// Reads `.env`. Lines that are not KEY=VALUE are passed over: the file may be meant for other programs too.
-fn read_env_file(file: &Path) -> Result<BTreeMap<String, String>> {
+fn read_env_file(file: &Path, trusted: Trusted) -> Result<BTreeMap<String, String>> {
     // A folder called .env (a Python environment) is none of ours.
-    let bytes = if file.is_dir() { None } else { read_small(file)? };
+    let bytes = if file.is_dir() { None } else { read_small(file, trusted)? };
     let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     Ok(text.lines().filter_map(read_env_line).collect())
 }
@@ -438,6 +479,15 @@ mod tests {
     fn a_node_waits_for_an_answer_a_quarter_of_a_lease_within_limits() {
         let patience = |lease| node_patience(Duration::from_secs(lease)).as_secs();
         assert_eq!([2, 20, 60, 120, 3_600].map(patience), [5, 5, 15, 30, 30]);
+    }
+
+    #[test]
+    fn a_file_of_somebody_else_is_not_obeyed() {
+        let own = nix::unistd::geteuid().as_raw();
+        let check = |owner, here| Trusted { here }.check(Path::new("/tmp/quorate.toml"), owner).is_ok();
+        let (mallory, ann) = (own + 7, own + 8);
+        assert!(check(own, own) && check(0, own) && check(ann, ann));
+        assert!(!check(mallory, own) && !check(mallory, ann) && !check(mallory, 0));
     }
 
     #[test]

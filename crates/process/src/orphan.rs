@@ -20,10 +20,15 @@ pub use crate::stop::Ended;
 
 /// Ends all that is left of a child: TERM, grace, KILL. Ending what is not there is no error.
 ///
-/// `marker` is what [`Command::marker`](crate::Command::marker) was. It never touches this process, those that started
+/// `marker` is what [`Command::marker`](crate::Command::marker) was. A `child` that runs and was started without it is
+/// somebody else's, whoever noted it: a note can be wrong, or forged. Who empties his environment dies with his supervisor
+/// like any child. An empty marker is not asked for. It never touches this process, those that started
 /// it, or one that is older than the child; and no control group that one of those is in, which would be to end them and
 /// their other children with it.
 pub async fn end(child: ProcessId, marker: &[(String, String)], grace: Duration) -> Ended {
+    let is_marked = || procfs::is_marked(child.pid, marker).unwrap_or(false);
+    let is_ours = marker.is_empty() || !child.is_alive() || is_marked();
+    let child = if is_ours { child } else { NOBODY };
     let mut tree = Tree { root: child, marker: marker.to_vec(), group: None };
     let found = stop::members(&tree).await;
     let group = found.iter().flatten().find_map(|process| Group::of(process.pid));

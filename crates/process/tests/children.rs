@@ -618,6 +618,17 @@ async fn a_process_that_is_no_orphan_of_that_start_is_left_alone() {
     orphan::end(outer, &[], LONG).await;
 }
 
+#[tokio::test]
+async fn a_process_that_was_noted_and_has_not_the_marker_is_left_alone() {
+    let folder = Folder::new();
+    daemon(&folder, "echo $$ > outer; exec sleep 1000");
+    let outer = folder.process("outer").await;
+    let other = vec![("QUORATE_TASK_ID".to_owned(), "a forged note".to_owned())];
+    assert_eq!(orphan::end(outer, &other, LONG).await, orphan::Ended::default());
+    assert!(outer.is_alive());
+    assert_eq!(orphan::end(outer, &folder.marker(), LONG).await.ended, 1);
+}
+
 const SUPERVISOR: &str = "QUORATE_TEST_SUPERVISOR";
 
 /// Not a test by itself: the process that the next test kills.

@@ -38,6 +38,9 @@ impl Default for Git {
     }
 }
 
+/// What a repository may name to be run with git's commands. Git hands it on where it looks into repositories within.
+const NO_COMMANDS: [&str; 4] = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
+
 /// Why a command was ended.
 #[derive(Debug, Clone, Copy)]
 enum Cut {
@@ -69,7 +72,7 @@ impl Git {
         let name = words.iter().find(|word| !word.starts_with('-') && !word.contains('=')).unwrap_or(&"");
         let failed = |why: &str| Error::failed(format!("git {name}: {why}"));
         let mut command = Command::new("git");
-        command.arg("-C").arg(folder).args(["-c", "core.hooksPath=/dev/null"]).args(words);
+        command.arg("-C").arg(folder).args(NO_COMMANDS).args(words);
         command.env("LC_ALL", "C").env("GIT_TERMINAL_PROMPT", "0").env("GIT_EDITOR", "true");
         for inherited in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
             command.env_remove(inherited);

@@ -124,7 +124,7 @@ async fn append(file: PathBuf, memories: Vec<Memory>) -> Result<()> {
 
 fn write(file: &Path, lines: &str) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
+        quorate_store::private_folder(folder)?;
     }
     let mut archive = std::fs::File::options().create(true).append(true).open(file)?;
     archive.write_all(lines.as_bytes())?;

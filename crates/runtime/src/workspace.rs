@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// The folder of all worktrees, in the project's folder of state.
 const FOLDER: &str = "worktrees";
+/// The longest `.git` of a worktree: a path.
+const LINK_MAX: u64 = 8 * 1024;
 /// Files with conflicts that are named.
 const CONFLICTS_MAX: usize = 20;
 /// How often it is looked whether it is one's turn to make or merge a worktree.
@@ -52,6 +54,8 @@ pub(crate) struct Workspace {
     dir: PathBuf,
     /// The project's folder.
     project: PathBuf,
+    /// What the project's repository keeps of its worktrees.
+    kept_in: PathBuf,
     /// The task's branch.
     branch: String,
     /// The branch it came from and goes back to.
@@ -117,7 +121,31 @@ impl Workspace {
     fn at(git: &Git, project: &Path, top: &str, root: PathBuf, branch: String) -> Result<Workspace> {
         let base = git.run(project, &["config", &key(&branch, BASE)]).map_err(|_| of_nowhere(&branch))?;
         let dir = root.join(inner(project, Path::new(top)));
-        Ok(Workspace { git: git.clone(), root, dir, project: project.to_owned(), branch, base })
+        let common = git.run(project, &["rev-parse", "--git-common-dir"])?;
+        let kept_in = project.join(common).join("worktrees");
+        let kept_in = kept_in.canonicalize().map_err(|e| replaced(&root, &e.to_string()))?;
+        let workspace =
+            Workspace { git: git.clone(), root, dir, project: project.to_owned(), kept_in, branch, base };
+        workspace.check_link()?;
+        Ok(workspace)
+    }
+
+    /// Refuses a worktree that an agent has made one of another repository: that could name commands (filters), and git
+    /// would run them here, outside of whatever the agent is confined to.
+    fn check_link(&self) -> Result<()> {
+        let link = self.root.join(".git");
+        let wrong = |why: &str| replaced(&self.root, why);
+        let facts = link.symlink_metadata().map_err(|e| wrong(&e.to_string()))?;
+        if !facts.is_file() || facts.len() > LINK_MAX {
+            return Err(wrong("it is not the file that git made"));
+        }
+        let text = std::fs::read_to_string(&link).map_err(|e| wrong(&e.to_string()))?;
+        let leads = text.strip_prefix("gitdir: ").map(|path| self.root.join(path.trim_end()));
+        let leads = leads.and_then(|path| path.canonicalize().ok());
+        match leads.is_some_and(|path| path.parent() == Some(&self.kept_in)) {
+            true => Ok(()),
+            false => Err(wrong("it leads elsewhere")),
+        }
     }
 
     /// Returns the folder to work in.
@@ -130,10 +158,13 @@ impl Workspace {
     /// # Errors
     /// `Failed` with git's own words.
     pub(crate) fn keep(&self, words: &str, agent: &str, promised: &[String]) -> Result<()> {
+        self.check_link()?;
         // A merge that the agent began and did not end is no state to go on from; what it resolved is kept all the same.
         self.run(&["add", "--all"])?;
         self.add_promised(promised)?;
-        if !self.run(&["status", "--porcelain"])?.is_empty() || self.is_merging() {
+        // A repository within counts by its commit: to look for more would be to do as its configuration says.
+        let changed = self.run(&["status", "--porcelain", "--ignore-submodules=dirty"])?;
+        if !changed.is_empty() || self.is_merging() {
             self.run_as(agent, &["commit", "--no-verify", "--allow-empty", "--quiet", "-m", words])?;
         }
         // What keeps it from coming back is told when it is to be merged.
@@ -443,6 +474,12 @@ fn of_nowhere(branch: &str) -> Error {
     Error::new(Kind::Conflict, message).hint(format!("git config {} BRANCH", key(branch, BASE)))
 }
 
+fn replaced(root: &Path, why: &str) -> Error {
+    let message = format!("the worktree {} is not that of the project any more: .git: {why}", root.display());
+    let hint = format!("look what is in it, then remove it: git worktree remove --force {}", root.display());
+    Error::new(Kind::Conflict, message).hint(hint)
+}
+
 /// The project's folder within its repository.
 fn inner(project: &Path, top: &Path) -> PathBuf {
     let (project, top) = (project.canonicalize().unwrap_or_else(|_| project.to_owned()), top.canonicalize());
@@ -452,7 +489,7 @@ fn inner(project: &Path, top: &Path) -> PathBuf {
 
 fn make_folder(root: &Path) -> Result<()> {
     let folder = root.parent().unwrap_or(root);
-    std::fs::create_dir_all(folder)
+    quorate_store::private_folder(folder)
         .map_err(|e| Error::failed(format!("cannot make {}: {e}", folder.display())))
 }
 
@@ -519,6 +556,61 @@ mod tests {
 
     fn write(workspace: &Workspace, file: &str, text: &str) {
         std::fs::write(workspace.dir().join(file), text).unwrap();
+    }
+
+    /// Writes a command that leaves a mark when git runs it; answers with its path.
+    fn trap(project: &Project, mark: &Path) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let trap = project.path().join(".git/trap.sh");
+        std::fs::write(&trap, format!("#!/bin/sh\ntouch '{}'\ncat\n", mark.display())).unwrap();
+        std::fs::set_permissions(&trap, std::fs::Permissions::from_mode(0o755)).unwrap();
+        trap.display().to_string()
+    }
+
+    #[test]
+    fn what_a_repository_within_names_is_not_run() {
+        let project = Project::new();
+        let marks = tempfile::tempdir().unwrap();
+        let mark = marks.path().join("run");
+        let workspace = project.open(7);
+        let inner = workspace.dir().join("inner");
+        std::fs::create_dir(&inner).unwrap();
+        let git = |words: &[&str]| Git::default().run_as("eve", &inner, words).unwrap();
+        git(&["init", "--quiet"]);
+        std::fs::write(inner.join(".gitattributes"), "* filter=trap\n").unwrap();
+        std::fs::write(inner.join("file"), "text").unwrap();
+        git(&["add", "--all"]);
+        git(&["commit", "--quiet", "-m", "bait"]);
+        let trap = trap(&project, &mark);
+        git(&["config", "core.fsmonitor", &trap]);
+        git(&["config", "filter.trap.clean", &trap]);
+        std::fs::write(inner.join("file"), "other").unwrap();
+
+        workspace.keep("kept", "eve", &[]).unwrap();
+
+        assert!(!mark.exists());
+        assert!(project.git(&["ls-tree", "quorate/task-7"]).contains("commit "), "its commit is kept");
+    }
+
+    #[test]
+    fn a_worktree_that_leads_to_another_repository_is_refused() {
+        let project = Project::new();
+        let workspace = project.open(7);
+        write(&workspace, "work.txt", "done");
+        let link = workspace.dir().join(".git");
+        let its_own = std::fs::read_to_string(&link).unwrap();
+        let evil = tempfile::tempdir().unwrap();
+        Git::default().run(evil.path(), &["init", "--quiet"]).unwrap();
+        let elsewhere = format!("gitdir: {}\n", evil.path().join(".git").display());
+        for other in [elsewhere.as_str(), "gitdir: nowhere", "", &"x".repeat(9_000)] {
+            std::fs::write(&link, other).unwrap();
+            let error = workspace.keep("kept", "eve", &[]).unwrap_err();
+            assert!(error.message.contains("not that of the project"), "{error}");
+            assert!(project.try_open(7).is_err());
+        }
+        std::fs::write(&link, its_own).unwrap();
+        workspace.keep("kept", "ada", &[]).unwrap();
+        assert!(project.git(&["ls-tree", "quorate/task-7"]).contains("work.txt"), "nothing is lost");
     }
 
     #[test]

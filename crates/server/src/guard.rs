@@ -1,8 +1,8 @@
 //! Who may come in.
 //!
-//! Here live the checks before any operation: whose token it is, that a request without one comes from this machine and
-//! was not sent by a page that is served elsewhere, and how many of each caller may come in a second. What a caller may do
-//! then is `caller`'s business.
+//! Here live the checks before any operation: whose token it is, that a request without one comes from this machine, from a
+//! process of this user, and was not sent by a page that is served elsewhere, and how many of each caller may come in a
+//! second and stay at once. What a caller may do then is `caller`'s business.
 //!
 //! A browser lets any page send requests to this machine, and a page can give its own name this machine's address (DNS
 //! rebinding). So without a token `Host` must be a name of this machine, and `Origin`, which pages cannot leave out of
@@ -10,11 +10,14 @@
 //! only reads (an image's) has no `Origin`; there `Sec-Fetch-Site`, which no page can set, tells that another page sent it.
 
 use crate::caller::Caller;
+use crate::peer::Peer;
 use crate::problem::Failure;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use quorate_model::{Error, Kind};
 use quorate_service::token::{Whose, digest};
 use quorate_store::Store;
@@ -28,6 +31,8 @@ const BURST: f64 = 1_000.0;
 const PER_SECOND: f64 = 500.0;
 /// Tokens whose requests are counted apart.
 const TOKENS_MAX: usize = 1_024;
+/// Requests of one agent that are answered at once: who waits, or follows, has one of the door's connections meanwhile.
+const OPEN_MAX: usize = 64;
 
 /// Where a browser says how the page that sends a request stands to its address: `none` is the person's own doing.
 const FETCH_SITE: &str = "sec-fetch-site";
@@ -45,9 +50,9 @@ pub(crate) struct Guard {
 /// Who comes in without a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
-    /// Nobody: the door is open to other machines.
+    /// Nobody: the door is open to other machines, or there is a token that says who is the person.
     Nobody,
-    /// Who calls this machine by a name that can mean no other.
+    /// Who is this user, and calls this machine by a name that can mean no other.
     FromHere,
     /// Anyone: the operating system has let him open a file.
     Anyone,
@@ -67,7 +72,7 @@ impl Guard {
         let wait = {
             let mut buckets = self.buckets.lock().expect("nobody panics while counting");
             match &shown {
-                Ok(Shown::Caller(_)) => buckets.person.take(now),
+                Ok(Shown::Person | Shown::Here) => buckets.person.take(now),
                 Ok(Shown::Token(digest)) => buckets.of(digest).take(now),
                 Err(_) => buckets.strangers.take(now),
             }
@@ -82,9 +87,16 @@ impl Guard {
         }
     }
 
-    /// Counts a token apart from now on: the ledger knows it.
-    fn know(&self, digest: String) {
-        self.buckets.lock().expect("nobody panics while counting").know(digest, Instant::now());
+    /// Counts a token apart from now on: the ledger knows it. Answers with its place while it is answered.
+    fn enter(&self, digest: String) -> Result<Option<Arc<()>>, Failure> {
+        let mut buckets = self.buckets.lock().expect("nobody panics while counting");
+        buckets.know(digest.clone(), Instant::now());
+        let Some(bucket) = buckets.tokens.get(&digest) else { return Ok(None) };
+        bucket.enter().map(Some).ok_or_else(|| {
+            let error = Error::new(Kind::Refused, format!("{OPEN_MAX} requests of this agent wait already"))
+                .hint("end one that waits or follows, before another is begun");
+            Failure::with(StatusCode::TOO_MANY_REQUESTS, error).retry_after(1)
+        })
     }
 
     fn look(&self, headers: &HeaderMap) -> Result<Shown, Failure> {
@@ -92,28 +104,26 @@ impl Guard {
             return Ok(self.weigh(token));
         }
         match self.unknown {
-            Unknown::Nobody => Err(unauthorized("this door is open to other machines: a token is needed")),
-            Unknown::FromHere => from_here(headers).map(|()| Shown::Caller(Caller::Person)),
-            Unknown::Anyone => Ok(Shown::Caller(Caller::Person)),
+            Unknown::Nobody => Err(unauthorized("this door is open to others: a token is needed")),
+            Unknown::FromHere => from_here(headers).map(|()| Shown::Here),
+            Unknown::Anyone => Ok(Shown::Person),
         }
     }
 
     fn weigh(&self, token: &str) -> Shown {
         // Digests: how soon they differ says nothing of the token.
         let digest = digest(token);
-        if self.person.as_ref() == Some(&digest) {
-            Shown::Caller(Caller::Person)
-        } else {
-            Shown::Token(digest)
-        }
+        if self.person.as_ref() == Some(&digest) { Shown::Person } else { Shown::Token(digest) }
     }
 }
 
 /// What somebody shows at the door.
 #[derive(Debug, PartialEq, Eq)]
 enum Shown {
-    /// Enough to know him.
-    Caller(Caller),
+    /// That he is the person.
+    Person,
+    /// That he calls from here; the kernel knows who he is.
+    Here,
     /// A token, by its digest: an agent's, or nobody's. The ledger knows.
     Token(String),
 }
@@ -124,21 +134,65 @@ pub(crate) async fn check(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let caller = match guard.admit(request.headers()) {
-        Ok(Shown::Caller(caller)) => Ok(caller),
-        Ok(Shown::Token(digest)) => {
-            let caller = whose(&store, digest.clone()).await;
-            caller.inspect(|_| guard.know(digest))
-        }
-        Err(failure) => Err(failure),
-    };
-    match caller {
-        Ok(caller) => {
+    let peer = request.extensions().get::<Peer>().copied();
+    match identify(&guard, &store, request.headers(), peer).await {
+        Ok((caller, place)) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let response = next.run(request).await;
+            match place {
+                Some(place) => while_answered(response, place),
+                None => response,
+            }
         }
         Err(failure) => failure.into_response(),
     }
+}
+
+/// Finds out who calls; an agent gets a place, which it has until it is answered.
+async fn identify(
+    guard: &Guard,
+    store: &Store,
+    headers: &HeaderMap,
+    peer: Option<Peer>,
+) -> Result<(Caller, Option<Arc<()>>), Failure> {
+    match guard.admit(headers)? {
+        Shown::Person => Ok((Caller::Person, None)),
+        Shown::Here => match peer {
+            Some(peer) if peer.is_ours().await => Ok((Caller::Person, None)),
+            _ => Err(of_another_user()),
+        },
+        Shown::Token(digest) => {
+            let caller = whose(store, digest.clone()).await?;
+            Ok((caller, guard.enter(digest)?))
+        }
+    }
+}
+
+/// Keeps a place until the last of an answer is sent: a stream of events lasts.
+fn while_answered(response: Response, place: Arc<()>) -> Response {
+    let is_stream = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    if !is_stream {
+        return response;
+    }
+    response.map(|body| {
+        let parts = body.into_data_stream().map(move |part| {
+            let _place = &place;
+            part
+        });
+        Body::from_stream(parts)
+    })
+}
+
+fn of_another_user() -> Failure {
+    let error = Error::new(
+        Kind::Refused,
+        "this request comes from another user of this machine, or who sent it has gone",
+    )
+    .hint("Authorization: Bearer TOKEN");
+    Failure::with(StatusCode::FORBIDDEN, error)
 }
 
 async fn whose(store: &Store, digest: String) -> Result<Caller, Failure> {
@@ -223,7 +277,7 @@ impl Buckets {
             return;
         }
         if self.tokens.len() >= TOKENS_MAX {
-            self.tokens.retain(|_, bucket| bucket.at(now) < BURST);
+            self.tokens.retain(|_, bucket| bucket.at(now) < BURST || bucket.open() > 0);
         }
         if self.tokens.len() < TOKENS_MAX {
             self.tokens.insert(digest, Bucket::new(now));
@@ -236,11 +290,23 @@ impl Buckets {
 struct Bucket {
     left: f64,
     at: Instant,
+    /// Each request that is being answered has this as well.
+    place: Arc<()>,
 }
 
 impl Bucket {
     fn new(now: Instant) -> Bucket {
-        Bucket { left: BURST, at: now }
+        Bucket { left: BURST, at: now, place: Arc::default() }
+    }
+
+    /// Returns how many are being answered.
+    fn open(&self) -> usize {
+        Arc::strong_count(&self.place) - 1
+    }
+
+    /// Gives a place to one more, if there is one.
+    fn enter(&self) -> Option<Arc<()>> {
+        (self.open() < OPEN_MAX).then(|| Arc::clone(&self.place))
     }
 
     /// Returns how many are left at a time.
@@ -277,10 +343,7 @@ mod tests {
 
     fn status(guard: &Guard, list: &[(&'static str, &str)]) -> u16 {
         match guard.admit(&headers(list)) {
-            Ok(Shown::Caller(caller)) => {
-                assert_eq!(caller, Caller::Person);
-                200
-            }
+            Ok(Shown::Person | Shown::Here) => 200,
             // The ledger is asked.
             Ok(Shown::Token(_)) => 0,
             Err(failure) => failure.into_response().status().as_u16(),
@@ -362,7 +425,7 @@ mod tests {
         let [ada, eve, new] =
             ["Bearer ada", "Bearer eve", "Bearer new"].map(|token| [("authorization", token)]);
         for name in ["ada", "eve"] {
-            guard.know(digest(name));
+            drop(guard.enter(digest(name)));
         }
         let here = [("host", "localhost")];
         let exhaust = |list: &[(&'static str, &str)]| (0..10_000).any(|_| status(&guard, list) == 429);
@@ -371,6 +434,17 @@ mod tests {
         // Before the ledger is asked for it, a new token is as good as any that is made up.
         assert!(exhaust(&new) && exhaust(&here));
         assert_eq!(status(&guard, &ada), 0);
+    }
+
+    #[test]
+    fn one_agent_has_so_many_places_and_another_has_his_own() {
+        let guard = Guard::new(None, Unknown::Nobody);
+        let enter = |name: &str| guard.enter(digest(name)).map(|place| place.expect("it is counted"));
+        let mut places: Vec<_> = (0..OPEN_MAX).map(|_| enter("eve").expect("a place")).collect();
+        assert_eq!(enter("eve").expect_err("none is left").into_response().status(), 429);
+        assert!(enter("ada").is_ok());
+        places.pop();
+        assert!(enter("eve").is_ok());
     }
 
     #[test]

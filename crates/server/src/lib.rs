@@ -20,6 +20,7 @@ mod listen;
 mod mcp;
 mod metrics;
 mod openapi;
+mod peer;
 mod problem;
 mod serve;
 mod tail;

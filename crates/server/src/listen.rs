@@ -36,7 +36,7 @@ pub struct ServerOptions {
     pub is_set: bool,
     /// A socket to listen at as well.
     pub socket: Option<PathBuf>,
-    /// The person's token. Without one only this machine is let in.
+    /// The person's token, which is then asked for at the address. Without one only this user of this machine is let in.
     pub token: Option<String>,
 }
 
@@ -85,7 +85,8 @@ impl Server {
         let mcp = mcp::door::routes(handler);
         let (stop, stopped) = watch::channel(false);
         let mut serving = JoinSet::new();
-        let unknown = if strict { Unknown::Nobody } else { Unknown::FromHere };
+        // A token that is set is asked for: without it, an agent or a proxy on this machine would pass for the person.
+        let unknown = if strict || options.token.is_some() { Unknown::Nobody } else { Unknown::FromHere };
         let open = Guard::new(options.token.as_deref(), unknown);
         serving.spawn(serve(listener, router(app.clone(), mcp.clone(), open), stopped.clone()));
         let mut no_socket = None;
@@ -174,7 +175,7 @@ async fn bind_socket(path: &Path) -> Result<Option<UnixListener>> {
         return Ok(None);
     }
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(cannot)?;
+        quorate_store::private_folder(folder).map_err(cannot)?;
     }
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(cannot(e)),

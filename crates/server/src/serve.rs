@@ -4,7 +4,11 @@
 //! slow (or means harm) keeps no place for ever, and the kernel finds out whose host has gone without a word; when all places
 //! are taken, who comes waits at the door. Its body is the business of `body`, what is asked `http`'s.
 
+use crate::peer::Peer;
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -36,6 +40,9 @@ pub(crate) trait Listener: Send + 'static {
 
     /// Waits for the next.
     fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// Returns the two ends of one, where the kernel can be asked whose the other is.
+    fn peer(stream: &Self::Stream) -> Option<Peer>;
 }
 
 impl Listener for TcpListener {
@@ -50,6 +57,10 @@ impl Listener for TcpListener {
         let _ = SockRef::from(&stream).set_tcp_keepalive(&asked);
         Ok(stream)
     }
+
+    fn peer(stream: &Self::Stream) -> Option<Peer> {
+        Peer::of(stream)
+    }
 }
 
 impl Listener for UnixListener {
@@ -58,10 +69,14 @@ impl Listener for UnixListener {
     async fn next(&self) -> io::Result<Self::Stream> {
         Ok(self.accept().await?.0)
     }
+
+    fn peer(_: &Self::Stream) -> Option<Peer> {
+        None
+    }
 }
 
 /// Serves until told to stop, and then until what is being answered has been.
-pub(crate) async fn serve(listener: impl Listener, router: Router, mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn serve<L: Listener>(listener: L, router: Router, mut stopped: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
@@ -75,7 +90,10 @@ pub(crate) async fn serve(listener: impl Listener, router: Router, mut stopped: 
             _ = stopped.wait_for(|stopped| *stopped) => break,
         };
         match next {
-            Ok(stream) => drop(tokio::spawn(attend(stream, router.clone(), graceful.watcher(), place))),
+            Ok(stream) => {
+                let peer = L::peer(&stream);
+                drop(tokio::spawn(attend((stream, peer), router.clone(), graceful.watcher(), place)));
+            }
             Err(_) => tokio::time::sleep(TROUBLE).await,
         }
     }
@@ -84,14 +102,21 @@ pub(crate) async fn serve(listener: impl Listener, router: Router, mut stopped: 
 }
 
 async fn attend(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    (stream, peer): (impl AsyncRead + AsyncWrite + Unpin + Send + 'static, Option<Peer>),
     router: Router,
     watcher: Watcher,
     place: OwnedSemaphorePermit,
 ) {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
+        router.call(request)
+    });
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     // Who hangs up in the middle has told us so: there is nobody to tell.
     let _ = watcher.watch(connection).await;
     drop(place);

@@ -32,7 +32,7 @@ pub(crate) async fn to(file: PathBuf, ledger: PathBuf, busy: Duration) -> Result
 }
 
 fn make(file: &Path) -> Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o644).open(file) {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
         Ok(_) => Ok(()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             Err(Error::invalid(format!("{} is there already", file.display()))

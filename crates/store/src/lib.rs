@@ -31,6 +31,7 @@ pub use arg::Arg;
 pub use changes::Changes;
 pub use clock::Clock;
 pub use lane::{Merge, Together};
+pub use lite::private_folder;
 pub use migrate::{Migration, Schema};
 pub use row::Row;
 pub use store::{Boxed, Options, Read, Store, Write};

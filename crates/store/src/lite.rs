@@ -22,8 +22,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use quorate_model::{Error, Event, EventKind, Result};
 use rusqlite::{Connection, ErrorCode, OpenFlags, functions::FunctionFlags};
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering, fence};
@@ -57,25 +58,37 @@ pub(crate) struct Lite {
 }
 
 impl Lite {
+    /// Opens a ledger. Where there is one that this program knows, only to read: the writer is opened when there is something
+    /// to write, so that who only looks waits for nobody who writes, be it one that was stopped in the midst of it.
     pub(crate) async fn open(path: PathBuf, options: Options) -> Result<Lite> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let bell = Bell::new();
-        let (ready, opened) = oneshot::channel();
         let (clock, busy) = (options.clock.clone(), options.busy);
-        let (readers, places) = (Arc::default(), Arc::new(Semaphore::new(READERS_MAX)));
+        let reader = {
+            let (path, schema) = (path.clone(), options.schema);
+            tokio::task::spawn_blocking(move || reader_of_known(&path, busy, schema)).await.ok().flatten()
+        };
+        let (ready, opened) = reader.is_none().then(oneshot::channel).unzip();
+        let readers = Arc::new(Mutex::new(Vec::from_iter(reader)));
+        let places = Arc::new(Semaphore::new(READERS_MAX));
         let lite = Lite { path, clock, busy, jobs, readers, places, bell, watching: OnceLock::new() };
         let (path, bell) = (lite.path.clone(), lite.bell.clone());
         std::thread::Builder::new()
             .name("ledger-writer".into())
-            .spawn(move || match Writer::open(&path, &options) {
-                Ok(writer) => {
-                    let _ = ready.send(Ok(()));
-                    writer.serve(queue, &bell);
-                }
-                Err(error) => drop(ready.send(Err(error))),
+            .spawn(move || match ready {
+                Some(ready) => match Writer::open(&path, &options) {
+                    Ok(writer) => {
+                        let _ = ready.send(Ok(()));
+                        writer.serve(None, queue, &bell);
+                    }
+                    Err(error) => drop(ready.send(Err(error))),
+                },
+                None => open_and_serve(&path, &options, queue, &bell),
             })
             .map_err(|e| Error::failed(format!("cannot start the ledger's writer thread: {e}")))?;
-        lite.in_time(opened, &AtomicBool::new(false)).await??;
+        if let Some(opened) = opened {
+            lite.in_time(opened, &AtomicBool::new(false)).await??;
+        }
         Ok(lite)
     }
 
@@ -138,6 +151,27 @@ impl Lite {
 
     pub(crate) async fn copy(&self) -> Result<File> {
         copy::without_name(self.path.clone(), self.busy).await
+    }
+}
+
+/// Opens a ledger to read it, if it is there as this program wants it: nothing is to be made or changed first. What is
+/// wrong with it otherwise, its writer finds out and says.
+fn reader_of_known(path: &Path, busy: Duration, schema: &Schema) -> Option<Tx> {
+    let conn = path.exists().then(|| LiteConn::open_to_read(path, busy).ok())??;
+    let is_ready = check_ours(&conn, path).ok()? == schema.version() && conn.has_log().ok()?;
+    is_ready.then(|| Tx::new(Conn::Lite(conn), Arc::default()))
+}
+
+/// Opens the writer when there is something to write. Where that fails, whoever asked is told, and the next asks anew.
+fn open_and_serve(path: &Path, options: &Options, mut queue: mpsc::Receiver<Job>, bell: &Bell) {
+    while let Some(mut job) = queue.blocking_recv() {
+        match Writer::open(path, options) {
+            Ok(writer) => return writer.serve(Some(job), queue, bell),
+            Err(error) => {
+                job.fail(error);
+                job.answer();
+            }
+        }
     }
 }
 
@@ -220,6 +254,7 @@ impl Writer {
         make_folder(path, options.create)?;
         let lock = open_lock(path)?;
         let held = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| lock_failed(path, e))?;
+        make_private(path);
         // Under the lock from the first moment: SQLite does not wait for one who turns the write-ahead log on.
         let conn = LiteConn::open_to_write(path, options.busy)?;
         migrate(&conn, options.schema, path)?;
@@ -250,8 +285,8 @@ impl Writer {
         }
     }
 
-    fn serve(mut self, mut queue: mpsc::Receiver<Job>, bell: &Bell) {
-        while let Some(first) = queue.blocking_recv() {
+    fn serve(mut self, mut waiting: Option<Job>, mut queue: mpsc::Receiver<Job>, bell: &Bell) {
+        while let Some(first) = waiting.take().or_else(|| queue.blocking_recv()) {
             let mut group = vec![first];
             let done = self.with_lock(|writer| writer.commit_group(&mut group, &mut queue));
             if let Err(error) = done {
@@ -421,6 +456,11 @@ impl LiteConn {
         Ok(LiteConn { conn, path: path.to_owned(), now })
     }
 
+    /// Tells whether the file has a write-ahead log: without one, who reads is in the way of who writes.
+    fn has_log(&self) -> Result<bool> {
+        Ok(self.all("pragma journal_mode", &[], |row| row.text("journal_mode"))? == ["wal"])
+    }
+
     fn pragmas(&self, text: &str) -> Result<()> {
         self.conn.execute_batch(text).map_err(|e| wrong(&e, &self.path))
     }
@@ -535,16 +575,33 @@ fn make_folder(path: &Path, create: bool) -> Result<()> {
             .hint("start one with `quorate run PLAN`, `quorate up` or `quorate init`"));
     }
     let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|e| {
+    private_folder(folder).map_err(|e| {
         Error::unavailable(format!("cannot make the folder {}: {e}", folder.display()))
             .hint("choose another place with QUORATE_STORE=sqlite:PATH, or mend the folder's permissions")
     })
 }
 
+/// Makes a folder, and those above it that are missing, for this user alone: what is in a ledger is nobody else's business.
+///
+/// # Errors
+/// As of the operating system. A folder that is there is left as it is.
+pub fn private_folder(folder: &Path) -> std::io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes the file before SQLite would, readable by this user alone: its write-ahead log takes after it. One that is there
+/// is not opened, which would end SQLite's locks on it, nor changed, for somebody may have opened it to a group; and what
+/// keeps a new one from being made, SQLite says better.
+fn make_private(path: &Path) {
+    let _ = File::options().write(true).create_new(true).mode(0o600).open(path);
+}
+
 fn open_lock(path: &Path) -> Result<File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    File::options().create(true).truncate(false).write(true).open(&name).map_err(|e| {
+    // Who may read it could hold it, and with it every writer.
+    let opened = File::options().create(true).truncate(false).write(true).mode(0o600).open(&name);
+    opened.map_err(|e| {
         Error::unavailable(format!("cannot write {}: {e}", Path::new(&name).display()))
             .hint(permission_hint(path))
     })

@@ -162,6 +162,44 @@ impl Read for Look {
 }
 
 #[tokio::test]
+async fn who_only_reads_does_not_wait_for_one_who_holds_the_writers_lock() -> Tested {
+    let folder = tempfile::tempdir()?;
+    let (path, clock) = (folder.path().join("ledger.db"), Clock::default());
+    open(&path, FOR_EVER, &clock).await?.write(Keep("first")).await?;
+    // Another program that was stopped in the midst of a write.
+    let lock = std::fs::File::options().write(true).open(folder.path().join("ledger.db.lock"))?;
+    lock.lock()?;
+    let busy = Duration::from_millis(200);
+    let reader = open(&path, busy, &clock).await?;
+    assert_eq!(reader.read(Left).await?.len(), 1);
+    let refused = reader.write(Keep("second")).await.expect_err("nobody can write");
+    assert!(refused.kind == Kind::Unavailable && refused.message.contains("locked"), "{refused}");
+    lock.unlock()?;
+    reader.write(Keep("third")).await?;
+    assert_eq!(reader.read(Left).await?.len(), 2, "what was refused was not done later");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_new_ledger_is_readable_by_its_user_alone() -> Tested {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir()?;
+    let state = folder.path().join("state");
+    let store = open(&state.join("ledger.db"), FOR_EVER, &Clock::default()).await?;
+    store.write(Keep("first")).await?;
+    store.backup(&folder.path().join("copy.db")).await?;
+    let mut files: Vec<_> =
+        std::fs::read_dir(&state)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    assert!(files.len() >= 3, "the ledger, its log and its lock: {files:?}");
+    files.extend([state, folder.path().join("copy.db")]);
+    for file in files {
+        let mode = file.metadata()?.permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", file.display());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn so_many_read_at_once_and_the_others_wait_for_a_place() -> Tested {
     const PLACES: usize = 16;
     let folder = tempfile::tempdir()?;

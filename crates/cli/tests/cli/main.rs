@@ -22,6 +22,7 @@ mod meaning;
 mod memory;
 mod messages;
 mod outage;
+mod private;
 mod project;
 mod runs;
 mod serve;

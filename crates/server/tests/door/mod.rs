@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 
 /// How long a test waits for what it expects; far more than it takes.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const TOKEN: &str = "the person's token";
 
 /// What was answered.
 #[derive(Debug)]
@@ -53,13 +52,19 @@ pub struct Door {
 }
 
 impl Door {
+    /// Opens doors at which this user is known without a token.
     pub async fn open(ledger: &TestLedger) -> Door {
+        Door::with_token(ledger, None).await
+    }
+
+    /// Opens doors at which the person has a token, or none.
+    pub async fn with_token(ledger: &TestLedger, token: Option<&str>) -> Door {
         let socket = tempfile::tempdir().expect("a folder");
         let options = ServerOptions {
             listen: "127.0.0.1:0".parse().expect("an address"),
             is_set: true,
             socket: Some(socket.path().join("socket")),
-            token: Some(TOKEN.into()),
+            token: token.map(Into::into),
         };
         let desk = Desk::new(ledger.store.clone(), Arc::new(Config::default()), PathBuf::from("/project"));
         Door { server: Server::begin(desk, options).await.expect("opens"), socket }
