@@ -8,7 +8,7 @@ use crate::print::{self, cost, time};
 use quorate_model::Result;
 use quorate_model::budget::{Budget, grouped};
 use quorate_service::agent::{self as service, Tell, Word};
-use quorate_service::message::Inbox;
+use quorate_service::message::Unread;
 use quorate_service::token::Revoke;
 use quorate_service::view::{self, AgentView};
 use quorate_service::wire::{self, shapes};
@@ -93,7 +93,7 @@ async fn show(place: &Place, args: &AgentName, json: bool) -> Result<u8> {
     let store = place.open_for(format!("agent `{}`", args.name)).await?;
     let view = place.desk(&store).agent(&args.name).await?;
     let claims = store.read(view::Claims { agent: Some(args.name.clone()) }).await?;
-    let unread = store.read(Inbox { agent: args.name.clone(), all: false }).await?.len();
+    let unread = store.read(Unread { agent: args.name.clone() }).await?;
     let value = || wire::AgentStory { agent: (&view).into(), claims: shapes(&claims), unread };
     let words = || {
         let mut text = portrait(&view, place.config.limits(&args.name).agent);

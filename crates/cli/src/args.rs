@@ -24,7 +24,7 @@ pub(crate) use memory::{
 };
 pub(crate) use message::{Inbox, Send};
 pub(crate) use project::{Backup, Completion, Init, Man, Mcp, Sql, SqlText};
-pub(crate) use run::{Demo, Down, Drive, Run, Runs, RunsCancel, RunsId, Up};
+pub(crate) use run::{Demo, Down, Drive, Run, Runs, RunsCancel, RunsId, RunsResume, Up};
 pub(crate) use task::{
     Task, TaskAdd, TaskCancel, TaskDone, TaskFail, TaskId, TaskList, TaskNext, TaskProgress, TaskReassign,
 };
@@ -54,7 +54,7 @@ pub(crate) struct Cli {
     /// Works as if started in DIR (may be given again, each relative to the one before)
     #[arg(short = 'C', value_name = "DIR", action = ArgAction::Append, global = true, help_heading = EVERYWHERE)]
     pub(crate) folders: Vec<PathBuf>,
-    /// Prints JSON: one document on standard output, errors as JSON on standard error
+    /// Prints JSON: one document on standard output (events, up and agent run: one a line), errors as JSON on standard error
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     /// Prints without colours (as does the variable NO_COLOR)
@@ -109,7 +109,9 @@ Keys: arrows move, Tab goes to the next list, Enter opens a task, / filters, s s
     /// Says what is wrong, and the command that mends it
     #[command(after_help = "Examples:
   quorate doctor
-  quorate doctor --json")]
+  quorate doctor --json
+
+Exit code 1: something is broken; a warning alone is 0.")]
     Doctor,
     Backup(Backup),
     Mcp(Mcp),

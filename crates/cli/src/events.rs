@@ -42,8 +42,9 @@ fn filter(place: &Place, args: &Events) -> Result<Filter> {
         agent: args.agent.clone(),
         resource: args.resource.as_deref().map(|name| place.resource(name)).transpose()?,
         kind: args.kind.map(|kind| kind.as_str().to_owned()),
+        task: args.task,
+        run: args.run,
         since,
-        ..Filter::default()
     })
 }
 
@@ -77,7 +78,7 @@ impl Follower {
         match outcome {
             Err(error) if error.kind == Kind::Unavailable => {
                 if !std::mem::replace(&mut self.is_away, true) {
-                    print::note(&format!("{error}; trying again until it is back"));
+                    print::warning(&format!("{error}; trying again until it is back"));
                 }
                 Ok(())
             }

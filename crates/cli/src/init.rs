@@ -197,15 +197,32 @@ mod tests {
                     "{agent:?}"
                 );
             }
-            let bare: String = text
-                .lines()
-                .map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line))
-                .map(|line| format!("{line}\n"))
-                .collect();
-            let config =
-                Config::parse(name, bare.as_bytes()).unwrap_or_else(|wrong| panic!("{wrong}\n{bare}"));
-            assert!(config.agents().len() > 2, "{bare}");
+            assert!(uncommented(text).agents().len() > 2, "{text}");
         }
+    }
+
+    /// Reads a template as if every setting in it were uncommented.
+    fn uncommented(text: &str) -> Config {
+        let bare: String = text
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|line| is_setting(line)).unwrap_or(line))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        Config::parse("quorate.toml", bare.as_bytes()).unwrap_or_else(|wrong| panic!("{wrong}\n{bare}"))
+    }
+
+    #[test]
+    fn what_is_shown_as_a_default_is_the_default() {
+        let default = Config::default();
+        let mut shown = uncommented(template(DEFAULT).expect("is there").config);
+        // What stands there as an example has no default.
+        assert!(shown.health.stop_stuck_after_ms.take().is_some());
+        assert!(shown.memory.embedding.take().is_some() && shown.memory.consolidate.take().is_some());
+        assert!(shown.server.listen_is_set && shown.telemetry.otlp.is_some() && shown.prices.len() == 1);
+        assert_eq!((shown.strict_agents, shown.store.url), (default.strict_agents, default.store.url));
+        assert_eq!((shown.server.listen, shown.health), (default.server.listen, default.health));
+        assert_eq!((shown.retention, shown.memory), (default.retention, default.memory));
+        assert_eq!(shown.orchestrator, default.orchestrator);
     }
 
     fn is_setting(line: &str) -> bool {

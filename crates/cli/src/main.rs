@@ -112,7 +112,7 @@ async fn at(place: Place, command: Command, json: bool) -> Result<u8> {
         Command::Down(args) => up::down(place, &args, json).await,
         Command::Doctor => doctor::doctor(place, json).await,
         Command::Agent(Agent::Run(args)) => up::agent_run(place, &args, json).await,
-        Command::Runs(Runs::Resume(args)) => run::resume(place, args.id, args.agents, json).await,
+        Command::Runs(Runs::Resume(args)) => run::resume(place, &args, json).await,
         command => with(&place, command, json).await,
     }
 }

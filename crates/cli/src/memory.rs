@@ -67,7 +67,9 @@ fn found(hit: &Hit, query: &Query) -> String {
     let memory = &hit.memory;
     let by = memory.agent.as_ref().map_or_else(String::new, |agent| format!(" by {agent}"));
     let times = if memory.count > 1 { format!(", {} times", memory.count) } else { String::new() };
-    let head = format!("{} {}{by}", memory.source(), memory.kind.as_str());
+    let from = memory.source.as_ref().map_or_else(String::new, |source| format!(" from {source}"));
+    // Not a bare number: that would be taken for a task's.
+    let head = format!("memory:{} {}{by}{from}", memory.id, memory.kind.as_str());
     let text = excerpt(&memory.text, query, SHOWN);
     format!(
         "{}  {}{times}\n{}",

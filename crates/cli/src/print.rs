@@ -129,12 +129,31 @@ pub(crate) fn answer<T: Serialize>(json: bool, value: impl FnOnce() -> T, words:
 /// Writes a remark to standard error, for people only: with `--json` nothing is written. Whoever collects logs sets
 /// `QUORATE_LOG=json` and gets it as a JSON line in any case.
 pub(crate) fn note(words: &str) {
-    if std::env::var_os("QUORATE_LOG").is_some_and(|format| format == "json") {
+    if is_collected() {
         let at = quorate_service::time::rfc3339(crate::clock::now_ms());
         to_stderr(&format!("{}\n", json!({ "at": at, "message": words })));
     } else if !is_json() {
         to_stderr(&format!("{words}\n"));
     }
+}
+
+/// Tells whether somebody collects logs.
+fn is_collected() -> bool {
+    std::env::var_os("QUORATE_LOG").is_some_and(|format| format == "json")
+}
+
+/// Writes a fact to standard error: to people the remark, with `--json` a JSON document of one key.
+pub(crate) fn fact(key: &str, value: &str, words: &str) {
+    if is_json() && !is_collected() {
+        to_stderr(&format!("{}\n", json!({ key: value })));
+    } else {
+        note(words);
+    }
+}
+
+/// Says on standard error what is amiss where the work goes on all the same, with `--json` too.
+pub(crate) fn warning(words: &str) {
+    fact("warning", words, &format!("notice: {words}"));
 }
 
 /// Writes a hint beside an answer to standard error; with `--json` as a JSON document there.

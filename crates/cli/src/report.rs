@@ -12,7 +12,7 @@ use quorate_service::time::rfc3339;
 use quorate_service::usage::Sum;
 use quorate_service::view::{Attempt, RunStory};
 use quorate_service::wire;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ const RESULT_SHOWN: usize = 400;
 /// Writes `report.md` and `report.json`; answers with their folder.
 pub(crate) fn write(state: &Path, story: &RunStory) -> Result<PathBuf> {
     let folder = state.join("runs").join(story.run.id.to_string());
-    std::fs::create_dir_all(&folder).map_err(|e| cannot(&folder, &e))?;
+    quorate_store::private_folder(&folder).map_err(|e| cannot(&folder, &e))?;
     let json = serde_json::to_string_pretty(&as_json(story)).unwrap_or_default();
     for (name, text) in [("report.md", markdown(story)), ("report.json", json)] {
         let (file, begun) = (folder.join(name), folder.join(format!(".{name}")));
@@ -42,7 +42,6 @@ fn cannot(path: &Path, e: &std::io::Error) -> Error {
 pub(crate) fn as_json(story: &RunStory) -> Value {
     let mut value = wire::value(wire::RunStory::from(story));
     value["verdict"] = verdict(story).into();
-    value["needs"] = story.needs.iter().map(|(task, need)| json!([task.0, need.0])).collect();
     value
 }
 

@@ -112,9 +112,13 @@ fn result_words(result: Option<&str>) -> String {
     }
 }
 
-/// Goes on with a run: what failed or was cancelled is tried anew.
-pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: bool) -> Result<u8> {
-    let members = place.team(at_most(agents));
+/// Goes on with a run: what failed or was cancelled is tried anew; with `--detach` by nodes.
+pub(crate) async fn resume(place: Place, args: &args::RunsResume, json: bool) -> Result<u8> {
+    let id = args.id;
+    if args.detach {
+        return leave_to_nodes(&place, id, json).await;
+    }
+    let members = place.team(at_most(args.agents));
     place.check_ready(&members)?;
     let store = place.open_for_node().await?;
     if is_told_only(&place, &store, id, json).await? {
@@ -125,6 +129,17 @@ pub(crate) async fn resume(place: Place, id: RunId, agents: Option<i64>, json: b
     end_orphans(&store, &place.agents_url.full(), millis(place.config.health.grace_ms)).await?;
     store.write(Resume { id }).await?;
     work(place, store, (id, since), members, How { json, approve: false, plan_only: false }).await
+}
+
+/// Says that a run goes on, and no more.
+async fn leave_to_nodes(place: &Place, id: RunId, json: bool) -> Result<u8> {
+    let store = place.open_for(format!("run {id}")).await?;
+    let run = store.write(Resume { id }).await?;
+    let words = || {
+        format!("run {id} goes on; a node works at it (`quorate up`), `quorate runs show {id}` tells how far")
+    };
+    print::answer(json, || serde_json::json!({ "id": id.0, "state": run.state }), words);
+    Ok(0)
 }
 
 /// Writes and prints the report of a run that was completed and has none: whoever worked at it died before that. Answers
@@ -279,7 +294,7 @@ async fn work(
     let server = open_doors(&place, &store, &screen).await;
     let mut node = place.begin_node(&store, "run", members, Some(id), server.as_ref()).await?;
     let telemetry = place.begin_exporter(&store, node.id(), since).await.unwrap_or_else(|why| {
-        screen.say(&format!("  notice     {}", print::one_line(&why)));
+        notice(&screen, &why);
         None
     });
     let mut seen = since;
@@ -292,7 +307,7 @@ async fn work(
     };
     node.stopper().stop(Level::Finish);
     node.wait().await;
-    Telemetry::end(telemetry).await.iter().for_each(|notice| screen.say(notice));
+    Telemetry::end(telemetry).await.iter().for_each(|words| notice(&screen, words));
     if let Some(server) = server {
         server.end().await;
     }
@@ -315,7 +330,7 @@ async fn open_doors(place: &Place, store: &Store, screen: &Screen) -> Option<Ser
             Some(server)
         }
         Err(error) => {
-            screen.say(&format!("  notice     {error}"));
+            notice(screen, &error.message);
             None
         }
     }
@@ -353,7 +368,7 @@ async fn watch(
         }
         tokio::select! {
             () = async { tokio::time::sleep(LOOK_EVERY).await; changes.wait(LOOK_AT_LEAST).await } => {}
-            Some(notice) = node.notice() => screen.say(&format!("  notice     {notice}")),
+            Some(words) = node.notice() => notice(screen, &words),
             urgent = signals.next() => {
                 if urgent || signals.count() > 1 {
                     screen.say("  stopping: what runs is handed back");
@@ -388,9 +403,19 @@ async fn has_finished(store: &Store, id: RunId, node: &Node) -> bool {
     pulse.is_ok_and(|pulse| pulse.running == 0)
 }
 
+/// Shows what is amiss; a program gets it on standard error.
+fn notice(screen: &Screen, words: &str) {
+    let words = print::one_line(words);
+    if print::is_json() {
+        print::warning(&words);
+    } else {
+        screen.say(&format!("  notice     {words}"));
+    }
+}
+
 fn tell_away(screen: &Screen, away: &mut bool, error: &Error) {
     if !std::mem::replace(away, true) {
-        screen.say(&format!("  notice     {error}; trying again"));
+        notice(screen, &format!("{error}; trying again"));
     }
 }
 

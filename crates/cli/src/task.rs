@@ -254,24 +254,21 @@ async fn done(place: &Place, args: &TaskDone, json: bool) -> Result<u8> {
     let desk = place.desk(&store);
     let reached = desk.spend(&Caller::Person, (args.id, args.term), &usage, true).await?;
     let done = Done { id: args.id, term: args.term, result, tail: None };
-    let answer = desk.done(done).await?;
     let id = args.id;
-    match answer {
-        DoneAnswer::Verifying => {
-            let words =
-                format!("task {id} is said to be done; a node runs its check (without one: `quorate up`)");
-            ended(json, json!({ "id": id.0, "state": "verifying" }), words, reached);
-        }
-        DoneAnswer::Completed { run } => {
-            let value = json!({ "id": id.0, "state": "completed", "run_id": run.map(|run| run.0) });
-            ended(json, value, format!("task {id} completed"), reached);
-        }
-    }
+    let (state, words) = match desk.done(done).await? {
+        DoneAnswer::Verifying => (
+            TaskState::Verifying,
+            format!("task {id} is said to be done; a node runs its check (without one: `quorate up`)"),
+        ),
+        DoneAnswer::Completed { .. } => (TaskState::Completed, format!("task {id} completed")),
+    };
+    ended(json, id, state, words, reached);
     Ok(0)
 }
 
 /// Shows what became of a task, and the budget that is reached by now, if one is.
-fn ended(json: bool, mut value: Value, words: String, reached: Option<String>) {
+fn ended(json: bool, id: TaskId, state: TaskState, words: String, reached: Option<String>) {
+    let mut value = json!({ "id": id.0, "state": state.as_str() });
     if let Some(reached) = &reached {
         value["budget"] = json!(reached);
     }
@@ -341,7 +338,7 @@ async fn fail(place: &Place, args: &TaskFail, json: bool) -> Result<u8> {
         TaskState::Failed => format!("task {} failed", args.id),
         _ => format!("attempt noted as failed; task {} is tried again", args.id),
     };
-    ended(json, json!({ "id": args.id.0, "state": state.as_str() }), words, reached);
+    ended(json, args.id, state, words, reached);
     Ok(0)
 }
 

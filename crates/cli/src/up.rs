@@ -146,7 +146,7 @@ async fn serve(
         None
     });
     if let Some(server) = &server {
-        print::note(&listens(place, server));
+        say_address(place, server);
         server.no_socket().into_iter().for_each(|error| show(&error.message));
     }
     print::note(&format!("node {} on {}; Ctrl-C stops it", node.id(), place.url.shown()));
@@ -164,7 +164,7 @@ async fn serve(
                     Err(error) => owed = Some(later(&error)),
                 }
             }
-            Err(error) => print::note(&format!("notice: {error}")),
+            Err(error) => show(&error.message),
         }
         if owed.is_some_and(|at| at <= Instant::now()) {
             owed = keep_missed_reports(place, &store).await.err().map(|error| later(&error));
@@ -199,13 +199,19 @@ async fn serve(
     Ok(if at_once { Kind::Interrupted.exit_code() } else { 0 })
 }
 
-fn listens(place: &Place, server: &Server) -> String {
-    let here = format!("listening at http://{}", server.address());
-    if server.has_moved() { format!("{here}, since {} is taken", place.config.server.listen) } else { here }
+fn say_address(place: &Place, server: &Server) {
+    let here = format!("http://{}", server.address());
+    let taken = server.has_moved().then(|| format!("{} is taken", place.config.server.listen));
+    let since = taken.as_ref().map_or_else(String::new, |taken| format!(", since {taken}"));
+    print::fact("listening", &here, &format!("listening at {here}{since}"));
+    // People have it in that line already.
+    if let Some(taken) = taken.filter(|_| print::is_json()) {
+        show(&format!("{taken}, so another port is used"));
+    }
 }
 
 fn show(notice: &str) {
-    print::note(&format!("notice: {}", print::one_line(notice)));
+    print::warning(&print::one_line(notice));
 }
 
 /// Says why a report could not be written; answers when to try again.

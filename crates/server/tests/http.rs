@@ -2,7 +2,7 @@
 
 mod door;
 
-use door::{Door, PATIENCE, TOKEN, read};
+use door::{Door, PATIENCE, read};
 use quorate_model::{Result, TaskState};
 use quorate_service::SCHEMA;
 use quorate_service::task::{NewTask, Work};
@@ -12,6 +12,7 @@ use quorate_testkit::ledger::{Backend, TestLedger};
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::command;
 use serde_json::{Value, json};
+use std::os::unix::process::CommandExt;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
@@ -200,6 +201,8 @@ async fn claims_and_messages_are_whose_they_are(ledger: TestLedger) -> Result<()
     let forced = json!({ "resources": ["port:1"], "reason": "ada is gone" });
     assert_eq!(door.post("/claims/release", forced).await.status, 200);
     assert_eq!(door.get("/claims").await.done(), json!([]));
+    let brief = json!({ "agent": "ada", "resources": ["brief"], "ttl": "100ms" });
+    assert_eq!(door.post("/claims", brief).await.status, 200);
 
     let letter = json!({ "from": "ada", "to": "bob", "kind": "help", "text": "How?" });
     assert_eq!(door.post("/messages", letter).await.done(), json!({ "id": 1 }));
@@ -282,6 +285,7 @@ async fn what_is_wrong_is_named_and_changes_nothing(ledger: TestLedger) -> Resul
         ("/tasks/next", json!({ "agent": "no name" }), "is not a name"),
         ("/tasks/next", json!({ "agent": "ada", "wait": "61m" }), "`wait` is longer than 1h; ask again"),
         ("/claims", json!({ "agent": "ada", "resources": ["a"], "wait": "61m" }), "`wait` is longer than 1h"),
+        ("/claims", json!({ "agent": "ada", "resources": ["a"], "ttl": "99ms" }), "shorter than 100ms"),
         ("/tasks/seven/done", json!({ "term": 1 }), "not a whole number"),
         ("/tasks/7/done", json!({ "term": 1, "id": 8 }), "`id` is given twice"),
         ("/runs", json!({}), "a `plan` or with a `goal`"),
@@ -332,11 +336,7 @@ async fn who_comes_from_elsewhere_is_kept_out(ledger: TestLedger) -> Result<()> 
             .0,
         415
     );
-    let bearer = format!("Bearer {TOKEN}");
-    let known = door
-        .raw(post, &[("Host", "rebound.example"), ("Authorization", &bearer), json], "{\"title\":\"x\"}")
-        .await;
-    assert_eq!(known.status, 200, "{known:?}");
+    assert_eq!(door.raw(post, &[("Host", "localhost"), json], "{\"title\":\"x\"}").await.status, 200);
     assert_eq!(
         door.raw(get, &[("Host", "localhost"), ("Authorization", "Bearer no")], "").await.problem().0,
         401
@@ -350,6 +350,49 @@ async fn who_comes_from_elsewhere_is_kept_out(ledger: TestLedger) -> Result<()> 
         .await
         .expect("sends");
     assert_eq!(read(&mut socket).await.done().as_array().map(Vec::len), Some(1));
+    Ok(())
+}
+
+async fn a_token_that_is_set_is_asked_for(ledger: TestLedger) -> Result<()> {
+    let door = Door::with_token(&ledger, Some("the person's")).await;
+    let get = |head: &'static [(&str, &str)]| door.raw("GET /api/v1/tasks", head, "");
+    let (status, _, said) = get(&[("Host", "localhost")]).await.problem();
+    assert!(status == 401 && said.contains("Bearer"), "{said}");
+    assert_eq!(get(&[("Host", "localhost"), ("Authorization", "Bearer another's")]).await.status, 401);
+    let known = [("Host", "team.example"), ("Authorization", "Bearer the person's")];
+    assert_eq!(door.raw("GET /api/v1/tasks", &known, "").await.done(), json!([]));
+    // The socket is this user's alone.
+    let mut socket = UnixStream::connect(door.socket.path().join("socket")).await.expect("connects");
+    let request = b"GET /api/v1/tasks HTTP/1.1\r\nHost: anything\r\nConnection: close\r\n\r\n";
+    socket.write_all(request).await.expect("sends");
+    assert_eq!(read(&mut socket).await.done(), json!([]));
+    Ok(())
+}
+
+/// Asks as a user of this machine; answers with the first line of what comes back.
+fn ask_as(uid: u32, port: u16) -> String {
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{port}; printf 'GET /api/v1/tasks HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&3; head -n 1 <&3"
+    );
+    let mut command = std::process::Command::new("bash");
+    let output = command.args(["-c", &script]).current_dir("/").uid(uid).output().expect("bash runs");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
+
+async fn without_a_token_another_user_is_not_the_person(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let own = nix::unistd::geteuid();
+    let users = if own.is_root() {
+        vec![(0, "200 OK"), (65_534, "403 Forbidden")]
+    } else {
+        vec![(own.as_raw(), "200 OK")]
+    };
+    let port = door.server.address().port();
+    for (uid, expected) in users {
+        let said = tokio::task::spawn_blocking(move || ask_as(uid, port)).await.expect("it is asked");
+        assert_eq!(said, format!("HTTP/1.1 {expected}"), "{uid}");
+    }
     Ok(())
 }
 
@@ -570,6 +613,8 @@ on_every_backend!(
     claims_and_messages_are_whose_they_are,
     the_memory_is_told_and_asked,
     what_is_wrong_is_named_and_changes_nothing,
+    a_token_that_is_set_is_asked_for,
+    without_a_token_another_user_is_not_the_person,
     who_comes_from_elsewhere_is_kept_out,
     the_log_is_followed_and_gone_on_with,
     a_monitor_is_answered,

@@ -15,8 +15,6 @@ use serde_json::{Value, json};
 pub const STATE_MAX: usize = 64 * 1024;
 /// Checkpoints of one agent that are kept: the last ones.
 pub const KEPT_MAX: i64 = 20;
-/// Checkpoints listed at once.
-pub const LIST_MAX: i64 = 100;
 /// Tasks that the checkpoint of a run names.
 pub const TASKS_MAX: i64 = 100;
 /// The longest title in the checkpoint of a run, in characters.
@@ -219,7 +217,7 @@ impl Read for Show {
     }
 }
 
-/// Lists checkpoints, the latest first, at most [`LIST_MAX`].
+/// Lists checkpoints, the latest first.
 #[derive(Debug, Clone, Default)]
 pub struct List {
     /// Only of this agent.
@@ -228,7 +226,7 @@ pub struct List {
     pub run: Option<RunId>,
     /// Leaves out those that were saved by themselves.
     pub told: bool,
-    /// So many at most.
+    /// So many at most; all if not said.
     pub limit: Option<i64>,
 }
 
@@ -241,7 +239,8 @@ impl Read for List {
                         where (cast($1 as text) is null or agent = $1) and (cast($2 as bigint) is null or run_id = $2)
                           and ($3 = 0 or agent is not null)
                         order by created_at desc, id desc limit $4";
-            let limit = self.limit.unwrap_or(LIST_MAX).clamp(1, LIST_MAX);
+            // In one piece: that of a run moves to the front whenever the run changes, and would be missed between two pages.
+            let limit = self.limit.unwrap_or(i64::MAX);
             tx.all(sql, args![&self.agent, self.run, self.told, limit], from_row).await
         })
     }

@@ -9,7 +9,7 @@ use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
 /// The longest text of a message, in bytes.
 pub const TEXT_MAX: usize = 64 * 1024;
-/// Messages shown at once.
+/// Messages fetched at once, and read at once where all are looked at.
 pub const INBOX_MAX: i64 = 1_000;
 
 /// What a message is.
@@ -193,7 +193,7 @@ impl Write for Fetch {
     }
 }
 
-/// Shows messages without marking them: unread ones, or the latest of all.
+/// Shows messages without marking them, however many there are, in the order in which they came: unread ones, or all.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     /// Whose inbox.
@@ -215,11 +215,38 @@ impl Read for Inbox {
                 "select ",
                 message_columns!(),
                 " from messages
-                  where recipient = $1 and ($2 = 1 or read_at is null) order by id desc limit $3"
+                  where recipient = $1 and id > $2 and ($3 = 1 or read_at is null) order by id limit $4"
             );
-            let mut messages = tx.all(sql, args![&self.agent, self.all, INBOX_MAX], from_row).await?;
-            messages.reverse();
-            Ok(messages)
+            // Page by page: texts are long, and a database answers each question within its time or not at all.
+            let mut messages = Vec::<Message>::new();
+            loop {
+                let seen = messages.last().map_or(MessageId(0), |message| message.id);
+                let page = tx.all(sql, args![&self.agent, seen, self.all, INBOX_MAX], from_row).await?;
+                let is_last = (page.len() as i64) < INBOX_MAX;
+                messages.extend(page);
+                if is_last {
+                    return Ok(messages);
+                }
+            }
+        })
+    }
+}
+
+/// Counts the unread messages of an agent; nobody has any who is not known.
+#[derive(Debug, Clone)]
+pub struct Unread {
+    /// Whose inbox.
+    pub agent: String,
+}
+
+impl Read for Unread {
+    type Answer = usize;
+
+    fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, usize> {
+        Box::pin(async move {
+            let sql = "select count(*) as n from messages where recipient = $1 and read_at is null";
+            let count = tx.one(sql, args![&self.agent], |row| row.int("n")).await?;
+            Ok(count.and_then(|n| usize::try_from(n).ok()).unwrap_or_default())
         })
     }
 }

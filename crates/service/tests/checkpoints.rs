@@ -71,6 +71,18 @@ async fn only_the_last_of_an_agent_are_kept(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+async fn a_list_holds_every_state(ledger: TestLedger) -> Result<()> {
+    let agents = ["a", "b", "c", "d", "e", "f"];
+    for agent in agents {
+        for n in 0..KEPT_MAX {
+            ledger.store.write(saying(agent, n)).await?;
+        }
+    }
+    assert_eq!(ledger.store.read(all()).await?.len() as i64, KEPT_MAX * agents.len() as i64);
+    assert_eq!(ledger.store.read(List { limit: Some(1), ..all() }).await?.len(), 1);
+    Ok(())
+}
+
 async fn what_is_old_is_removed_and_not_found_but_for_a_run_that_goes_on(ledger: TestLedger) -> Result<()> {
     let (run, _) = ledger.start(vec![command("one")]).await?;
     ledger.store.write(saying("lead", "old words")).await?;
@@ -137,6 +149,7 @@ async fn the_state_of_a_large_run_names_those_that_matter(ledger: TestLedger) ->
 on_every_backend!(
     what_an_agent_saves_is_shown_listed_and_found,
     only_the_last_of_an_agent_are_kept,
+    a_list_holds_every_state,
     what_is_old_is_removed_and_not_found_but_for_a_run_that_goes_on,
     a_state_is_bounded_and_its_run_must_be_there,
     the_state_of_a_run_is_saved_whenever_it_changes,

@@ -1,7 +1,7 @@
 //! What messages do, on both databases: unread until shown, replies, unknown names, limits.
 
 use quorate_model::{Kind, MessageId, Result};
-use quorate_service::message::{Fetch, INBOX_MAX, Inbox, MessageKind, Send, TEXT_MAX};
+use quorate_service::message::{Fetch, INBOX_MAX, Inbox, MessageKind, Send, TEXT_MAX, Unread};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 
@@ -72,16 +72,24 @@ async fn a_reply_names_what_it_answers_and_the_kind_is_kept(ledger: TestLedger) 
     Ok(())
 }
 
-async fn a_text_is_bounded_and_an_inbox_is_shown_in_parts(ledger: TestLedger) -> Result<()> {
+async fn a_text_is_bounded_and_an_inbox_is_fetched_in_parts_and_seen_whole(ledger: TestLedger) -> Result<()> {
     ledger.join("beta").await?;
-    ledger.store.write(note("beta", &"a".repeat(TEXT_MAX))).await?;
+    let first = ledger.store.write(note("beta", &"a".repeat(TEXT_MAX))).await?;
     let long = ledger.store.write(note("beta", &"a".repeat(TEXT_MAX + 1))).await;
     assert_eq!(long.expect_err("too long").kind, Kind::Invalid);
     for n in 0..INBOX_MAX {
         ledger.store.write(note("beta", &n.to_string())).await?;
     }
+    let look = async |all: bool| ledger.store.read(Inbox { agent: "beta".into(), all }).await;
+    let unread = async || ledger.store.read(Unread { agent: "beta".into() }).await;
+    let seen = look(false).await?;
+    assert_eq!((seen.len() as i64, seen[0].id), (INBOX_MAX + 1, first), "the first is not cut off");
+    assert!(seen.is_sorted_by_key(|message| message.id));
+    assert_eq!(unread().await?, seen.len());
     assert_eq!(ledger.store.write(fetch("beta")).await?.len() as i64, INBOX_MAX);
+    assert_eq!((look(false).await?.len(), unread().await?), (1, 1));
     assert_eq!(ledger.store.write(fetch("beta")).await?.len(), 1);
+    assert_eq!((look(true).await?.len(), unread().await?), (seen.len(), 0));
     Ok(())
 }
 
@@ -113,7 +121,7 @@ on_every_backend!(
     unread_survives_a_restart_and_is_shown_once_in_order,
     an_unknown_target_is_answered_with_the_nearest_name,
     a_reply_names_what_it_answers_and_the_kind_is_kept,
-    a_text_is_bounded_and_an_inbox_is_shown_in_parts,
+    a_text_is_bounded_and_an_inbox_is_fetched_in_parts_and_seen_whole,
     an_inbox_is_shown_within_so_many_bytes_but_for_the_first,
     two_who_read_the_same_inbox_share_it,
 );

@@ -26,7 +26,7 @@ pub(crate) struct Claim {
     /// The term under which the task was taken
     #[arg(long, value_name = "T", requires = "task")]
     pub(crate) term: Option<Term>,
-    /// How long it is held at most
+    /// How long it is held at most (at least 100ms)
     #[arg(long, value_name = "D", default_value = "15m", value_parser = value::time_span)]
     pub(crate) ttl: i64,
     /// Together with others who share it

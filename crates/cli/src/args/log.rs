@@ -3,7 +3,7 @@
 use super::value;
 use clap::Args;
 use quorate_model::at::At;
-use quorate_model::{EventKind, Seq};
+use quorate_model::{EventKind, RunId, Seq, TaskId};
 
 /// Writes a line into the log; some actions do what they say
 #[derive(Debug, Args)]
@@ -43,6 +43,7 @@ pub(crate) struct Log {
   quorate events --since 10m
   quorate events --follow --json --after 512
   quorate events --kind claim.refused --agent alpha
+  quorate events --task 12
 
 Each event has a place (seq); give the last one you saw to --after and you miss none and see none twice.")]
 pub(crate) struct Events {
@@ -61,6 +62,12 @@ pub(crate) struct Events {
     /// Only of this kind
     #[arg(long, value_name = "K", value_parser = value::event_kind)]
     pub(crate) kind: Option<EventKind>,
+    /// Only of this task
+    #[arg(long, value_name = "ID")]
+    pub(crate) task: Option<TaskId>,
+    /// Only of this run
+    #[arg(long, visible_alias = "in", value_name = "ID")]
+    pub(crate) run: Option<RunId>,
     /// Only since this time, or since so long ago
     #[arg(long, value_name = "TIME|D", value_parser = value::since)]
     pub(crate) since: Option<At>,
@@ -74,7 +81,8 @@ pub(crate) struct Events {
   quorate logs 12 --follow
   quorate logs alpha --follow
 
-With --follow a task is followed until its attempt ends, an agent from one attempt to the next until Ctrl-C.")]
+With --follow a task is followed until its attempt ends, an agent from one attempt to the next until Ctrl-C; what is printed
+then is the output itself, so --json is refused.")]
 pub(crate) struct Logs {
     /// A task's id, or an agent's name for its latest attempt
     #[arg(value_name = "AGENT|TASK")]

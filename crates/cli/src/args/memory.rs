@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use quorate_model::{CheckpointId, MemoryId, MemoryKind, RunId, TaskId};
 use quorate_service::context::{BUDGET_DEFAULT, BUDGET_LEAST};
 use quorate_service::memory::HITS_MAX;
+use std::str::FromStr;
 
 /// Keeps something for the team: a finding, an episode, a decision or a pattern
 #[derive(Debug, Args)]
@@ -54,7 +55,7 @@ pub(crate) struct Recall {
     #[arg(long, value_name = "NAME", value_parser = value::agent)]
     pub(crate) agent: Option<String>,
     /// Only what belongs to this run
-    #[arg(long, value_name = "ID")]
+    #[arg(long, visible_alias = "in", value_name = "ID")]
     pub(crate) run: Option<RunId>,
     /// So many answers at most
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(i64).range(1..=HITS_MAX))]
@@ -65,11 +66,18 @@ pub(crate) struct Recall {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate forget 12
+  quorate forget memory:12
 
-`quorate recall` shows the numbers.")]
+`quorate recall` shows the numbers, as in `memory:12`.")]
 pub(crate) struct Forget {
     /// Which
+    #[arg(value_parser = memory_id)]
     pub(crate) id: MemoryId,
+}
+
+/// Reads a memory's number, alone or as `recall` shows it.
+fn memory_id(text: &str) -> Result<MemoryId, <MemoryId as FromStr>::Err> {
+    text.strip_prefix("memory:").unwrap_or(text).parse()
 }
 
 /// Asks an agent which memories say the same, and merges those
@@ -94,7 +102,7 @@ pub(crate) struct Consolidate {
 The most important comes first, and what there was no room for is counted in the last line.")]
 pub(crate) struct Context {
     /// The run; without it all that go on, or the last one
-    #[arg(long, value_name = "ID")]
+    #[arg(long, visible_alias = "in", value_name = "ID")]
     pub(crate) run: Option<RunId>,
     /// Who asks: shows its checkpoint, and what it has not read
     #[arg(long, value_name = "NAME", value_parser = value::agent)]
@@ -136,7 +144,7 @@ pub(crate) struct CheckpointSave {
     #[arg(long, value_name = "NAME", value_parser = value::agent)]
     pub(crate) agent: String,
     /// The run it is about
-    #[arg(long, value_name = "ID")]
+    #[arg(long, visible_alias = "in", value_name = "ID")]
     pub(crate) run: Option<RunId>,
     /// The state: words, JSON, @FILE, or - for standard input; at most 64 KiB
     #[arg(value_name = "TEXT|JSON|@FILE|-", allow_hyphen_values = true, value_parser = value::words)]
@@ -156,7 +164,7 @@ pub(crate) struct CheckpointShow {
     #[arg(long, value_name = "NAME", conflicts_with = "id")]
     pub(crate) agent: Option<String>,
     /// The latest about this run
-    #[arg(long, value_name = "ID", conflicts_with = "id")]
+    #[arg(long, visible_alias = "in", value_name = "ID", conflicts_with = "id")]
     pub(crate) run: Option<RunId>,
 }
 
@@ -170,6 +178,6 @@ pub(crate) struct CheckpointList {
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
     /// Only about this run
-    #[arg(long, value_name = "ID")]
+    #[arg(long, visible_alias = "in", value_name = "ID")]
     pub(crate) run: Option<RunId>,
 }

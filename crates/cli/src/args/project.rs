@@ -13,7 +13,7 @@ use std::path::PathBuf;
   quorate init --claude                   with hooks, status line and MCP server for Claude Code, and a guard for git
   quorate init --claude --remove          takes exactly those out again")]
 pub(crate) struct Init {
-    /// Which one to write
+    /// Which one to write: default (every setting, commented out) or specialists (a team that plans and reaches goals in words)
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub(crate) template: String,
     /// Lets Claude Code in: .claude/settings.json, .mcp.json and git's pre-commit are added to, never overwritten

@@ -26,7 +26,10 @@ pub(crate) struct Demo {
   quorate run plan.toml
   quorate run todo.md --agents 8
   quorate run \"summarise the open questions in docs/\" --detach
-  quorate run \"make the tests faster\" --plan-only --json > plan.json")]
+  quorate run \"make the tests faster\" --plan-only --json > plan.json
+
+Exit codes: 0 every task is completed, 1 one is not, 6 nothing can go on before somebody acts (a budget, an approval),
+130 interrupted.")]
 pub(crate) struct Run {
     /// A file (.toml, .json, .md) or a goal in words
     #[arg(value_name = "PLAN|GOAL", required_unless_present = "task", conflicts_with = "task")]
@@ -78,7 +81,9 @@ pub(crate) struct Up {
 #[command(after_help = "Examples:
   quorate down
   quorate down --archive-logs
-  quorate down team                ends the tmux session `team`, too")]
+  quorate down team                ends the tmux session `team`, too
+
+Exit code 7: no node of this ledger runs on this host.")]
 pub(crate) struct Down {
     /// The tmux session that `up --tmux` has made for this ledger: it is ended after the nodes; any other is left alone
     #[arg(value_name = "SESSION", value_parser = value::session)]
@@ -123,13 +128,19 @@ pub(crate) struct RunsId {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate runs resume 3
-  quorate runs resume 3 --agents 8")]
+  quorate runs resume 3 --agents 8
+  quorate runs resume 3 --detach
+
+Exit codes: those of `quorate run`.")]
 pub(crate) struct RunsResume {
     /// The run's id
     pub(crate) id: RunId,
     /// How many agents work side by side: of those configured, else built-in shell agents
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=AGENTS_MAX))]
     pub(crate) agents: Option<i64>,
+    /// Only says that it goes on, and leaves the work to a node
+    #[arg(long, conflicts_with = "agents")]
+    pub(crate) detach: bool,
 }
 
 /// Calls off a run: every task that has not ended is cancelled

@@ -55,6 +55,9 @@ fn filters_narrow(door: Door) {
     assert_eq!(events(&["--kind", "task.taken"]), 1);
     assert_eq!(events(&["--agent", "other"]), 2);
     assert_eq!(events(&["--resource", "./src//a.rs"]), 1);
+    assert_eq!(events(&["--task", "1"]), 2);
+    assert_eq!(events(&["--task", "1", "--kind", "task.added"]), 1);
+    assert_eq!(events(&["--task", "2"]), 0);
     assert_eq!(events(&["--since", "1h"]), 5);
     assert_eq!(events(&["--since", "2100-01-01T00:00:00Z"]), 0);
     let words = door.ok(&["events"]);

@@ -5,6 +5,7 @@ use serde_json::json;
 
 on_both!(
     what_is_told_is_recalled_and_forgotten,
+    what_is_recalled_begins_with_the_number_by_which_it_is_forgotten,
     results_failures_messages_and_lines_are_recalled_without_a_node,
     a_state_is_saved_shown_and_listed,
     context_keeps_to_its_tokens,
@@ -31,10 +32,26 @@ fn what_is_told_is_recalled_and_forgotten(door: Door) {
     let narrow = door.json(&["recall", "test", "--kind", "decision", "--limit", "1"]);
     assert_eq!(narrow[0]["text"], "we test in containers");
     assert!(word(&narrow[0]["expires_at"]).ends_with('Z'));
-    assert!(door.ok(&["recall", "server"]).contains("memory:1 finding by ada"));
-    assert_eq!(door.json(&["forget", "1"]), json!({ "forgotten": 1 }));
+    assert!(door.ok(&["recall", "server"]).starts_with("memory:1 finding by ada"));
+    assert_eq!(door.json(&["forget", "memory:1"]), json!({ "forgotten": 1 }));
     assert_eq!(door.json(&["recall", "server"]), json!([]));
     door.fails(5, &["forget", "1"]);
+}
+
+fn what_is_recalled_begins_with_the_number_by_which_it_is_forgotten(door: Door) {
+    for told in ["doors are heavy", "windows let the light in"] {
+        door.ok(&["remember", "--agent", "ada", told]);
+    }
+    door.ok(&["task", "add", "measure the table"]);
+    door.ok(&["task", "next", "--agent", "me"]);
+    door.ok(&["task", "done", "1", "--term", "1", "--result", "\"of walnut\""]);
+    let id = number(&door.json(&["recall", "walnut"])[0]["id"]);
+    assert_ne!(id, "1", "it is not the task's");
+    let shown = door.ok(&["recall", "walnut"]);
+    assert!(shown.starts_with(&format!("memory:{id} finding by me from task:1  ")), "{shown}");
+    door.ok(&["forget", &id]);
+    assert_eq!(door.json(&["recall", "walnut"]), json!([]));
+    door.fails(2, &["forget", "task:1"]);
 }
 
 fn results_failures_messages_and_lines_are_recalled_without_a_node(door: Door) {
@@ -70,6 +87,7 @@ fn a_state_is_saved_shown_and_listed(door: Door) {
     assert_eq!(door.json(&["checkpoint", "show"])["state"], json!([1, 2]));
     assert_eq!(door.json(&["checkpoint", "show", "--agent", "lead"])["state"], json!({ "next": [7] }));
     assert_eq!(door.json(&["checkpoint", "list", "--agent", "lead"]).as_array().map(Vec::len), Some(2));
+    assert_eq!(door.json(&["checkpoint", "list", "--in", "1"]), json!([]), "as for tasks: --in is --run");
     assert!(door.ok(&["checkpoint", "list"]).contains("beta"));
     assert_eq!(door.json(&["recall", "\"task 7\""])[0]["source"], "checkpoint:1");
 }

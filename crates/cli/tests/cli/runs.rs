@@ -1,11 +1,12 @@
 //! Runs, as they are listed and called off, and the output that is left of them.
 
-use crate::door::{Door, Running, on_both, texts, word};
+use crate::door::{Door, Running, lines, on_both, texts, word};
 use serde_json::json;
 
 on_both!(
     a_run_is_listed_shown_and_cancelled,
     a_run_ends_with_its_last_task,
+    a_run_that_is_resumed_detached_is_left_to_nodes,
     output_is_kept_and_followed,
     output_that_is_not_here_is_shown_as_far_as_it_is_known,
     a_report_that_cannot_be_written_is_said_and_the_log_goes_on,
@@ -32,6 +33,11 @@ fn a_run_is_listed_shown_and_cancelled(door: Door) {
     assert_eq!(door.json(&["runs", "show", "1"])["tasks"].as_array().map(Vec::len), Some(3));
     assert!(door.ok(&["runs", "list"]).contains("0/3"));
     assert_eq!(door.json(&["runs", "cancel", "1", "--reason", "enough"])["state"], "cancelled");
+    let of_run = door.eventually("its events are there", |door| {
+        let found = lines(&door.ok(&["events", "--run", "1", "--json"]));
+        found.iter().any(|event| event["kind"] == "run.finished").then_some(found)
+    });
+    assert!(of_run.iter().all(|event| event["run_id"] == 1), "{of_run:?}");
     assert_eq!(door.json(&["task", "list", "--state", "cancelled"]).as_array().map(Vec::len), Some(3));
     door.fails(3, &["runs", "cancel", "1"]);
     door.fails(3, &["task", "add", "too late", "--in", "1"]);
@@ -46,6 +52,22 @@ fn a_run_ends_with_its_last_task(door: Door) {
     }
     assert_eq!(door.json(&["runs", "show", "1"])["state"], "completed");
     assert_eq!(door.json(&["status"])["runs"][0]["state"], "completed");
+}
+
+fn a_run_that_is_resumed_detached_is_left_to_nodes(door: Door) {
+    door.write("plan.toml", "goal = 'later'\n[[task]]\nkey = 'one'\nrun = 'test -e go'\nattempts = 1\n");
+    assert_eq!(door.run(&["run", "plan.toml"]).status.code(), Some(1));
+    door.write("go", "");
+    assert_eq!(door.json(&["runs", "resume", "1", "--detach"]), json!({ "id": 1, "state": "running" }));
+    assert_eq!(door.json(&["task", "show", "1"])["state"], "ready", "nobody works at it yet");
+    assert!(door.ok(&["runs", "resume", "1", "--detach"]).contains("quorate up"));
+    let _node = door.start(&["up", "--agents", "1"]);
+    door.eventually("a node completes it", |door| {
+        (door.json(&["runs", "show", "1"])["state"] == "completed").then_some(())
+    });
+    door.fails(3, &["runs", "resume", "1", "--detach"]);
+    door.fails(5, &["runs", "resume", "9", "--detach"]);
+    door.fails(2, &["runs", "resume", "1", "--detach", "--agents", "2"]);
 }
 
 const TALKS: &str = "goal = 'talk'

@@ -1,10 +1,12 @@
 //! A node's doors over the network.
 
-use crate::door::{Door, on_both, word};
+use crate::door::{Door, Running, lines, on_both, word};
 use serde_json::Value;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
 
 on_both!(a_node_answers_at_its_socket);
 
@@ -60,6 +62,28 @@ fn the_demo_is_served_while_it_lasts() {
     assert_eq!(status, 200);
     assert!(demo.end().status.success());
     assert_eq!(ask(&door, "GET /api/v1/tasks/1", ""), None);
+}
+
+#[test]
+fn programs_are_told_where_a_node_listens_and_what_is_amiss() {
+    let door = Door::lite();
+    // Unless somebody holds it already.
+    let _holder = TcpListener::bind("127.0.0.1:8888");
+    let said = || std::fs::read_to_string(door.path().join("said")).expect("it is read");
+    let mut command = door.command(["up", "--agents", "1", "--json"]);
+    // As people set it for another program of theirs.
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317");
+    command.stderr(File::create(door.path().join("said")).expect("a file"));
+    let node = Running::begin(command.stdout(Stdio::null()));
+    door.eventually("it listens", |_| said().contains("listening").then_some(()));
+    door.ok(&["down"]);
+    assert!(node.end().status.success());
+    let said = lines(&said());
+    let address = said.iter().find_map(|line| line["listening"].as_str()).expect("an address");
+    let warns = |words: &str| said.iter().any(|line| line["warning"].to_string().contains(words));
+    assert!(address.starts_with("http://127.0.0.1:") && warns("there is no telemetry"), "{said:?}");
+    let has_moved = address != "http://127.0.0.1:8888";
+    assert_eq!(warns("127.0.0.1:8888 is taken"), has_moved, "{said:?}");
 }
 
 #[test]

@@ -30,6 +30,29 @@ fn help_is_an_answer() {
 }
 
 #[test]
+fn help_says_what_exit_codes_mean_and_which_templates_there_are() {
+    let door = Door::lite();
+    let check = |words: &[&str], says: &str| {
+        let help = door.ok(&[words, &["--help"]].concat());
+        assert!(one_line(&help).contains(says), "{words:?} does not say {says:?}:\n{help}");
+    };
+    check(&["run"], "Exit codes: 0 every task is completed, 1 one is not, 6 nothing can go on");
+    check(&["down"], "Exit code 7: no node");
+    check(&["doctor"], "Exit code 1: something is broken");
+    check(&["task", "next"], "Exit codes: 6 the agent's budget is reached, 7 nothing to do");
+    check(&["events"], "one a line");
+    let hint = door.fails(5, &["init", "--template", "none"])["hint"].clone();
+    let (_, known) = word(&hint).split_once("there are: ").expect("they are named");
+    for name in known.split("), ").filter_map(|template| template.split(' ').next()) {
+        check(&["init"], &format!("{name} ("));
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
 fn commands_of_other_days_are_not_listed() {
     let help = Door::lite().ok(&["help"]);
     let listed: Vec<&str> =

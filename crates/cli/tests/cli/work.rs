@@ -29,6 +29,8 @@ fn a_plan_is_done_and_its_report_is_kept(door: Door) {
     let json = std::fs::read_to_string(door.path().join(".quorate/runs/1/report.json")).expect("kept");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!((word(&json["state"]), word(&json["tasks"][1]["state"])), ("completed", "completed"));
+    let needs = serde_json::json!([{ "task_id": 2, "needs_id": 1 }]);
+    assert_eq!((&json["needs"], &door.json(&["runs", "show", "1"])["needs"]), (&needs, &needs));
 }
 
 fn a_failed_task_fails_the_run_and_what_needs_it_is_cancelled(door: Door) {

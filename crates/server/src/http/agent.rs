@@ -9,7 +9,7 @@ use axum::http::Method;
 use quorate_model::Result;
 use quorate_model::config::Driver;
 use quorate_service::agent::{self as service, Tell, Word};
-use quorate_service::message::Inbox;
+use quorate_service::message::Unread;
 use quorate_service::token;
 use quorate_service::view;
 use quorate_service::wire::{self, shapes};
@@ -87,7 +87,7 @@ impl Ask for AgentShow {
     async fn answer(self, desk: &Desk, _: &Caller) -> Result<wire::AgentStory> {
         let view = desk.agent(&self.name).await?;
         let claims = desk.store().read(view::Claims { agent: Some(self.name.clone()) }).await?;
-        let unread = desk.store().read(Inbox { agent: self.name, all: false }).await?.len();
+        let unread = desk.store().read(Unread { agent: self.name }).await?;
         Ok(wire::AgentStory { agent: (&view).into(), claims: shapes(&claims), unread })
     }
 }

@@ -1,6 +1,6 @@
 //! Claims: leases on named resources.
 
-use super::{lease_of, wait_of, words_of};
+use super::{duration_of, wait_of, words_of};
 use crate::ask::Ask;
 use crate::caller::Caller;
 use crate::desk::{CLAIM_MS, Desk, Watch, claimable};
@@ -80,7 +80,7 @@ impl ClaimTake {
             (None, None) => None,
             _ => return Err(Error::invalid("`task_id` and `term` go together")),
         };
-        let ttl_ms = self.ttl.map_or(Ok(CLAIM_MS), |text| lease_of("ttl", &text))?;
+        let ttl_ms = self.ttl.map_or(Ok(CLAIM_MS), |text| duration_of("ttl", &text))?;
         let wait_ms = self.wait.map(|text| wait_of("wait", &text)).transpose()?;
         let agent = by.acts_as(self.agent)?;
         desk.seen(&agent).await?;

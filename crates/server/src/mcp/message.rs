@@ -73,7 +73,7 @@ call it again. Answer with `send` and `reply_to`.";
         }
         let mut lines: Vec<String> = messages.iter().map(shown).collect();
         // Only a hint, as long as what is read is shown.
-        let left = store.read(service::Inbox { agent, all: false }).await.map_or(0, |inbox| inbox.len());
+        let left = store.read(service::Unread { agent }).await.unwrap_or(0);
         if left > 0 {
             lines.push(format!("{left} more: call `inbox` again"));
         }

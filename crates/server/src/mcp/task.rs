@@ -7,7 +7,7 @@ use quorate_model::diagnostic::quote;
 use quorate_model::memory::MemoryKind;
 use quorate_model::{Error, Result, RunId, TaskId, TaskState, nearest};
 use quorate_service::memory::Remember;
-use quorate_service::message::Inbox;
+use quorate_service::message::Unread;
 use quorate_service::task as service;
 use quorate_service::task::NewTask;
 use quorate_service::wire;
@@ -195,7 +195,7 @@ before something that takes long.";
 async fn unread(turn: &Turn, agent: Option<String>) -> String {
     let Some(agent) = agent else { return String::new() };
     // Only a hint: what cannot be read now is there later.
-    let waiting = turn.desk.store().read(Inbox { agent, all: false }).await.map_or(0, |inbox| inbox.len());
+    let waiting = turn.desk.store().read(Unread { agent }).await.unwrap_or(0);
     if waiting == 0 { String::new() } else { format!("; {waiting} unread message(s): call `inbox`") }
 }
 
