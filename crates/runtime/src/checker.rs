@@ -5,6 +5,7 @@
 use crate::attempt::{NODE_STOPS, with_git};
 use crate::node::Shared;
 use crate::renewer::{Hold, Lost};
+use crate::result_file::{self, ResultFile};
 use crate::stop::{Level, Stop};
 use crate::workspace::{Merged, Of, Workspace};
 use crate::{consolidator, planner};
@@ -135,13 +136,17 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &Hold) -> Ou
     if let Some(asked) = Consolidation::of(verify) {
         return consolidator::read(shared, stop, task, asked).await;
     }
+    let mut assignment = assignment(shared, task);
+    let (result, file) = match result(shared, task, &assignment).await {
+        Ok(given) => given,
+        Err(error) => return Outcome::failed(error.message, None),
+    };
     let worker = Worker {
         how: How::Shell,
-        env: vec![("QUORATE_RESULT".into(), task.result.clone().unwrap_or_default())],
+        env: result_file::variables(result, file.as_ref()),
         limits: Limits::default(),
         grace: millis(shared.config.health.grace_ms),
     };
-    let mut assignment = assignment(shared, task);
     let workspace = match workspace(shared, stop, task).await {
         Ok(workspace) => workspace,
         Err(outcome) => return outcome,
@@ -177,6 +182,25 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &Hold) -> Ou
         (Some(why), _) => Outcome::failed(why, tail),
         (None, Some(workspace)) => merge(shared, stop, task, hold, (workspace, tail)).await,
         (None, None) => Outcome::Ended { failure: None, tail },
+    }
+}
+
+/// Puts the result into a file for the check. Where that cannot be done, a short one goes without.
+async fn result<'a>(
+    shared: &Shared,
+    task: &'a Task,
+    assignment: &Assignment,
+) -> Result<(&'a str, Option<ResultFile>)> {
+    let result = task.result.as_deref().unwrap_or_default();
+    // With the term: who lost the check removes no file of who has it now.
+    let name = format!("{}-{}.{}.result.json", task.id, task.attempt, task.term);
+    match ResultFile::write(assignment.log.with_file_name(name), result.to_owned()).await {
+        Ok(file) => Ok((result, Some(file))),
+        Err(error) if result_file::fits(result) => {
+            shared.say(format!("check of task {}: {error}", task.named()));
+            Ok((result, None))
+        }
+        Err(error) => Err(error),
     }
 }
 

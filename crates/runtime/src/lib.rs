@@ -24,6 +24,7 @@ mod orphans;
 mod planner;
 mod relay;
 mod renewer;
+mod result_file;
 mod session;
 mod stop;
 mod team;

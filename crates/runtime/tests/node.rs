@@ -151,6 +151,28 @@ async fn a_check_that_fails_leads_to_another_attempt(world: World) {
     stop(node).await;
 }
 
+async fn a_check_reads_a_result_that_is_too_long_for_a_variable(world: World) {
+    let node = world.node(FAST).await;
+    let say = r#"printf '{"quorate":"result","value":"%s"}\n' "$(head -c 200000 /dev/zero | tr '\0' x)""#;
+    let verify = |length: usize, is_set: &str| {
+        let file = format!("test $(wc -c < \"$QUORATE_RESULT_FILE\") = {length}");
+        Some(format!("{file} && test \"${{QUORATE_RESULT+set}}\" = \"{is_set}\""))
+    };
+    let long = NewTask { verify: verify(200_002, ""), ..command("long", say) };
+    let short =
+        NewTask { verify: verify(1, "set"), ..command("short", r#"echo '{"quorate":"result","value":7}'"#) };
+    let (id, tasks) = world.start(vec![long, short]).await.expect("started");
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    for task in tasks {
+        let attempts = world.task(task).await.attempts;
+        assert_eq!((attempts.len(), attempts[0].evidence.as_deref()), (1, Some("checked")));
+    }
+    let logs = std::fs::read_dir(world.folder.path().join(".quorate/logs")).expect("readable");
+    let left = logs.flatten().filter(|file| !file.file_name().to_string_lossy().ends_with(".log"));
+    assert_eq!(left.count(), 0, "the files go with their checks");
+    stop(node).await;
+}
+
 async fn a_result_that_cannot_be_read_is_no_success(world: World) {
     let node = world.node(FAST).await;
     let bad = NewTask { max_attempts: 1, ..command("bad", r#"echo '{"quorate":"result","value":oops}'"#) };
@@ -488,6 +510,7 @@ macro_rules! stamp {
 stamp!(
     a_chain_runs_and_passes_results,
     a_check_that_fails_leads_to_another_attempt,
+    a_check_reads_a_result_that_is_too_long_for_a_variable,
     a_result_that_cannot_be_read_is_no_success,
     a_timeout_stops_a_hanging_child_and_others_go_on,
     cancel_stops_a_running_child,
