@@ -105,6 +105,12 @@ impl Session {
         self.is_full && !self.is_cleared && !self.is_working && self.ended_at.is_none()
     }
 
+    /// Returns whether a sign of life is due, so long after the last one; also when that was in the future, by a clock that was
+    /// set since.
+    pub fn is_silent_for(&self, ms: i64) -> bool {
+        !(0..ms).contains(&self.silent_ms)
+    }
+
     fn event(&self, kind: EventKind, message: String) -> Event {
         Event::new(kind, message).agent(&self.agent)
     }
@@ -242,7 +248,7 @@ impl Open {
     }
 }
 
-/// A sign of life: keeps the leases of what the session's agent has taken, as `progress` does.
+/// A sign of life: keeps the leases of what the session's agent has taken and of the claims bound to it, as `progress` does.
 ///
 /// What a node supervises is left to it.
 #[derive(Debug, Clone)]
@@ -265,22 +271,38 @@ impl Write for Beat {
             );
             let working = self.working.map(i64::from);
             let session = tx.one(sql, args![self.id, working], Session::from_row).await?;
-            let Some(Session { agent, .. }) = &session else { return Ok(None) };
-            tx.later(
-                "update agents set heartbeat_at = now_ms() where name = $1 and node is null and removed = 0",
-                args![agent],
-            );
-            tx.later(
-                "update tasks set lease_until = now_ms() + lease_ms, active_at = now_ms(), stuck = 0
-                  where owner = $1 and state = 'running' and node is null and lease_ms is not null",
-                args![agent],
-            );
+            if let Some(session) = &session {
+                keep(tx, &session.agent);
+            }
             Ok(session)
         })
     }
 }
 
-/// How full a session's context is, and what it has cost until now. What is not known stays as it was.
+/// Keeps the leases of what an agent has taken, with the claims that go with its tasks, unless a node supervises it.
+fn keep(tx: &mut Tx, agent: &str) {
+    tx.later(
+        "update agents set heartbeat_at = now_ms() where name = $1 and node is null and removed = 0",
+        args![agent],
+    );
+    tx.later(
+        "update tasks set lease_until = now_ms() + lease_ms, active_at = now_ms(), stuck = 0
+          where owner = $1 and state = 'running' and node is null and lease_ms is not null",
+        args![agent],
+    );
+    // What has expired is not brought back to life: another may hold it by now.
+    tx.later(
+        "update claims set expires_at = t.lease_until
+           from tasks t
+          where t.owner = $1 and t.state = 'running' and t.node is null and t.lease_ms is not null and t.holds = 1
+            and claims.task_id = t.id and claims.left_term is null and claims.expires_at < t.lease_until
+            and (claims.ttl_ms is null or claims.expires_at > now_ms())",
+        args![agent],
+    );
+}
+
+/// How full a session's context is, and what it has cost until now. What is not known stays as it was. A sign of life, as a
+/// [`Beat`] is: it moves the time by which the next one is due.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// The session.
@@ -336,6 +358,7 @@ impl Write for Report {
                 self.full_at
             ];
             let Some(session) = tx.one(sql, args, Session::from_row).await? else { return Ok(None) };
+            keep(tx, &session.agent);
             let filled = session.is_full && !was_full;
             if filled {
                 let percent = session.used_percent.unwrap_or_default();

@@ -3,7 +3,7 @@
 
 use quorate_model::{Kind, Result, RunId, TaskState, Term};
 use quorate_service::agent::Add;
-use quorate_service::claim::{Guard, Guarded, NoteRefused, RESOURCES_MAX};
+use quorate_service::claim::{self, Guard, Guarded, NoteRefused, RESOURCES_MAX};
 use quorate_service::retention::Prune;
 use quorate_service::session::{
     Beat, Clear, End, Find, Open, PROCESSES_MAX, Process, Report, Restored, SILENT_MS, Session, Sessions,
@@ -12,7 +12,7 @@ use quorate_service::task::{Done, NewTask};
 use quorate_service::view::{Agents, Tasks};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{LEASE_MS, begin, claiming, command, texts};
+use quorate_testkit::verbs::{LEASE_MS, begin, claiming, command, texts, want};
 
 fn process(pid: i64) -> Process {
     Process { host: "here".into(), pid, started: format!("boot {pid}") }
@@ -163,6 +163,64 @@ async fn a_sign_of_life_keeps_what_the_agent_has_taken(ledger: TestLedger) -> Re
     ledger.store.write(done).await?;
     assert_eq!(ledger.count("task.lease_expired").await, 0);
     assert_eq!(ledger.store.write(Beat { id: 99, working: None }).await, Ok(None), "of nobody");
+    Ok(())
+}
+
+async fn a_report_on_the_context_is_a_sign_of_life_too(ledger: TestLedger) -> Result<()> {
+    let session = ledger.store.write(open("a", 7)).await?;
+    ledger.add(command("work")).await?;
+    let taken = ledger.must_take("claude-s1").await?;
+    for percent in 0..5 {
+        ledger.advance(LEASE_MS - 1).await;
+        let told = ledger.store.write(filled(session.id, percent)).await?.expect("it is known").session;
+        assert_eq!(told.silent_ms, 0, "no other sign of life follows soon");
+        ledger.check().await?;
+    }
+    ledger.done(&taken).await?;
+    assert_eq!(ledger.count("task.lease_expired").await, 0);
+    let agents = ledger.store.read(Agents::default()).await?;
+    assert_eq!(agents[0].agent.heartbeat_at, Some(find(&ledger, "a").await?.seen_at));
+    Ok(())
+}
+
+async fn a_sign_of_life_keeps_the_claims_that_are_bound_to_a_task(ledger: TestLedger) -> Result<()> {
+    let session = ledger.store.write(open("a", 7)).await?;
+    let id = ledger.add(command("work")).await?;
+    let taken = ledger.must_take("claude-s1").await?;
+    let bound = claim::Take {
+        task: Some((id, taken.task.term)),
+        ttl_ms: LEASE_MS / 4,
+        ..want("claude-s1", &["src"])
+    };
+    ledger.store.write(bound).await?;
+    ledger.claim("claude-s1", &["docs"]).await?;
+    ledger.advance(LEASE_MS / 8).await;
+    for _ in 0..3 {
+        ledger.store.write(Beat { id: session.id, working: None }).await?;
+        ledger.advance(LEASE_MS - 1).await;
+        ledger.check().await?;
+    }
+    assert_eq!(ledger.held().await?, ["claude-s1:src"], "what is of no task ends by its own time");
+    Ok(())
+}
+
+async fn a_claim_that_has_expired_is_not_brought_back_by_a_sign_of_life(ledger: TestLedger) -> Result<()> {
+    let session = ledger.store.write(open("a", 7)).await?;
+    let id = ledger.add(command("work")).await?;
+    let taken = ledger.must_take("claude-s1").await?;
+    let task = Some((id, taken.task.term));
+    let bound = claim::Take { task, ttl_ms: 1_000, ..want("claude-s1", &["src"]) };
+    ledger.store.write(bound).await?;
+    ledger.advance(1_000).await;
+    ledger.store.write(Beat { id: session.id, working: None }).await?;
+    assert!(ledger.held().await?.is_empty());
+    Ok(())
+}
+
+async fn a_sign_of_life_is_due_again_where_a_clock_was_set_back(ledger: TestLedger) -> Result<()> {
+    let session = ledger.store.write(open("a", 7)).await?;
+    let silent = |silent_ms| Session { silent_ms, ..session.clone() }.is_silent_for(5_000);
+    assert_eq!([-1, 0, 4_999, 5_000].map(silent), [true, false, false, true]);
     Ok(())
 }
 
@@ -348,6 +406,10 @@ on_every_backend!(
     what_an_agent_of_a_session_claimed_apart_from_tasks_ends_with_it,
     an_agent_of_a_session_leaves_the_team_with_it_and_comes_back,
     a_sign_of_life_keeps_what_the_agent_has_taken,
+    a_report_on_the_context_is_a_sign_of_life_too,
+    a_sign_of_life_keeps_the_claims_that_are_bound_to_a_task,
+    a_claim_that_has_expired_is_not_brought_back_by_a_sign_of_life,
+    a_sign_of_life_is_due_again_where_a_clock_was_set_back,
     a_sign_of_life_leaves_to_a_node_what_it_supervises,
     a_context_is_full_once_until_it_falls_below,
     clear_is_sent_once_for_a_full_context_and_not_while_a_turn_goes_on,

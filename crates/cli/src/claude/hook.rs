@@ -241,7 +241,7 @@ impl Turn {
     async fn seen(&self, working: Option<bool>) -> Result<Option<Value>> {
         let session = self.session().await?;
         let is_news = working.is_some_and(|working| working != session.is_working);
-        if is_news || session.silent_ms >= BEAT_MS {
+        if is_news || session.is_silent_for(BEAT_MS) {
             self.store.write(Beat { id: session.id, working }).await?;
         }
         Ok(None)

@@ -77,7 +77,7 @@ impl Usage {
             || differs(self.window, session.window_tokens)
             || differs(cents(self.usd_micros), cents(session.usd_micros))
             || (self.model.is_some() && self.model != session.model)
-            || session.silent_ms >= SAME_MS
+            || session.is_silent_for(SAME_MS)
     }
 }
 
