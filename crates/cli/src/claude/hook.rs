@@ -12,6 +12,7 @@ use super::{guard, session};
 use crate::args::Hook;
 use crate::place::Place;
 use crate::print;
+use quorate_model::name::check_agent;
 use quorate_model::{Error, Result};
 use quorate_service::claim::{Guard, Guarded, NoteRefused};
 use quorate_service::session::{Beat, End, Find, Restored, Session};
@@ -313,8 +314,10 @@ fn refusal(guard: &Guard, agent: Option<&str>, is_sure: bool) -> Value {
     answer
 }
 
-/// Lets the commands of the session know its agent: Claude Code reads this file before each.
+/// Lets the commands of the session know its agent: Claude Code has a shell read this file before each. What is no name is not
+/// written there: it may come from a ledger that others write to.
 fn tell_shell(agent: &str) -> Result<()> {
+    check_agent(agent)?;
     let Some(file) = std::env::var_os("CLAUDE_ENV_FILE").filter(|file| !file.is_empty()) else {
         return Ok(());
     };

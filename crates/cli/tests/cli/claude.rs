@@ -9,6 +9,7 @@ on_both!(
     an_edit_of_a_file_that_another_claimed_is_refused_and_says_who,
     a_session_is_not_refused_what_it_claimed_itself,
     a_session_keeps_its_name_and_gets_its_context_back_after_clear,
+    what_is_no_name_of_an_agent_is_not_written_for_a_shell,
     what_only_a_session_held_is_free_when_it_ends,
     a_session_that_works_keeps_its_lease,
     a_checkpoint_is_saved_before_a_compaction_and_keeps_what_the_agent_said,
@@ -162,6 +163,24 @@ fn a_session_keeps_its_name_and_gets_its_context_back_after_clear(door: Door) {
     let restored = door.events("context.restored", 3);
     assert!(restored.iter().all(|event| event["agent"] == "claude-s1"), "{restored:?}");
     assert_eq!(door.events("agent.started", 1).len(), 1, "it is one session");
+}
+
+fn what_is_no_name_of_an_agent_is_not_written_for_a_shell(door: Door) {
+    door.ok(&["task", "add", "work", "--run", "true"]);
+    hook(&door, "SessionStart", json!({ "source": "startup" }));
+    door.write("env.sh", "export MINE=1\n");
+    door.sql("update sessions set agent = 'x; touch pwned'");
+    for source in ["compact", "resume", "startup"] {
+        let mut command = door.command(["hook", "SessionStart"]);
+        command.env("CLAUDE_ENV_FILE", door.path().join("env.sh"));
+        let output =
+            feed(command, input(&door, "SessionStart", json!({ "source": source })).to_string().as_bytes());
+        let shell = std::fs::read_to_string(door.path().join("env.sh")).expect("readable");
+        assert_eq!(shell, "export MINE=1\n", "{source}");
+        let (_, err) = texts(&output);
+        assert_eq!(output.status.code(), Some(0), "{source}: {err}");
+        assert!(err.contains("`x; touch pwned` is not a name"), "{source}: {err}");
+    }
 }
 
 fn what_only_a_session_held_is_free_when_it_ends(door: Door) {

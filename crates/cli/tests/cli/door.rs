@@ -99,6 +99,17 @@ impl Door {
         command
     }
 
+    /// Changes the ledger from outside, as another program would.
+    pub fn sql(&self, sql: &str) {
+        match &self.schema {
+            Some(schema) => schema.psql(sql).map(drop),
+            None => rusqlite::Connection::open(self.path().join(".quorate/quorate.db"))
+                .and_then(|file| file.execute_batch(sql))
+                .map_err(|e| e.to_string()),
+        }
+        .unwrap_or_else(|why| panic!("{sql}: {why}"));
+    }
+
     pub fn run(&self, words: &[&str]) -> Output {
         self.command(words).output().expect("the binary runs")
     }
