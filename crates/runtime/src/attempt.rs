@@ -14,12 +14,13 @@ use crate::workspace::{Merged, Of, Workspace};
 use quorate_drivers::{Assignment, Report, report};
 use quorate_model::config::{Workspace as Where, millis};
 use quorate_model::usage::Parked;
-use quorate_model::{Error, Kind, Result, TaskState};
+use quorate_model::{Error, Kind, Result, TaskState, Term};
 use quorate_process::{Child, Control, Exit, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
 use quorate_service::task::{
-    Aside, Done, DoneAnswer, Fail, Held, Outcome, Release, Renew, Rest, SetAside, Started, Taken,
+    Aside, Done, DoneAnswer, Fail, Held, Outcome, Release, Renew, Rest, SetAside, Started, StillRests, Taken,
+    Task,
 };
 use quorate_service::view::Claims;
 use quorate_service::{run, wire};
@@ -393,10 +394,14 @@ async fn set_aside(session: &Session, taken: &Taken, why: Aside, tail: Option<St
 }
 
 /// Parks the task. Where it was the agent itself that cannot go on, it takes nothing else before then either: it would
-/// only go through all that is ready.
+/// only go through all that is ready. A person may let it go on sooner.
 async fn rest(session: &mut Session, taken: &Taken, parked: Parked, (tail, own): (Option<String>, bool)) {
     match set_aside(session, taken, Aside::Agent(parked), tail).await {
-        Ok(Rest::Parked(Some(ms))) if own => session.rest(millis(ms)).await,
+        Ok(Rest::Parked(Some(ms))) if own => {
+            let Task { id, attempt, term, .. } = taken.task;
+            let parked = StillRests { id, attempt, term: Term(term.0 + 1), agent: session.name.clone() };
+            session.rest_while(parked, millis(ms)).await;
+        }
         Ok(Rest::Parked(_)) => {}
         Ok(Rest::TooOften(state)) => settle_run(session, taken, state).await,
         Err(error) => session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named())),

@@ -9,7 +9,7 @@ use crate::team::Member;
 use quorate_model::config::Limits;
 use quorate_model::{Kind, Result};
 use quorate_service::agent::{Begin, End};
-use quorate_service::task::{Take, TakeAnswer};
+use quorate_service::task::{StillRests, Take, TakeAnswer};
 use quorate_service::token::Token;
 use quorate_store::{Changes, Write};
 use std::sync::Arc;
@@ -19,6 +19,10 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// However soon there may be something, it does not look again at once.
 const LOOK_LEAST: Duration = Duration::from_millis(10);
+/// Without a hint of a change, an agent that rests because of a limit asks this often whether it is to go on.
+const REST_LOOK_EVERY: Duration = Duration::from_secs(30);
+/// However much happens, it asks no more often than this.
+const REST_LEAST: Duration = Duration::from_secs(1);
 /// How long an agent rests when the ledger cannot be reached.
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -138,6 +142,21 @@ impl Session {
         tokio::select! {
             () = changes.wait(limit) => {}
             () = self.stop.reached(Level::Finish) => {}
+        }
+    }
+
+    /// Does nothing for a while, unless told to stop, or somebody lets the task or this agent go on. A hint of that may be lost, so
+    /// the ledger is also asked now and then; while it is away, the rest goes on.
+    pub(crate) async fn rest_while(&mut self, parked: StillRests, pause: Duration) {
+        let mut changes = self.shared.store.changes();
+        let until = Instant::now() + pause;
+        let left = || until.saturating_duration_since(Instant::now());
+        while !left().is_zero() && self.stop.level() == Level::Go {
+            if let Ok(false) = self.stop.in_time(self.shared.store.read(parked.clone())).await {
+                return;
+            }
+            self.rest(REST_LEAST.min(left())).await;
+            self.wait(&mut changes, REST_LOOK_EVERY.min(left())).await;
         }
     }
 

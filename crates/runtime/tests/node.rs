@@ -4,9 +4,10 @@ use quorate_model::config::Config;
 use quorate_model::{Result, RunId, TaskId, TaskState};
 use quorate_runtime::{Level, Node, NodeOptions, team};
 use quorate_service::SCHEMA;
+use quorate_service::agent::{Tell, Word};
 use quorate_service::event::{After, Filter, PAGE_MAX};
 use quorate_service::run::Start;
-use quorate_service::task::{Cancel, NewTask, Reassign, Work};
+use quorate_service::task::{Cancel, NewTask, Reassign, Unpark, Work};
 use quorate_service::view::{RunShow, RunStory, Story, TaskStory};
 use quorate_store::{Options, Store, Url};
 use quorate_testkit::postgres::Schema;
@@ -363,6 +364,26 @@ async fn an_agent_that_cannot_go_on_takes_nothing_else_before_it_can(world: Worl
     stop(node).await;
 }
 
+async fn an_agent_that_cannot_go_on_is_let_go_on_by_a_person(world: World) {
+    let for_an_hour = LIMITED.replace("1500", "3600000");
+    let node = world.node(&format!("{FAST}{for_an_hour}")).await;
+    let words = |key: &str| NewTask { work: Some(Work::Prompt("x".into())), ..NewTask::new(key) };
+    let (_, tasks) = world.start(vec![words("a"), words("b"), words("c")]).await.expect("started");
+    world.task_in(tasks[0], TaskState::Parked).await;
+    world.store.write(Unpark { id: tasks[0] }).await.expect("it was parked");
+    let story = world.task_in(tasks[0], TaskState::Completed).await;
+    assert_eq!(story.attempts.len(), 2);
+    let waited = story.attempts[1].started_at - story.attempts[0].ended_at.expect("it was parked");
+    assert!(waited < 10_000, "{waited} ms");
+    world.task_in(tasks[1], TaskState::Parked).await;
+    let resumed = Tell { name: "worker".into(), word: Word::Resume };
+    world.store.write(resumed).await.expect("it is known");
+    world.task_in(tasks[2], TaskState::Parked).await;
+    assert_eq!(world.task(tasks[1]).await.task.state, TaskState::Parked, "its own time is not over");
+    assert_eq!(world.read("began").lines().count(), 4, "each attempt once");
+    stop(node).await;
+}
+
 async fn whatever_a_child_prints_is_a_sign_of_life(world: World) {
     let node = world.node(&format!("{FAST}stop_stuck_after = \"500ms\"\n")).await;
     let talks = "for n in 1 2 3 4 5 6 7 8 9 10; do echo '{\"type\":\"assistant\"}'; sleep 0.2; done";
@@ -524,6 +545,7 @@ stamp!(
     what_a_child_uses_is_kept_with_its_price_though_it_ends_at_once,
     a_budget_that_is_reached_stops_the_child_and_puts_the_run_aside,
     an_agent_that_cannot_go_on_takes_nothing_else_before_it_can,
+    an_agent_that_cannot_go_on_is_let_go_on_by_a_person,
     whatever_a_child_prints_is_a_sign_of_life,
     idle_agents_cost_nothing,
     an_agent_that_is_alone_tries_again_as_soon_as_it_may,

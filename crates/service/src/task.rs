@@ -1,14 +1,15 @@
 //! What can be done with a task: add, take, report, finish, and a person's wishes.
 //!
 //! Here live the task as it is stored and the pieces that several operations share. Each operation is a request
-//! value in a file of its own family: `add`, `take`, `finish`, `lease`, `park`, `person`. The rules of what may follow
-//! what live in `model::task`; the statements here repeat them as guards.
+//! value in a file of its own family: `add`, `take`, `finish`, `lease`, `park`, `person`, `rest`. The rules of what may
+//! follow what live in `model::task`; the statements here repeat them as guards.
 
 mod add;
 mod finish;
 mod lease;
 mod park;
 mod person;
+mod rest;
 mod take;
 
 pub use add::{Add, NewTask, Work};
@@ -16,6 +17,7 @@ pub use finish::{Done, DoneAnswer, Fail, Outcome, REASON_MAX, RESULT_MAX, Settle
 pub use lease::{Held, Progress, Renew, Renewed, Started, WORD_MAX};
 pub use park::{Aside, Rest, SetAside};
 pub use person::{Cancel, Park, Reassign, Release, Retry, Unpark};
+pub use rest::StillRests;
 pub use take::{Has, Kinds, NeedResult, PastAttempt, Take, TakeAnswer, TakeCheck, Taken};
 
 pub(crate) use add::add_tasks;

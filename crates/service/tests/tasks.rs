@@ -2,11 +2,13 @@
 
 use quorate_model::budget::Budget;
 use quorate_model::config::Limits;
+use quorate_model::usage::Parked;
 use quorate_model::{Kind, Result, TaskState, Term};
+use quorate_service::agent::{Tell, Word};
 use quorate_service::run;
 use quorate_service::task::{
-    Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, REASON_MAX, Reassign, Renew, Retry,
-    SettleCheck, Take, TakeAnswer, TakeCheck, Taken, WORD_MAX,
+    Aside, Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, REASON_MAX, Reassign, Renew,
+    Retry, SetAside, SettleCheck, StillRests, Take, TakeAnswer, TakeCheck, Taken, Task, Unpark, WORD_MAX,
 };
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -31,6 +33,36 @@ async fn a_task_has_one_owner_and_its_result_is_kept(ledger: TestLedger) -> Resu
     assert_eq!(story.task.result.as_deref(), Some("{\"n\":1}"));
     assert_eq!(story.attempts[0].outcome.as_deref(), Some("completed"));
     assert_eq!(ledger.kinds().await, ["task.added", "task.taken", "task.completed"]);
+    Ok(())
+}
+
+async fn an_agent_rests_until_its_task_or_itself_is_let_go_on(ledger: TestLedger) -> Result<()> {
+    ledger.join("alpha").await?;
+    let resume = Tell { name: "alpha".into(), word: Word::Resume };
+    ledger.store.write(resume.clone()).await?;
+    ledger.advance(1_000).await;
+    let parked = async || {
+        let id = ledger.add(command("one")).await?;
+        let Task { attempt, term, .. } = ledger.must_take("alpha").await?.task;
+        let limited = Parked { reason: "limit".into(), after_ms: Some(3_600_000), until_ms: None };
+        let why = Aside::Agent(limited);
+        ledger.store.write(SetAside { id, term, why, tail: None }).await?;
+        Result::<_>::Ok(StillRests { id, attempt, term: Term(term.0 + 1), agent: "alpha".into() })
+    };
+    let rests = async |asked: &StillRests| ledger.store.read(asked.clone()).await;
+    let one = parked().await?;
+    assert!(rests(&one).await?);
+    ledger.store.write(Unpark { id: one.id }).await?;
+    assert!(!rests(&one).await?, "its task goes on");
+    ledger.store.write(Cancel { id: one.id, reason: "not wanted".into() }).await?;
+    let two = parked().await?;
+    assert!(rests(&two).await?, "it was resumed before that");
+    ledger.join("beta").await?;
+    ledger.store.write(Tell { name: "beta".into(), word: Word::Resume }).await?;
+    assert!(rests(&two).await?, "another was resumed");
+    ledger.store.write(resume).await?;
+    assert!(!rests(&two).await?);
+    assert_eq!(ledger.state(two.id).await?, TaskState::Parked);
     Ok(())
 }
 
@@ -355,6 +387,7 @@ on_every_backend!(
     what_is_for_one_agent_alone_is_not_left_to_others,
     an_agent_is_shown_what_it_has_wherever_it_was_taken,
     a_task_has_one_owner_and_its_result_is_kept,
+    an_agent_rests_until_its_task_or_itself_is_let_go_on,
     a_write_with_an_old_term_changes_nothing_and_is_logged,
     a_term_from_the_future_is_refused,
     a_lapsed_lease_whose_term_has_not_changed_may_still_write,
