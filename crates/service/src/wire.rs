@@ -242,7 +242,8 @@ pub struct Taken {
     pub verify: Option<String>,
     /// How long an attempt may take
     pub timeout_ms: Option<i64>,
-    /// The results of the tasks it needs, by key
+    /// The results of the tasks it needs, by key; tasks without one by id. Keys are unique within a run only: a later one of the
+    /// same name is called `key#ID`
     pub needs: BTreeMap<String, Value>,
     /// How earlier attempts ended
     pub previous_attempts: Vec<PastAttempt>,
@@ -257,10 +258,23 @@ impl From<&task::Taken> for Taken {
             prompt: task.prompt.clone(),
             verify: task.verify.clone(),
             timeout_ms: task.timeout_ms,
-            needs: taken.needs.iter().map(|need| (need.key.clone(), stored(need.result.as_ref()))).collect(),
+            needs: results_by_key(&taken.needs),
             previous_attempts: shapes(&taken.previous),
         }
     }
+}
+
+/// The results by the names of their tasks. No key holds a `#`, so that a name with one is nobody else's.
+fn results_by_key(needs: &[task::NeedResult]) -> BTreeMap<String, Value> {
+    let mut results = BTreeMap::new();
+    for need in needs {
+        let name = match results.contains_key(&need.key) {
+            true => format!("{}#{}", need.key, need.id),
+            false => need.key.clone(),
+        };
+        results.insert(name, stored(need.result.as_ref()));
+    }
+    results
 }
 
 /// How an earlier attempt at a task ended.

@@ -10,6 +10,7 @@ use quorate_service::task::{
     Aside, Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, REASON_MAX, Reassign, Renew,
     Retry, SetAside, SettleCheck, StillRests, Take, TakeAnswer, TakeCheck, Taken, Task, Unpark, WORD_MAX,
 };
+use quorate_service::wire;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, command, failure, next_of};
@@ -33,6 +34,32 @@ async fn a_task_has_one_owner_and_its_result_is_kept(ledger: TestLedger) -> Resu
     assert_eq!(story.task.result.as_deref(), Some("{\"n\":1}"));
     assert_eq!(story.attempts[0].outcome.as_deref(), Some("completed"));
     assert_eq!(ledger.kinds().await, ["task.added", "task.taken", "task.completed"]);
+    Ok(())
+}
+
+async fn results_of_needed_tasks_of_one_name_are_all_told(ledger: TestLedger) -> Result<()> {
+    let keyed = |key: &str| NewTask { key: Some(key.into()), ..command(key) };
+    let mut needs = Vec::new();
+    for _ in 0..2 {
+        needs.extend(ledger.start(vec![keyed("build")]).await?.1);
+    }
+    let without = ledger.add(command("without a key")).await?;
+    needs.push(without);
+    needs.extend(ledger.start(vec![keyed(&without.to_string())]).await?.1);
+    for n in 0..needs.len() {
+        let taken = ledger.must_take("alpha").await?;
+        ledger.store.write(Done { result: Some(n.to_string()), ..done(&taken) }).await?;
+    }
+    ledger.add(NewTask { needs: needs.clone(), ..command("after") }).await?;
+    let told = wire::Taken::from(&ledger.must_take("alpha").await?).needs;
+    let name = |key: &str, place: usize| format!("{key}#{}", needs[place]);
+    let expected: Vec<(String, serde_json::Value)> = vec![
+        (without.to_string(), 2.into()),
+        (name(&without.to_string(), 3), 3.into()),
+        ("build".into(), 0.into()),
+        (name("build", 1), 1.into()),
+    ];
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), expected);
     Ok(())
 }
 
@@ -387,6 +414,7 @@ on_every_backend!(
     what_is_for_one_agent_alone_is_not_left_to_others,
     an_agent_is_shown_what_it_has_wherever_it_was_taken,
     a_task_has_one_owner_and_its_result_is_kept,
+    results_of_needed_tasks_of_one_name_are_all_told,
     an_agent_rests_until_its_task_or_itself_is_let_go_on,
     a_write_with_an_old_term_changes_nothing_and_is_logged,
     a_term_from_the_future_is_refused,
