@@ -78,5 +78,4 @@ fn check_agent(agent: &AgentConfig) {
     }
     assert!(agent.resources.memory_bytes.is_none_or(|bytes| (MEMORY_LEAST..=1 << 63).contains(&bytes)));
     assert!(agent.resources.cpu_percent.is_none_or(|percent| (1..=CPU_MAX).contains(&percent)));
-    assert!(agent.lease_ms.is_none_or(|ms| ms >= LEASE_LEAST_MS));
 }

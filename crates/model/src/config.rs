@@ -242,8 +242,6 @@ pub struct AgentConfig {
     pub env: BTreeMap<String, String>,
     /// Names of variables of the node's environment to hand on.
     pub env_pass: Vec<String>,
-    /// Its lease, if not that of `[health]`, in milliseconds.
-    pub lease_ms: Option<i64>,
     /// How much each member of this table may use.
     pub budget: Budget,
 }
@@ -351,7 +349,6 @@ impl Default for AgentConfig {
             resources: ResourceLimits::default(),
             env: BTreeMap::new(),
             env_pass: Vec::new(),
-            lease_ms: None,
             budget: Budget::default(),
         }
     }
@@ -743,7 +740,6 @@ fn read_agent(source: &Source<'_>, mut table: Table<'_, '_>) -> AgentConfig {
         resources: table.table("resources").map(read_resources).unwrap_or_default(),
         env: table.table("env").map(|env| read_env(source, env)).unwrap_or_default(),
         env_pass: names(source, table.strings("env_pass"), check_variable),
-        lease_ms: table.duration_ms("lease", LEASE_LEAST_MS),
         budget: table.table("budget").map(|budget| read_budget(source, budget)).unwrap_or_default(),
     };
     if driver == Driver::Model && agent.model.is_none() {
