@@ -208,6 +208,11 @@ fn check_team(plan: &Plan, members: &[Member], config: &Config) -> Result<()> {
     });
     let Some(task) = hopeless else { return Ok(()) };
     let wanted = match (&task.agent, &task.capability, &task.run) {
+        (Some(agent), ..) if members.iter().any(|member| member.name == *agent) => {
+            let (is, takes) =
+                if task.run.is_none() { ("in words", "commands") } else { ("a command", "words") };
+            format!("it is {is}, and agent `{agent}`, which it is for, takes only {takes}")
+        }
         (Some(agent), ..) => format!("it is for agent `{agent}`, which no node runs here"),
         (None, Some(capability), _) => {
             format!("it wants capability `{capability}`, which no agent has that a node runs here")

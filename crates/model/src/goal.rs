@@ -95,10 +95,10 @@ impl Mate {
     }
 }
 
-/// Returns a capability if somebody in the team has it by name.
+/// Returns a capability if somebody in the team who takes words has it by name.
 pub fn somebody_can<'a>(team: &[Mate], capability: &'a str) -> Option<&'a str> {
     let has = |mate: &Mate| mate.capabilities.as_ref().is_some_and(|own| own.iter().any(|c| c == capability));
-    team.iter().any(has).then_some(capability)
+    team.iter().any(|mate| mate.takes_words && has(mate)).then_some(capability)
 }
 
 /// Returns the plan by which a goal is begun: a task that makes the real one, or, where nobody plans, the goal itself as the
@@ -269,10 +269,13 @@ fn flaw(task: &PlanTask, team: &[Mate], commands: bool) -> Option<String> {
         return Some(format!("task `{key}` holds a command, and this plan may hold none"));
     }
     if let Some(agent) = &task.agent {
-        let names = || team.iter().map(|mate| mate.name.as_str());
-        if !names().any(|name| name == agent) {
-            let near = did_you_mean(agent, names()).map_or_else(String::new, |near| format!(", {near}"));
+        let Some(mate) = team.iter().find(|mate| mate.name == *agent) else {
+            let names = team.iter().map(|mate| mate.name.as_str());
+            let near = did_you_mean(agent, names).map_or_else(String::new, |near| format!(", {near}"));
             return Some(format!("task `{key}` is for {}, who is not in the team{near}", quote(agent)));
+        };
+        if task.run.is_none() && !mate.takes_words {
+            return Some(format!("task `{key}` is in words, and {} takes only commands", quote(agent)));
         }
     }
     let able = team.iter().filter(|mate| task.run.is_some() || mate.takes_words);
@@ -354,6 +357,25 @@ mod tests {
         );
         assert!(circle.contains("these tasks need each other"), "{circle}");
         assert!(wrong(r#"{"tasks":[]}"#).contains("task"));
+    }
+
+    #[test]
+    fn words_are_not_for_one_who_takes_only_commands() {
+        let hand = Mate { takes_words: false, ..mate("hand", &["research", "synthesis", "orchestration"]) };
+        let team = [hand.clone(), mate("ann", &["research"])];
+        let flaw = |task: &str| {
+            let answer = format!(r#"{{"tasks":[{{"key":"a","agent":"hand",{task}}}]}}"#);
+            read(&answer, &team, true, None).err().map(|error| error.message)
+        };
+        assert_eq!(
+            flaw(r#""prompt":"x""#).as_deref(),
+            Some("the plan cannot be used: task `a` is in words, and `hand` takes only commands")
+        );
+        assert_eq!(flaw(r#""run":"true""#), None);
+        for capability in [SYNTHESIS, ORCHESTRATION] {
+            assert_eq!(somebody_can(&team, capability), None, "the task for it is in words");
+            assert!(somebody_can(&[Mate { takes_words: true, ..hand.clone() }], capability).is_some());
+        }
     }
 
     #[test]

@@ -66,6 +66,9 @@ fn ready(story: &TaskStory) -> String {
         (None, None) => "an agent".into(),
     };
     if able.is_empty() {
+        if let Some(what) = story.team.iter().find(|view| is_named(view, story)).map(takes_only) {
+            return format!("nobody can take it: it is for {wanted}, which takes only {what}");
+        }
         return format!("nobody can take it: it wants {wanted}, and the team has none");
     }
     let live: Vec<&&AgentView> = able.iter().filter(|view| is_live(view.state)).collect();
@@ -83,16 +86,25 @@ fn ready(story: &TaskStory) -> String {
 
 fn could_take(view: &AgentView, story: &TaskStory) -> bool {
     let (agent, task) = (&view.agent, &story.task);
-    if let Some(only) = &task.agent {
-        return *only == agent.name;
-    }
     let fits = match agent.takes.as_str() {
         "run" => task.run.is_some(),
         "prompt" => task.run.is_none(),
         _ => true,
     };
     let can = |capability: &String| agent.abilities().is_none_or(|own| own.contains(capability));
-    fits && task.capability.as_ref().is_none_or(can)
+    match task.agent {
+        Some(_) => fits && is_named(view, story),
+        None => fits && task.capability.as_ref().is_none_or(can),
+    }
+}
+
+/// Whether the task is for this agent alone.
+fn is_named(view: &AgentView, story: &TaskStory) -> bool {
+    story.task.agent.as_ref() == Some(&view.agent.name)
+}
+
+fn takes_only(view: &AgentView) -> &'static str {
+    if view.agent.takes == "run" { "commands" } else { "words" }
 }
 
 fn is_live(state: AgentState) -> bool {

@@ -4,16 +4,18 @@ use quorate_model::budget::Budget;
 use quorate_model::config::Limits;
 use quorate_model::usage::Parked;
 use quorate_model::{Kind, Result, TaskState, Term};
-use quorate_service::agent::{Tell, Word};
+use quorate_service::agent::{Begin, Tell, Word};
 use quorate_service::run;
 use quorate_service::task::{
     Aside, Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, REASON_MAX, Reassign, Renew,
     Retry, SetAside, SettleCheck, StillRests, Take, TakeAnswer, TakeCheck, Taken, Task, Unpark, WORD_MAX,
+    Work,
 };
+use quorate_service::why::why;
 use quorate_service::wire;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{LEASE_MS, command, failure, next_of};
+use quorate_testkit::verbs::{LEASE_MS, begin, command, failure, next_of};
 
 fn done(taken: &Taken) -> Done {
     Done { id: taken.task.id, term: taken.task.term, result: Some("{\"n\":1}".into()), tail: None }
@@ -90,6 +92,21 @@ async fn an_agent_rests_until_its_task_or_itself_is_let_go_on(ledger: TestLedger
     ledger.store.write(resume).await?;
     assert!(!rests(&two).await?);
     assert_eq!(ledger.state(two.id).await?, TaskState::Parked);
+    Ok(())
+}
+
+async fn who_a_task_is_for_must_also_take_what_it_is(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(Begin { takes: Kinds::Run, ..begin("hand", "1") }).await?;
+    let words = |key: &str| NewTask { work: Some(Work::Prompt("x".into())), ..NewTask::new(key) };
+    let mine = |task: NewTask| NewTask { agent: Some("hand".into()), ..task };
+    let (said, run) = (ledger.add(mine(words("said"))).await?, ledger.add(mine(command("run"))).await?);
+    let reason = async |id| Result::<_>::Ok(why(&ledger.story(id).await?).unwrap_or_default());
+    assert_eq!(reason(said).await?, "nobody can take it: it is for agent `hand`, which takes only commands");
+    assert_eq!(reason(run).await?, "waits for its turn: hand can take it");
+    assert_eq!(
+        ledger.store.write(Take { kinds: Kinds::Run, ..next_of("hand") }).await?.task().map(|t| t.task.id),
+        Some(run)
+    );
     Ok(())
 }
 
@@ -416,6 +433,7 @@ on_every_backend!(
     a_task_has_one_owner_and_its_result_is_kept,
     results_of_needed_tasks_of_one_name_are_all_told,
     an_agent_rests_until_its_task_or_itself_is_let_go_on,
+    who_a_task_is_for_must_also_take_what_it_is,
     a_write_with_an_old_term_changes_nothing_and_is_logged,
     a_term_from_the_future_is_refused,
     a_lapsed_lease_whose_term_has_not_changed_may_still_write,

@@ -86,6 +86,10 @@ fn a_plan_that_nobody_could_do_is_refused(door: Door) {
     door.ok(&["run", "plan.toml"]);
     door.write("words.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\nprompt = \"think\"\n");
     door.fails(2, &["run", "words.toml"]);
+    door.write("mine.toml", "goal = \"g\"\n[[task]]\nkey = \"a\"\nagent = \"shell-1\"\nprompt = \"think\"\n");
+    let error = door.fails(2, &["run", "mine.toml"]);
+    let why = "no agent could take task `a`: it is in words, and agent `shell-1`, which it is for, takes only commands";
+    assert_eq!(word(&error["message"]), why);
     door.fails(2, &["run", "a goal in words"]);
     door.fails(5, &["run", "missing.toml"]);
 }
