@@ -347,6 +347,45 @@ async fn a_pulse_tells_what_is_open_what_runs_and_what_only_a_person_moves(ledge
     Ok(())
 }
 
+async fn a_key_that_is_given_twice_is_refused_by_name_and_nothing_is_added(ledger: TestLedger) -> Result<()> {
+    let (id, ids) = ledger.start(vec![once("a", &[]), once("b", &[])]).await?;
+    let refused = async |run, keys: &[&str]| {
+        let tasks = keys.iter().map(|key| once(key, &[])).collect();
+        let error = ledger.store.write(Add { run, tasks, by: None }).await.expect_err("refused");
+        (error.kind, error.message)
+    };
+    let twice = (Kind::Invalid, "two tasks have the key `c`".to_owned());
+    assert_eq!(refused(Some(id), &["c", "d", "c"]).await, twice);
+    assert_eq!(refused(None, &["c", "c"]).await, twice);
+    let there = format!("run {id} has a task with the key `b` already: {}", ids[1]);
+    assert_eq!(refused(Some(id), &["c", "b"]).await, (Kind::Invalid, there));
+    let plan =
+        Start { goal: "g".into(), source: None, detached: true, tasks: vec![once("c", &[]), once("c", &[])] };
+    let error = ledger.store.write(plan).await.expect_err("refused");
+    assert_eq!((error.kind, error.message), twice);
+    assert_eq!(states(&ledger, id).await?, ["a ready", "b ready"]);
+    assert_eq!(ledger.store.read(Runs::default()).await?.len(), 1);
+    ledger
+        .store
+        .write(Add { run: Some(id), tasks: vec![once("c", &[]), command("no key")], by: None })
+        .await?;
+    ledger.store.write(Add { run: None, tasks: vec![once("c", &[])], by: None }).await?;
+    Ok(())
+}
+
+async fn of_two_who_add_the_same_key_at_once_one_is_told_so(ledger: TestLedger) -> Result<()> {
+    let (id, _) = ledger.start(vec![once("a", &[])]).await?;
+    let other = ledger.again().await;
+    for n in 0..20 {
+        let add = || Add { run: Some(id), tasks: vec![once(&format!("t{n}"), &[])], by: None };
+        let (one, two) = tokio::join!(ledger.store.write(add()), other.write(add()));
+        let refused = one.as_ref().err().or(two.as_ref().err()).expect("one of them");
+        assert_eq!(refused.kind, Kind::Invalid, "{refused}");
+        assert!(one.is_ok() || two.is_ok());
+    }
+    Ok(())
+}
+
 async fn a_run_that_has_ended_waits_for_its_report(ledger: TestLedger) -> Result<()> {
     let start = |detached| Start { goal: "g".into(), source: None, detached, tasks: vec![once("a", &[])] };
     let missing = async || ledger.store.read(Unreported { limit: 10 }).await;
@@ -385,6 +424,8 @@ on_every_backend!(
     a_need_named_twice_counts_once,
     what_could_never_be_taken_is_refused_and_nothing_is_added,
     a_run_and_its_report_are_shown,
+    a_key_that_is_given_twice_is_refused_by_name_and_nothing_is_added,
+    of_two_who_add_the_same_key_at_once_one_is_told_so,
     a_run_that_has_ended_waits_for_its_report,
     a_report_tells_of_one_end_and_goes_when_the_run_goes_on,
     ten_thousand_tasks_are_added_and_cancelled_in_one_go,

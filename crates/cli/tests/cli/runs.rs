@@ -30,6 +30,8 @@ fn a_run_is_listed_shown_and_cancelled(door: Door) {
     assert_eq!((&runs[0]["goal"], &runs[0]["state"]), (&json!("two steps"), &json!("running")));
     assert_eq!(runs[0]["tasks"][1]["key"], "two");
     door.ok(&["task", "add", "one more", "--in", "1", "--key", "three", "--needs", "2"]);
+    let twice = door.fails(2, &["task", "add", "another", "--in", "1", "--key", "three"]);
+    assert_eq!(twice["message"], "run 1 has a task with the key `three` already: 3");
     assert_eq!(door.json(&["runs", "show", "1"])["tasks"].as_array().map(Vec::len), Some(3));
     assert!(door.ok(&["runs", "list"]).contains("0/3"));
     assert_eq!(door.json(&["runs", "cancel", "1", "--reason", "enough"])["state"], "cancelled");

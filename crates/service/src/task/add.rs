@@ -7,12 +7,13 @@ use super::unknown;
 use quorate_model::at::At;
 use quorate_model::budget::Budget;
 use quorate_model::config::Config;
+use quorate_model::diagnostic::quote;
 use quorate_model::plan::PlanTask;
 use quorate_model::plan::order::cycles;
 use quorate_model::resource::Resource;
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState};
-use quorate_store::{Arg, Boxed, Dialect, Tx, Write, args};
-use std::collections::BTreeSet;
+use quorate_store::{Arg, Boxed, Dialect, Sql, Tx, Write, args};
+use std::collections::{BTreeSet, HashSet};
 
 /// What the work is.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,7 +153,12 @@ impl Write for Add {
                 return add_one(tx, task, self.by.as_deref()).await;
             }
             if let Some(run) = self.run {
+                let keys: Vec<String> = self.tasks.iter().filter_map(|task| task.key.clone()).collect();
+                if !keys.is_empty() {
+                    keep_adders_out(tx, run);
+                }
                 crate::run::must_be_open(tx, run).await?;
+                refuse_taken_keys(tx, run, &keys).await?;
             }
             for task in &self.tasks {
                 crate::agent::must_exist(tx, task.agent.as_deref()).await?;
@@ -171,6 +177,7 @@ pub(crate) async fn add_tasks(
     let needs = tasks.iter().enumerate().map(|(place, task)| needs_of(task, place, tasks.len()));
     let needs = needs.collect::<Result<Vec<_>>>()?;
     refuse_circles(tasks)?;
+    refuse_same_keys(tasks)?;
     let mut unmet = Vec::with_capacity(tasks.len());
     for needs in &needs {
         unmet.push(needs.new.len() as i64 + count_unmet(tx, &needs.old).await?);
@@ -279,6 +286,42 @@ fn refuse_circles(tasks: &[NewTask]) -> Result<()> {
     let names: Vec<String> = circle.iter().chain(circle.first()).take(CIRCLE_MAX).map(name).collect();
     Err(Error::invalid(format!("tasks need each other in a circle: {}", names.join(" -> ")))
         .hint("take one need out"))
+}
+
+/// Refuses a key that is given twice: what needs it would not know which is meant.
+fn refuse_same_keys(tasks: &[NewTask]) -> Result<()> {
+    let mut seen = HashSet::new();
+    match tasks.iter().filter_map(|task| task.key.as_deref()).find(|key| !seen.insert(*key)) {
+        Some(key) => Err(Error::invalid(format!("two tasks have the key {}", quote(key)))
+            .hint("keys are unique within a run: give each task a key of its own")),
+        None => Ok(()),
+    }
+}
+
+/// Has whoever else adds tasks with keys to this run wait until they see ours. On SQLite there is one writer anyway.
+fn keep_adders_out(tx: &mut Tx, run: RunId) {
+    if tx.dialect() == Dialect::Pg {
+        tx.later("select id from runs where id = $1 for no key update", args![run]);
+    }
+}
+
+/// Refuses keys that tasks of the run have already.
+async fn refuse_taken_keys(tx: &mut Tx, run: RunId, keys: &[String]) -> Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let sql = Sql::Each {
+        lite: "select id, key from tasks where run_id = $1 and key in (select value from json_each($2)) order by id limit 1",
+        pg: "select id, key from tasks where run_id = $1 and key = any($2::text[]) order by id limit 1",
+    };
+    let taken = tx.one(sql, args![run, keys], |row| Ok((TaskId(row.int("id")?), row.text("key")?))).await?;
+    match taken {
+        Some((id, key)) => {
+            Err(Error::invalid(format!("run {run} has a task with the key {} already: {id}", quote(&key)))
+                .hint(format!("choose another key; `quorate task show {id}` tells what that task is")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Tasks of a circle that are named.
