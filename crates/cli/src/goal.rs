@@ -7,12 +7,16 @@ use crate::args;
 use crate::print;
 use crate::print::table::{Table, cell};
 use crate::signals::Signals;
+use quorate_model::at::At;
+use quorate_model::budget::Budget;
 use quorate_model::config::Config;
 use quorate_model::goal::{self, Mate, PlanCheck};
 use quorate_model::plan::{Plan, PlanTask};
+use quorate_model::usage::MICROS;
 use quorate_model::{Error, Result, RunId};
 use quorate_service::goal::{APPROVAL, Approve};
 use quorate_service::task::Task;
+use quorate_service::time::rfc3339;
 use quorate_service::view::{RunShow, RunStory};
 use quorate_service::wire;
 use quorate_store::Store;
@@ -79,13 +83,31 @@ fn as_json(plan: &Plan) -> Value {
             "claims": task.claims.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "priority": wire::priority(task.priority.number()), "attempts": task.attempts,
             "timeout": task.timeout_ms.map(|ms| format!("{ms}ms")), "outputs": task.outputs,
+            "at": task.at.map(at), "budget": task.budget.is_set().then(|| budget(task.budget)),
         });
-        let Value::Object(fields) = all else { unreachable!("it was made as an object") };
-        let is_said =
-            |value: &Value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty());
-        Value::Object(fields.into_iter().filter(|(_, value)| is_said(value)).collect())
+        said(all, |value| value.as_array().is_none_or(|list| !list.is_empty()))
     };
     json!({ "goal": plan.goal, "tasks": plan.tasks.iter().map(task).collect::<Vec<_>>() })
+}
+
+fn at(at: At) -> String {
+    match at {
+        At::Time(ms) => rfc3339(ms),
+        At::After(ms) => format!("{ms}ms"),
+    }
+}
+
+fn budget(budget: Budget) -> Value {
+    let usd = budget.usd_micros.map(|micros| micros as f64 / MICROS);
+    said(json!({ "usd": usd, "tokens": budget.tokens }), |_| true)
+}
+
+/// Leaves out of an object what is null, and what is not wanted.
+fn said(mut object: Value, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    if let Value::Object(fields) = &mut object {
+        fields.retain(|_, value| !value.is_null() && is_wanted(value));
+    }
+    object
 }
 
 fn table(plan: &Plan) -> String {
@@ -139,4 +161,24 @@ fn waiting(story: &RunStory) -> String {
         table.row([cell(task.id), cell(task.key.as_deref().unwrap_or("")), cell(who), cell(&task.title)]);
     }
     table.shown()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_that_is_printed_is_the_same_plan() {
+        let text = r#"{"goal": "all", "tasks": [
+            {"key": "a", "title": "A", "run": "true", "capability": "work", "priority": "high", "timeout": "90s", "attempts": 2,
+             "claims": ["src/**", "port:8080"], "outputs": ["a.md"], "verify": "test -s a.md", "at": "2026-01-31T07:00:00.5+01:00",
+             "budget": {"usd": 0.1, "tokens": 5000}},
+            {"key": "b", "prompt": "x", "needs": ["a"], "agent": "ann", "priority": "low", "at": "1h30m", "budget": {"usd": 20}},
+            {"key": "c", "prompt": "y", "budget": {"tokens": 1}}]}"#;
+        let plan = Plan::parse("plan.json", text.as_bytes()).expect("a plan");
+        let printed = as_json(&plan);
+        let again =
+            Plan::parse("plan.json", printed.to_string().as_bytes()).expect("what is printed is a plan");
+        assert_eq!(again, plan, "{printed}");
+    }
 }
