@@ -28,6 +28,8 @@ const BEFORE_CLOCK: [&str; 4] = ["again at ", "resets at ", "reset at ", "resets
 const CLOCK_WORDS: usize = 8;
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+/// A day without a year that is over for longer is meant to come.
+const HALF_YEAR_DAYS: i64 = 182;
 /// Words behind which the time to wait stands.
 const BEFORE_TIME: [&str; 4] = ["again in ", "retry in ", "reset after ", "resets in "];
 /// The longest wait that is believed: 8 days, since limits count by the week.
@@ -79,11 +81,11 @@ fn clock(words: &str, now: &Zoned) -> Option<(Option<Date>, Time)> {
         .filter(|word| !word.is_empty())
         .take(CLOCK_WORDS)
         .collect();
-    let (mut month, mut day, mut year) = (None, None, now.year());
+    let (mut month, mut day, mut year) = (None, None, None);
     for (place, word) in words.iter().enumerate() {
         if let Some(time) = time_of_day(word, words.get(place + 1).copied().unwrap_or_default()) {
-            let date = month.zip(day).map(|(month, day)| Date::new(year, month, day));
-            return Some((date.transpose().ok()?, time));
+            let Some((month, day)) = month.zip(day) else { return Some((None, time)) };
+            return date(year, month, day, now.date()).map(|date| (Some(date), time));
         }
         let number = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         if let Some(found) = MONTHS.iter().position(|month| word.starts_with(month)) {
@@ -91,12 +93,23 @@ fn clock(words: &str, now: &Zoned) -> Option<(Option<Date>, Time)> {
         } else if let Ok(found) = number.parse::<i8>() {
             day = Some(found);
         } else if let Ok(found) = number.parse::<i16>() {
-            year = found;
+            year = Some(found);
         } else if !matches!(*word, "at" | "on") {
             return None;
         }
     }
     None
+}
+
+/// Returns the day; one without a year that is over for longer than half a year is the next year's.
+fn date(year: Option<i16>, month: i8, day: i8, today: Date) -> Option<Date> {
+    let in_year = |year| Date::new(year, month, day).ok();
+    if year.is_some() {
+        return year.and_then(in_year);
+    }
+    let earliest = today.checked_sub(HALF_YEAR_DAYS.days()).ok()?;
+    let mut dates = [today.year(), today.year() + 1].into_iter().filter_map(in_year);
+    dates.find(|date| *date >= earliest)
 }
 
 /// Reads `3pm`, `3:28 PM`, `15:28`; `next` is the word behind it.
@@ -202,6 +215,21 @@ mod tests {
         ] {
             check(none, None);
         }
+    }
+
+    #[test]
+    fn a_date_without_a_year_is_the_next_years_where_this_years_is_long_over() {
+        let check = |now: &str, error: &str, expected: Option<&str>| {
+            assert_eq!(until(error, &now.parse().unwrap()).as_deref(), expected, "{now}: {error}");
+        };
+        let eve = "2026-12-31T15:00:00+00:00[UTC]";
+        check(eve, "resets Jan 2, 3pm", Some("2027-01-02T15:00:00Z"));
+        check(eve, "resets Jan 2 2026, 3pm", None);
+        check(eve, "resets Dec 30, 3pm", None);
+        check(eve, "resets Jul 2, 3pm", None);
+        check(eve, "resets Jul 1, 3pm", Some("2027-01-08T15:00:00Z"));
+        check("2027-12-31T15:00:00+00:00[UTC]", "resets Feb 29, 3pm", Some("2028-01-08T15:00:00Z"));
+        check("2027-01-01T15:00:00+00:00[UTC]", "resets Jan 2, 3pm", Some("2027-01-02T15:00:00Z"));
     }
 
     #[test]
