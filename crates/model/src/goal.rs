@@ -132,6 +132,11 @@ fn nobody_plans() -> Error {
     ))
 }
 
+/// Tells whether a goal may become a plan that holds commands: somebody plans, and the configuration lets him.
+pub fn may_command(config: &Config) -> bool {
+    config.orchestrator.commands && somebody_plans(config)
+}
+
 /// Tells whether somebody in the team makes plans: who is said to, or any agent with a model.
 fn somebody_plans(config: &Config) -> bool {
     config.agents().iter().any(|(_, table)| {

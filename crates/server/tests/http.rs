@@ -3,6 +3,7 @@
 mod door;
 
 use door::{Door, PATIENCE, read};
+use quorate_model::config::Config;
 use quorate_model::{Result, TaskState};
 use quorate_service::SCHEMA;
 use quorate_service::task::{NewTask, Work};
@@ -162,6 +163,20 @@ async fn an_agent_begins_runs_but_none_that_run_commands(ledger: TestLedger) -> 
     assert_eq!(door.get("/tasks").await.done(), json!([]));
     assert_eq!(start(plan(json!({ "key": "p", "prompt": "p" }))).await.done(), json!({ "id": 1 }));
     assert_eq!(start(json!({ "goal": "make it so" })).await.done(), json!({ "id": 2 }));
+    // Where plans may hold commands, she may be the one who plans her own goal: a person is asked about its plan.
+    for (orchestrator, verify) in [("commands = true", "@plan-approve"), ("", "@plan")] {
+        let text = format!("[orchestrator]\n{orchestrator}\n[agents.eve]\ndriver = \"claude\"\n");
+        let config = Config::parse("quorate.toml", text.as_bytes()).expect("a good configuration");
+        let door = Door::with_config(&ledger, config).await;
+        let goal = json!({ "goal": "make it so" });
+        let hers = door.raw("POST /api/v1/runs", &head, &goal.to_string()).await.done();
+        let ours = door.post("/runs", goal).await.done();
+        for (run, expected) in [(hers, verify), (ours, "@plan")] {
+            let story = door.get(&format!("/runs/{}", run["id"])).await.done();
+            let id = story["tasks"][0]["id"].clone();
+            assert_eq!(door.get(&format!("/tasks/{id}")).await.done()["verify"], expected, "{orchestrator}");
+        }
+    }
     Ok(())
 }
 
@@ -354,7 +369,7 @@ async fn who_comes_from_elsewhere_is_kept_out(ledger: TestLedger) -> Result<()> 
 }
 
 async fn a_token_that_is_set_is_asked_for(ledger: TestLedger) -> Result<()> {
-    let door = Door::with_token(&ledger, Some("the person's")).await;
+    let door = Door::with_token(&ledger, "the person's").await;
     let get = |head: &'static [(&str, &str)]| door.raw("GET /api/v1/tasks", head, "");
     let (status, _, said) = get(&[("Host", "localhost")]).await.problem();
     assert!(status == 401 && said.contains("Bearer"), "{said}");

@@ -47,7 +47,7 @@ pub(crate) struct RunStart {
     plan: Option<Value>,
     /// … or a goal in words, which an agent plans if there is one that does
     goal: Option<String>,
-    /// With a goal: its plan waits until a person approves it
+    /// With a goal: its plan waits until a person approves it; always where an agent begins the run and plans may hold commands
     #[serde(default)]
     approve: bool,
 }
@@ -71,7 +71,9 @@ impl Ask for RunStart {
                 plan
             }
             (None, Some(goal)) => {
-                let check = if self.approve { PlanCheck::Approve } else { PlanCheck::Run };
+                // An agent that plans its own goal would let its own commands begin.
+                let is_asked = self.approve || (*by != Caller::Person && goal::may_command(desk.config()));
+                let check = if is_asked { PlanCheck::Approve } else { PlanCheck::Run };
                 goal::begin(&goal, desk.config(), check)?
             }
             _ => return Err(Error::invalid("a run begins with a `plan` or with a `goal`")),

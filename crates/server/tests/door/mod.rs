@@ -54,11 +54,20 @@ pub struct Door {
 impl Door {
     /// Opens doors at which this user is known without a token.
     pub async fn open(ledger: &TestLedger) -> Door {
-        Door::with_token(ledger, None).await
+        Door::begin(ledger, Config::default(), None).await
     }
 
-    /// Opens doors at which the person has a token, or none.
-    pub async fn with_token(ledger: &TestLedger, token: Option<&str>) -> Door {
+    /// Opens doors at which the person has this token.
+    pub async fn with_token(ledger: &TestLedger, token: &str) -> Door {
+        Door::begin(ledger, Config::default(), Some(token)).await
+    }
+
+    /// Opens doors of a project with this configuration.
+    pub async fn with_config(ledger: &TestLedger, config: Config) -> Door {
+        Door::begin(ledger, config, None).await
+    }
+
+    async fn begin(ledger: &TestLedger, config: Config, token: Option<&str>) -> Door {
         let socket = tempfile::tempdir().expect("a folder");
         let options = ServerOptions {
             listen: "127.0.0.1:0".parse().expect("an address"),
@@ -66,7 +75,7 @@ impl Door {
             socket: Some(socket.path().join("socket")),
             token: token.map(Into::into),
         };
-        let desk = Desk::new(ledger.store.clone(), Arc::new(Config::default()), PathBuf::from("/project"));
+        let desk = Desk::new(ledger.store.clone(), Arc::new(config), PathBuf::from("/project"));
         Door { server: Server::begin(desk, options).await.expect("opens"), socket }
     }
 
