@@ -6,7 +6,7 @@ use quorate_service::task::{NewTask, Progress};
 use quorate_store::{Boxed, Tx, Write};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{LEASE_MS, command};
+use quorate_testkit::verbs::{LEASE_MS, claiming, command};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -187,6 +187,22 @@ async fn a_sign_of_life_ends_the_warning(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+/// Whichever way it is done: plainly, with claims, with a check.
+async fn a_silent_task_that_is_done_after_all_is_no_longer_called_stuck(ledger: TestLedger) -> Result<()> {
+    let short = Check { stuck_after_ms: LEASE_MS / 2 + 1_000, judge: true };
+    let checked = NewTask { verify: Some("true".into()), ..command("checked") };
+    for task in [command("plain"), claiming("claims", &["src"]), checked] {
+        let id = ledger.add(task).await?;
+        let taken = ledger.must_take("alpha").await?;
+        ledger.advance(LEASE_MS / 2 + 1_001).await;
+        assert_eq!(ledger.store.write(short.clone()).await?.stuck, 1);
+        ledger.done(&taken).await?;
+        let task = ledger.story(id).await?.task;
+        assert!(!task.stuck, "{} is {}", task.title, task.state);
+    }
+    Ok(())
+}
+
 async fn who_tells_of_life_with_each_renewal_is_not_silent_between_two(ledger: TestLedger) -> Result<()> {
     ledger.add(command("busy")).await?;
     ledger.must_take("alpha").await?;
@@ -206,5 +222,6 @@ on_every_backend!(
     a_check_says_when_the_next_thing_comes_due,
     what_is_over_and_waits_for_something_else_is_not_due_at_once,
     a_sign_of_life_ends_the_warning,
+    a_silent_task_that_is_done_after_all_is_no_longer_called_stuck,
     who_tells_of_life_with_each_renewal_is_not_silent_between_two,
 );

@@ -4,15 +4,16 @@
 use quorate_model::{Error, Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Tell, Word};
 use quorate_service::goal::Decompose;
+use quorate_service::health::Check;
 use quorate_service::run;
 use quorate_service::task::{
     self, Add, Done, DoneAnswer, Kinds, NewTask, Park, Take, Taken, Task, Unpark, Work,
 };
-use quorate_service::view::RunShow;
+use quorate_service::view::{RunShow, Tasks};
 use quorate_store::Write;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{claiming, command, next_of, texts};
+use quorate_testkit::verbs::{LEASE_MS, claiming, command, next_of, texts};
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 
@@ -259,6 +260,23 @@ async fn done_at_once_counts_once_each(ledger: TestLedger) -> Result<()> {
     Ok(())
 }
 
+async fn silent_tasks_that_are_done_at_once_are_no_longer_called_stuck(ledger: TestLedger) -> Result<()> {
+    for n in 0..CALLERS {
+        ledger.add(command(&format!("task {n}"))).await?;
+    }
+    let taken = take_at_once(&ledger, takers(CALLERS)).await?;
+    ledger.advance(LEASE_MS - 1).await;
+    let check = Check { stuck_after_ms: LEASE_MS / 2, judge: true };
+    assert_eq!(ledger.store.write(check).await?.stuck, CALLERS);
+    for answer in at_once(&ledger, taken.iter().flatten().map(done).collect()).await {
+        answer?;
+    }
+    let tasks = ledger.store.read(Tasks::default()).await?;
+    let calm = tasks.iter().filter(|task| task.state == TaskState::Completed && !task.stuck);
+    assert_eq!(calm.count(), CALLERS);
+    Ok(())
+}
+
 async fn done_at_once_frees_dependents_claims_and_waits_for_checks(ledger: TestLedger) -> Result<()> {
     let mut tasks = Vec::new();
     for n in 0..CALLERS / 2 {
@@ -459,5 +477,6 @@ on_every_backend!(
     the_log_says_the_same_of_the_plain_way_and_of_any_other,
     a_task_added_alone_is_as_one_that_is_added_with_others,
     done_at_once_counts_once_each,
+    silent_tasks_that_are_done_at_once_are_no_longer_called_stuck,
     done_at_once_frees_dependents_claims_and_waits_for_checks,
 );

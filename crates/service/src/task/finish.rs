@@ -75,7 +75,7 @@ impl Write for Done {
             }
             let sql = concat!(
                 "update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
-                        finished_at = now_ms()
+                        stuck = 0, finished_at = now_ms()
                   where id = $1 and term = $2 and state = 'running' and verify is null returning ",
                 columns!()
             );
@@ -208,7 +208,7 @@ macro_rules! end_pg {
 const DONE_ONE: &str = concat!(
     "with u as (
          update tasks set state = 'completed', result = $3, progress = 100, lease_until = null, reason = null,
-                finished_at = now_ms()
+                stuck = 0, finished_at = now_ms()
           where id = $1 and term = $2 and coalesce(state, '') = 'running' and verify is null and holds = 0
             and ",
     sees_dependents_pg!(),
@@ -221,7 +221,7 @@ const DONE_ONE: &str = concat!(
 const DONE_ALL: &str = concat!(
     "with u as (
          update tasks set state = 'completed', result = ($3::text[])[array_position($1::bigint[], id)], progress = 100,
-                lease_until = null, reason = null, finished_at = now_ms()
+                lease_until = null, reason = null, stuck = 0, finished_at = now_ms()
           where id = any($1::bigint[]) and term = ($2::bigint[])[array_position($1::bigint[], id)]
             and coalesce(state, '') = 'running' and verify is null and holds = 0
             and ",
@@ -277,7 +277,7 @@ impl Done {
     fn verify(&self, tx: &mut Tx, task: &Task) -> DoneAnswer {
         tx.later(
             "update tasks set state = 'verifying', term = term + 1, lease_until = null, node = null, result = $2,
-                    message = null, reason = 'waits for a node to run its check' where id = $1",
+                    message = null, stuck = 0, reason = 'waits for a node to run its check' where id = $1",
             args![task.id, &self.result],
         );
         // Until the check is settled the work is not over: what is still held is now held as long as the task is.
@@ -360,7 +360,7 @@ impl Write for SettleCheck {
             let Some(why) = &self.failure else {
                 tx.later(
                     "update tasks set state = 'completed', progress = 100, lease_until = null, reason = null,
-                            finished_at = now_ms() where id = $1",
+                            stuck = 0, finished_at = now_ms() where id = $1",
                     args![task.id],
                 );
                 complete(tx, &task, "checked", None).await?;
@@ -399,7 +399,7 @@ pub(crate) async fn end_for(
         Ok(result) => {
             tx.later(
                 "update tasks set state = 'completed', result = $2, progress = 100, lease_until = null, reason = null,
-                        finished_at = now_ms() where id = $1",
+                        stuck = 0, finished_at = now_ms() where id = $1",
                 args![task.id, &result],
             );
             complete(tx, &task, "said", None).await?;

@@ -294,6 +294,7 @@ impl Oracle {
             let task = self.move_on(id, TaskInput::Done { verify });
             task.result = result;
             task.lease_until = None;
+            task.stuck = false;
             if verify {
                 task.term += 1;
                 task.node = None;
