@@ -21,7 +21,7 @@ use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
 use quorate_service::goal::Decompose;
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task};
-use quorate_service::usage::is_budget;
+use quorate_service::usage::{is_budget, is_budget_of_run};
 use quorate_service::view::{Pulse, RunShow, RunStory, Stalled, Story, TaskStory};
 use quorate_store::Store;
 use std::path::{Path, PathBuf};
@@ -505,14 +505,16 @@ fn parked_words(story: &RunStory) -> String {
             "Parked: agents have reached their budgets. `quorate agent resume NAME` grants one again, then `quorate runs resume {id}`.\n"
         );
     };
-    match &first.reason {
-        Some(why) if is_budget(why) => format!(
-            "Parked: {}. `quorate runs resume {id}` grants the same again and goes on; [budget] in quorate.toml changes it.\n",
-            print::one_line(why)
+    let why = first.reason.as_deref().unwrap_or("a person parked it");
+    let unpark = format!("quorate task unpark {}", first.id);
+    match print::one_line(why) {
+        why if is_budget_of_run(&why) => format!(
+            "Parked: {why}. `quorate runs resume {id}` grants the same again and goes on; [budget] in quorate.toml changes it.\n"
         ),
-        _ => {
-            format!("Parked: let it go on with `quorate task unpark ID`, then `quorate runs resume {id}`.\n")
+        why if is_budget(&why) => {
+            format!("Parked: {why}. `{unpark}` grants the same again, then `quorate runs resume {id}`.\n")
         }
+        why => format!("Parked: {why}. Let it go on with `{unpark}`, then `quorate runs resume {id}`.\n"),
     }
 }
 

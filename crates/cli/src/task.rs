@@ -20,7 +20,7 @@ use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, Take, Taken,
     Task, Unpark, Work,
 };
-use quorate_service::usage::is_budget;
+use quorate_service::usage::{Reached, is_budget};
 use quorate_service::view::{Story, Tasks};
 use quorate_service::wire::{self, shapes};
 use quorate_store::Store;
@@ -267,12 +267,12 @@ async fn done(place: &Place, args: &TaskDone, json: bool) -> Result<u8> {
 }
 
 /// Shows what became of a task, and the budget that is reached by now, if one is.
-fn ended(json: bool, id: TaskId, state: TaskState, words: String, reached: Option<String>) {
+fn ended(json: bool, id: TaskId, state: TaskState, words: String, reached: Option<Reached>) {
     let mut value = json!({ "id": id.0, "state": state.as_str() });
     if let Some(reached) = &reached {
-        value["budget"] = json!(reached);
+        value["budget"] = json!(reached.reason);
     }
-    let reached = reached.map(|why| format!("\n{why}")).unwrap_or_default();
+    let reached = reached.map(|budget| format!("\n{}", budget.reason)).unwrap_or_default();
     print::answer(json, || value, || words + &reached);
 }
 

@@ -22,6 +22,7 @@ use quorate_service::task::{
     Aside, Done, DoneAnswer, Fail, Held, Outcome, Release, Renew, Rest, SetAside, Started, StillRests, Taken,
     Task,
 };
+use quorate_service::usage::Reached;
 use quorate_service::view::Claims;
 use quorate_service::{run, wire};
 use std::collections::VecDeque;
@@ -100,7 +101,7 @@ struct Ended {
     /// Why what is said to be done is not.
     flaw: Option<Flaw>,
     /// The budget that was reached while it worked.
-    reached: Option<String>,
+    reached: Option<Reached>,
     /// Whether it was the agent's own process.
     own: bool,
 }
@@ -367,10 +368,11 @@ async fn settle(session: &mut Session, taken: &Taken, hold: &Hold, ended: &Ended
             return lost(session, taken, &reason, tail.clone()).await;
         }
         (Report::Stopped { reason }, _) if reason == NODE_STOPS => release(session, taken, &reason).await,
-        (Report::Stopped { reason }, _) if reached.as_ref() == Some(&reason) => {
-            set_aside(session, taken, Aside::Budget(reason), tail.clone()).await.map(drop)
-        }
-        (Report::Stopped { reason } | Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,
+        (Report::Stopped { reason }, _) => match reached.clone().filter(|by| by.reason == reason) {
+            Some(by) => set_aside(session, taken, Aside::Budget(by), tail.clone()).await.map(drop),
+            None => fail(reason, Outcome::Failed).await,
+        },
+        (Report::Failed { reason }, _) => fail(reason, Outcome::Failed).await,
         (Report::TimedOut { reason }, _) => fail(reason, Outcome::TimedOut).await,
         (Report::Died { reason }, _) => {
             let answer = fail(reason.clone(), Outcome::Failed).await;
@@ -402,7 +404,7 @@ async fn rest(session: &mut Session, taken: &Taken, parked: Parked, (tail, own):
             let parked = StillRests { id, attempt, term: Term(term.0 + 1), agent: session.name.clone() };
             session.rest_while(parked, millis(ms)).await;
         }
-        Ok(Rest::Parked(_)) => {}
+        Ok(Rest::Parked(_) | Rest::GivenBack) => {}
         Ok(Rest::TooOften(state)) => settle_run(session, taken, state).await,
         Err(error) => session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named())),
     }

@@ -12,7 +12,7 @@ use quorate_model::usage::Used;
 use quorate_process::{Control, Message};
 use quorate_service::memory::Remember;
 use quorate_service::task::{Progress, Taken};
-use quorate_service::usage::Note;
+use quorate_service::usage::{Note, Reached};
 use quorate_store::Store;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(crate) struct Relayed {
     /// Why the result could not be read, if that happened.
     pub(crate) unread: Option<String>,
     /// The budget that was reached while it worked.
-    pub(crate) reached: Option<String>,
+    pub(crate) reached: Option<Reached>,
     /// What it found out and the ledger has not taken yet.
     pub(crate) findings: VecDeque<String>,
 }
@@ -91,9 +91,9 @@ impl Relay {
     /// the child's end.
     async fn tell_used(&self, taken: &Taken, used: Vec<Used>, relayed: &mut Relayed) {
         let note = note(&self.config, self.limits, taken, used, false);
-        if let Ok(Ok(Some(reason))) = tokio::time::timeout(WRITE_WAIT, self.store.write(note)).await {
-            self.control.stop(reason.clone());
-            relayed.reached.get_or_insert(reason);
+        if let Ok(Ok(Some(reached))) = tokio::time::timeout(WRITE_WAIT, self.store.write(note)).await {
+            self.control.stop(reached.reason.clone());
+            relayed.reached.get_or_insert(reached);
         }
     }
 }

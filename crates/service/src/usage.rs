@@ -24,6 +24,31 @@ pub fn is_budget(reason: &str) -> bool {
     reason.starts_with(BUDGET)
 }
 
+/// Tells whether a reason says that the budget of a run is the cause: resuming the run grants it again.
+pub fn is_budget_of_run(reason: &str) -> bool {
+    reason.strip_prefix(BUDGET).is_some_and(|of| of.starts_with(RUN))
+}
+
+/// A budget that is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// Whose it is.
+    pub of: BudgetOf,
+    /// Which, and how far, in words.
+    pub reason: String,
+}
+
+/// Whose a budget is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BudgetOf {
+    /// The agent's: others may go on with its task.
+    Agent,
+    /// The run's.
+    Run,
+    /// The task's own.
+    Task,
+}
+
 /// Tasks that one take puts aside for one budget; the next take goes on with the rest.
 const PARKED_AT_ONCE: i64 = 1_000;
 
@@ -58,10 +83,10 @@ struct Whose {
 }
 
 impl Write for Note {
-    type Answer = Option<String>;
+    type Answer = Option<Reached>;
 
-    /// Answers with the budget that is reached, in words, if one is.
-    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<String>> {
+    /// Answers with the budget that is reached, if one is.
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Reached>> {
         Box::pin(async move {
             let args = args![self.id, self.attempt, self.term];
             let whose = tx
@@ -133,7 +158,7 @@ impl Note {
 
     /// Adds to the accounts of the agent, the run and the task, always in that order, so that two never wait for each
     /// other; answers with the budget that is reached, the narrowest if several are.
-    async fn add_up(&self, tx: &mut Tx, whose: &Whose, more: Spent) -> Result<Option<String>> {
+    async fn add_up(&self, tx: &mut Tx, whose: &Whose, more: Spent) -> Result<Option<Reached>> {
         let of_agent =
             self.add_to(tx, whose, &agent_subject(&whose.agent), Some(self.limits.agent), more).await?;
         if let Some(reason) = &of_agent {
@@ -144,7 +169,10 @@ impl Note {
             None => None,
         };
         let of_task = self.add_to(tx, whose, &task_subject(self.id), None, more).await?;
-        Ok(of_task.or(of_run).or(of_agent))
+        let reached = |of, reason: Option<String>| reason.map(|reason| Reached { of, reason });
+        Ok(reached(BudgetOf::Task, of_task)
+            .or(reached(BudgetOf::Run, of_run))
+            .or(reached(BudgetOf::Agent, of_agent)))
     }
 
     /// Adds to one account; answers with the reason if its budget is reached: its own where none is given.
@@ -257,8 +285,11 @@ macro_rules! account_columns {
     };
 }
 
+/// How the subject of a run begins.
+const RUN: &str = "run ";
+
 fn run_subject(run: RunId) -> String {
-    format!("run {run}")
+    format!("{RUN}{run}")
 }
 
 fn agent_subject(name: &str) -> String {
@@ -539,7 +570,7 @@ pub enum Whole {
 
 pub(crate) async fn counted(tx: &mut Tx, of: Whole) -> Result<BTreeMap<String, Counted>> {
     let (from, up_to) = match of {
-        Whole::Runs => ("run ", "run!"),
+        Whole::Runs => (RUN, "run!"),
         Whole::Agents => ("agent ", "agent!"),
     };
     let sql = concat!(

@@ -7,7 +7,7 @@ use quorate_model::{Kind, Result, RunId, TaskId, TaskState, Term};
 use quorate_service::agent::{Crash, End, Tell, Word};
 use quorate_service::run::Resume;
 use quorate_service::task::{Aside, NewTask, Rest, SetAside, Take, Taken, Unpark};
-use quorate_service::usage::Note;
+use quorate_service::usage::{BudgetOf, Note, Reached};
 use quorate_service::view::{Agents, Overview, RunShow, Runs, Stalled, Status};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -26,6 +26,7 @@ on_every_backend!(
     a_resumed_run_is_granted_its_budget_again,
     a_park_of_a_person_is_not_lifted_with_a_budget,
     an_agent_at_its_budget_is_paused_until_a_person_resumes_it,
+    a_task_whose_agent_reaches_its_own_budget_goes_to_another,
     an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once,
     a_budget_that_is_reached_is_the_reason_whatever_was_said_before,
     a_task_has_a_budget_over_all_its_attempts,
@@ -65,6 +66,14 @@ fn per_agent(budget: Budget) -> Limits {
 
 fn within(limits: Limits, agent: &str) -> Take {
     Take { limits, ..next_of(agent) }
+}
+
+fn of(of: BudgetOf, reason: &str) -> Reached {
+    Reached { of, reason: reason.into() }
+}
+
+fn words(reached: Option<Reached>) -> Option<String> {
+    reached.map(|reached| reached.reason)
 }
 
 /// Begins a run of plain tasks, of which the first is taken and has used so much.
@@ -197,14 +206,14 @@ async fn a_budget_that_is_reached_while_an_agent_works_is_said_once_in_the_log(
     let limits = Limits { run: Budget { usd_micros: Some(1_000_000), tokens: Some(1_000) }, agent: usd(7) };
     let say = |output, cost| Note { limits, ..note(&taken, vec![used("m", output, cost)]) };
     assert_eq!(ledger.store.write(say(100, 999_999)).await?, None);
-    let reason = ledger.store.write(say(100, 1_000_000)).await?;
-    assert_eq!(reason.as_deref(), Some("budget: run 1 has used $1.00 of $1.00"));
+    let reached = ledger.store.write(say(100, 1_000_000)).await?.expect("it is reached");
+    assert_eq!(reached, of(BudgetOf::Run, "budget: run 1 has used $1.00 of $1.00"));
     assert!(ledger.store.write(say(2_000, 1_500_000)).await?.is_some());
     assert_eq!(ledger.count("budget.reached").await, 1);
     let rest = SetAside {
         id: taken.task.id,
         term: taken.task.term,
-        why: Aside::Budget(reason.expect("above")),
+        why: Aside::Budget(reached),
         tail: Some("last words".into()),
     };
     assert_eq!(ledger.store.write(rest).await?, Rest::Parked(None));
@@ -261,11 +270,12 @@ async fn an_agent_at_its_budget_is_paused_until_a_person_resumes_it(ledger: Test
     ledger.join("alpha").await?;
     let (_, ids, taken) = spent_run(&ledger, 2, 0).await?;
     let limits = per_agent(Budget { usd_micros: None, tokens: Some(1_000) });
-    let reason = ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 1_000, None)]) }).await?;
-    assert_eq!(reason.as_deref(), Some("budget: agent alpha has used 1,000 of 1,000 tokens"));
+    let reached = ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 1_000, None)]) }).await?;
+    let expected = of(BudgetOf::Agent, "budget: agent alpha has used 1,000 of 1,000 tokens");
+    assert_eq!(reached, Some(expected.clone()));
     let view = |name: &str| Agents { name: Some(name.into()) };
     let alpha = ledger.store.read(view("alpha")).await?.remove(0).agent;
-    assert_eq!((alpha.paused, alpha.reason), (true, reason));
+    assert_eq!((alpha.paused, alpha.reason), (true, Some(expected.reason)));
     ledger.done(&taken).await?;
     assert!(ledger.store.write(within(limits, "alpha")).await?.task().is_none());
     assert_eq!(ledger.state(ids[1]).await?, TaskState::Ready, "another may take it");
@@ -283,6 +293,28 @@ async fn an_agent_at_its_budget_is_paused_until_a_person_resumes_it(ledger: Test
     Ok(())
 }
 
+async fn a_task_whose_agent_reaches_its_own_budget_goes_to_another(ledger: TestLedger) -> Result<()> {
+    ledger.join("alpha").await?;
+    let id = ledger.add(claiming("a", &["src"])).await?;
+    let taken = ledger.must_take("alpha").await?;
+    let limits = per_agent(Budget { usd_micros: None, tokens: Some(100) });
+    let reached = ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?;
+    let why = Aside::Budget(reached.clone().expect("it is reached"));
+    let tail = Some("last words".to_owned());
+    let aside = SetAside { id, term: taken.task.term, why, tail };
+    assert_eq!(ledger.store.write(aside.clone()).await?, Rest::GivenBack);
+    assert_eq!(ledger.store.write(aside).await.expect_err("given back already").kind, Kind::Stale);
+    let story = ledger.story(id).await?;
+    assert_eq!((story.task.state, story.task.failures, story.task.reason), (TaskState::Ready, 0, words(reached)));
+    let attempt = &story.attempts[0];
+    assert_eq!((attempt.outcome.as_deref(), attempt.tail.as_deref()), (Some("released"), Some("last words")));
+    assert!(ledger.held().await?.is_empty(), "its claims are free");
+    assert!(ledger.store.write(within(limits, "alpha")).await?.task().is_none(), "it is paused");
+    let again = ledger.store.write(within(limits, "beta")).await?.task().expect("beta may go on");
+    assert_eq!((again.task.id, again.task.attempt), (id, 2));
+    Ok(())
+}
+
 /// The node of a second `quorate run` begins its agents anew.
 async fn an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once(
     ledger: TestLedger,
@@ -290,7 +322,7 @@ async fn an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once
     ledger.store.write(begin("alpha", "1")).await?;
     let (run, ids, taken) = spent_run(&ledger, 2, 0).await?;
     let limits = per_agent(Budget { usd_micros: None, tokens: Some(100) });
-    let reason = ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?;
+    let reason = words(ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?);
     ledger.done(&taken).await?;
     ledger.store.write(End { name: "alpha".into(), node: "1".into() }).await?;
     ledger.store.write(begin("alpha", "2")).await?;
@@ -316,13 +348,13 @@ async fn a_budget_that_is_reached_is_the_reason_whatever_was_said_before(ledger:
         Ok::<_, quorate_model::Error>(alpha.reason.filter(|_| alpha.paused))
     };
     ledger.store.write(tell(Word::Pause)).await?;
-    let reason = ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?;
+    let reason = words(ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?);
     assert!(reason.is_some());
     assert_eq!(paused().await?, reason, "a person's pause is not all");
     ledger.done(&taken).await?;
     ledger.store.write(tell(Word::Resume)).await?;
     let again = ledger.store.write(within(limits, "alpha")).await?.task().expect("granted with one word");
-    let reason = ledger.store.write(Note { limits, ..note(&again, vec![used("m", 100, None)]) }).await?;
+    let reason = words(ledger.store.write(Note { limits, ..note(&again, vec![used("m", 100, None)]) }).await?);
     let crash = Crash {
         name: "alpha".into(),
         task: again.task.id,
@@ -347,13 +379,13 @@ async fn a_task_has_a_budget_over_all_its_attempts(ledger: TestLedger) -> Result
     ledger.advance(10_000).await;
     ledger.check().await?;
     let second = ledger.must_take("alpha").await?;
-    let reason = ledger.store.write(note(&second, vec![used("m", 1, 400_000)])).await?;
-    assert_eq!(reason.as_deref(), Some("budget: task 1 has used $1.00 of $1.00"));
+    let reached = ledger.store.write(note(&second, vec![used("m", 1, 400_000)])).await?.expect("it is reached");
+    assert_eq!(reached, of(BudgetOf::Task, "budget: task 1 has used $1.00 of $1.00"));
     ledger.fail(&second, "no").await?;
     ledger.advance(10_000).await;
     ledger.check().await?;
     assert_eq!(ledger.must_take("beta").await?.task.id, ids[1], "the first is put aside");
-    assert_eq!(ledger.story(ids[0]).await?.task.reason, reason);
+    assert_eq!(ledger.story(ids[0]).await?.task.reason, Some(reached.reason));
     ledger.store.write(Unpark { id: ids[0] }).await?;
     let third = ledger.must_take("alpha").await?;
     assert_eq!((third.task.id, third.task.attempt), (ids[0], 3));
@@ -480,7 +512,7 @@ async fn a_parked_attempt_is_ended_only_under_its_term(ledger: TestLedger) -> Re
     ledger.advance(2 * LEASE_MS).await;
     ledger.check().await?;
     ledger.must_take("beta").await?;
-    for why in [limit(None, Some(5_000)), Aside::Budget("budget: run 1 has used all".into())] {
+    for why in [limit(None, Some(5_000)), Aside::Budget(of(BudgetOf::Run, "budget: run 1 has used all"))] {
         assert_eq!(park(&ledger, &lost, why).await.expect_err("refused").kind, Kind::Stale);
     }
     assert_eq!(ledger.state(id).await?, TaskState::Running);

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 on_both!(
     a_run_at_its_budget_ends_with_exit_code_6_and_says_what_lets_it_go_on,
     a_run_ends_when_all_its_agents_have_reached_their_budgets,
+    a_task_goes_on_with_another_when_its_agent_has_reached_its_budget,
+    a_task_at_a_budget_of_its_own_is_let_go_on_by_its_number,
     a_task_is_added_with_a_budget,
     without_usage_nothing_is_said_of_it,
     what_a_pulling_agent_says_it_used_counts_for_task_run_and_agent,
@@ -63,6 +65,38 @@ fn a_run_ends_when_all_its_agents_have_reached_their_budgets(door: Door) {
     assert!(refused.to_string().contains("quorate agent resume worker"), "{refused}");
     door.ok(&["agent", "resume", "worker"]);
     door.json(&["task", "next", "--agent", "worker"]);
+}
+
+/// One of the two would go on for ever; what it began the other ends.
+fn a_task_goes_on_with_another_when_its_agent_has_reached_its_budget(door: Door) {
+    let spender = "if [ \"$QUORATE_AGENT\" = worker ]; then exec sleep 600; fi; sleep 0.5";
+    uses(&door, 10, spender, "");
+    let config = std::fs::read_to_string(door.path().join("quorate.toml")).expect("written above");
+    let other = AGENT.replace("worker", "other");
+    door.write("quorate.toml", format!("{config}budget = {{ tokens = 10 }}\n{other}"));
+    let report = door.ok(&["run", "plan.toml"]);
+    assert!(report.contains("budget: agent worker has used 10 of 10 tokens"), "{report}");
+    let run = door.json(&["runs", "show", "1"]);
+    assert_eq!(word(&run["state"]), "completed", "{run}");
+    let attempts: Vec<Value> = (1..=2)
+        .flat_map(|id: i32| {
+            door.json(&["task", "show", &id.to_string()])["attempts"].as_array().expect("a list").clone()
+        })
+        .collect();
+    let ended = |agent: &str, outcome: &str| {
+        attempts.iter().filter(|a| word(&a["agent"]) == agent && word(&a["outcome"]) == outcome).count()
+    };
+    assert_eq!((ended("worker", "released"), ended("other", "completed")), (1, 2), "{attempts:?}");
+}
+
+fn a_task_at_a_budget_of_its_own_is_let_go_on_by_its_number(door: Door) {
+    uses(&door, 10, "exec sleep 600", "");
+    door.write("plan.toml", "[[task]]\nkey = 'a'\nprompt = 'x'\nbudget = { tokens = 7 }\n");
+    let output = door.run(&["run", "plan.toml"]);
+    let (report, _) = texts(&output);
+    assert_eq!(output.status.code(), Some(6), "{report}");
+    let wanted = "budget: task 1 has used 10 of 7 tokens. `quorate task unpark 1` grants the same again, then `quorate runs resume 1`";
+    assert!(report.contains(wanted), "{report}");
 }
 
 fn a_task_is_added_with_a_budget(door: Door) {

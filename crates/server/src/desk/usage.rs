@@ -8,9 +8,9 @@ use super::Desk;
 use crate::caller::Caller;
 use quorate_model::price::priced;
 use quorate_model::usage::{MODELS_MAX, Used};
-use quorate_model::{Error, Result, TaskId, TaskState, Term};
-use quorate_service::task::{Aside, Progress, SetAside, Task};
-use quorate_service::usage::Note;
+use quorate_model::{Error, Kind, Result, TaskId, TaskState, Term};
+use quorate_service::task::{Aside, Progress, Rest, SetAside, Task};
+use quorate_service::usage::{Note, Reached};
 use quorate_service::view::{Story, TaskStory};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ fn within_bounds(story: &TaskStory, attempt: i64, used: &[Used]) -> Result<()> {
 
 impl Desk {
     /// Notes what the attempt of a term has used until now, in place of what was said before of the same models; answers
-    /// with the budget that is reached by that, in words. Late words count too: what was spent was spent.
+    /// with the budget that is reached by that. Late words count too: what was spent was spent.
     ///
     /// # Errors
     /// `Invalid` for what is out of bounds, `Refused` for an agent that speaks of another's attempt.
@@ -101,7 +101,7 @@ impl Desk {
         (id, term): (TaskId, Term),
         said: &[ModelUsage],
         is_last: bool,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Reached>> {
         if said.is_empty() {
             return Ok(None);
         }
@@ -129,11 +129,16 @@ impl Desk {
     /// Takes a report on a task; with a budget that is reached the task is put aside instead, until a person lets it go on.
     ///
     /// # Errors
-    /// `Stale` for a term that is over.
-    pub async fn progress(&self, report: Progress, reached: Option<String>) -> Result<Task> {
-        let Some(reason) = reached else { return self.store.write(report).await };
+    /// `Stale` for a term that is over; `Refused` where it is the agent that may not go on: others have its task now.
+    pub async fn progress(&self, report: Progress, reached: Option<Reached>) -> Result<Task> {
+        let Some(reached) = reached else { return self.store.write(report).await };
         let (id, term) = (report.id, report.term);
-        self.store.write(SetAside { id, term, why: Aside::Budget(reason), tail: None }).await?;
+        let why = Aside::Budget(reached.clone());
+        if let Rest::GivenBack = self.store.write(SetAside { id, term, why, tail: None }).await? {
+            let message = format!("task {id} is given back: {}", reached.reason);
+            return Err(Error::new(Kind::Refused, message)
+                .hint("stop here: others go on with it; `quorate agent resume NAME` grants the same again"));
+        }
         Ok(self.store.read(Story { id }).await?.task)
     }
 }
@@ -141,7 +146,6 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quorate_model::Kind;
 
     fn parsed(text: &str) -> Result<Vec<Used>> {
         read(&ModelUsage::parse(text)?)

@@ -306,7 +306,8 @@ pub(crate) struct TaskProgress {
     pub(crate) percent: Option<i64>,
     /// A word for people
     pub(crate) message: Option<String>,
-    /// What the attempt has used until now, by model; a budget that it reaches parks the task
+    /// What the attempt has used until now, by model; a budget that it reaches parks the task; the agent's own gives it to
+    /// others, and the report is refused
     #[serde(default)]
     pub(crate) usage: Vec<ModelUsage>,
 }
@@ -409,7 +410,7 @@ impl TaskDone {
             DoneAnswer::Verifying => TaskState::Verifying,
             DoneAnswer::Completed { .. } => TaskState::Completed,
         };
-        Ok((state, reached))
+        Ok((state, reached.map(|reached| reached.reason)))
     }
 }
 
@@ -462,7 +463,7 @@ impl TaskFail {
             tail: None,
             retry_after_ms: desk.config().health.retry_after_ms,
         };
-        Ok((desk.fail(fail).await?, reached))
+        Ok((desk.fail(fail).await?, reached.map(|reached| reached.reason)))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What an attempt's supervisor puts aside: its agent cannot go on yet, or a budget is reached.
 //!
-//! Here lives the end of an attempt that is neither success nor failure. How long an agent's word parks a task, and how
+//! Here lives the end of an attempt that is neither success nor failure. A task that only its agent's own budget stops is
+//! given back: others may go on with it. How long an agent's word parks a task, and how
 //! often, decides `model::usage`. What a person parks lives in `person`.
 
-use super::person::set_aside;
+use super::person::{release, set_aside};
 use super::{AttemptEnd, Failed, Task, end_attempt, fail_attempt, lock, refuse};
 use crate::claim::release_of_task;
+use crate::usage::{BudgetOf, Reached};
 use quorate_model::retry::Failure;
 use quorate_model::usage::{PARKS_MAX, Parked};
 use quorate_model::{Result, TaskId, TaskState, Term};
@@ -16,11 +18,11 @@ use quorate_store::{Boxed, Tx, Write, args};
 pub enum Aside {
     /// Its agent says that it cannot go on before some time.
     Agent(Parked),
-    /// A budget is reached; only a person lets it go on.
-    Budget(String),
+    /// A budget is reached; only a person lets that go on which is under it.
+    Budget(Reached),
 }
 
-/// Ends an attempt as parked.
+/// Ends an attempt as parked, or as released where it is the agent that may not go on.
 #[derive(Debug, Clone)]
 pub struct SetAside {
     /// The task.
@@ -38,6 +40,8 @@ pub struct SetAside {
 pub enum Rest {
     /// It is parked, for so many milliseconds or until a person lets it go on.
     Parked(Option<i64>),
+    /// It is ready for others: its agent has reached its own budget.
+    GivenBack,
     /// It was parked too often in a row: the attempt has failed, and this is the task's state.
     TooOften(TaskState),
 }
@@ -52,7 +56,11 @@ impl Write for SetAside {
                 return Err(refuse(&task, self.term, "park"));
             }
             match &self.why {
-                Aside::Budget(reason) => {
+                Aside::Budget(Reached { of: BudgetOf::Agent, reason }) => {
+                    release(tx, &task, reason, self.tail.as_deref()).await?;
+                    Ok(Rest::GivenBack)
+                }
+                Aside::Budget(Reached { of: BudgetOf::Run | BudgetOf::Task, reason }) => {
                     self.end(tx, &task, reason, None).await?;
                     Ok(Rest::Parked(None))
                 }

@@ -214,7 +214,7 @@ impl Write for Reassign {
                 return Err(over(&task, "reassign"));
             }
             if matches!(task.state, TaskState::Running | TaskState::Verifying) {
-                give_back(tx, &task, &self.reason).await?;
+                give_back(tx, &task, &self.reason, None);
                 take_from(tx, &task).await?;
                 // Whoever it was taken from is not the first to have it again.
                 tx.later(
@@ -236,14 +236,27 @@ impl Write for Reassign {
 }
 
 /// Makes a running task ready again without counting the attempt as a failure.
-async fn give_back(tx: &mut Tx, task: &Task, reason: &str) -> Result<()> {
+fn give_back(tx: &mut Tx, task: &Task, reason: &str, tail: Option<&str>) {
     tx.later(
         "update tasks set state = 'ready', term = term + 1, lease_until = null, holds = 0, stuck = 0, reason = $2,
                 result = null, ready_at = now_ms() where id = $1",
         args![task.id, reason],
     );
-    end_attempt(tx, task, &AttemptEnd { outcome: "released", reason: Some(reason), ..AttemptEnd::default() });
+    let end = AttemptEnd { outcome: "released", reason: Some(reason), tail, ..AttemptEnd::default() };
+    end_attempt(tx, task, &end);
+}
+
+/// Gives a running task back on its owner's side: whoever takes it next begins anew, and what was claimed for it is free.
+pub(super) async fn release(tx: &mut Tx, task: &Task, reason: &str, tail: Option<&str>) -> Result<()> {
+    give_back(tx, task, reason, tail);
+    release_of_task(tx, task).await?;
+    tell_released(tx, task, reason);
     Ok(())
+}
+
+fn tell_released(tx: &mut Tx, task: &Task, reason: &str) {
+    let message = format!("task {} given back: {reason}", task.named());
+    tx.record(task.event(EventKind::TaskReleased, message));
 }
 
 /// The owner gives the task back unfinished: its node stops, say. Not counted as a failure.
@@ -267,20 +280,16 @@ impl Write for Release {
                 return Err(refuse(&task, self.term, "release"));
             }
             match task.state {
-                TaskState::Running => {
-                    give_back(tx, &task, &self.reason).await?;
-                    release_of_task(tx, &task).await?;
+                TaskState::Running => release(tx, &task, &self.reason, None).await?,
+                TaskState::Verifying => {
+                    tx.later(
+                        "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
+                        args![task.id],
+                    );
+                    tell_released(tx, &task, &self.reason);
                 }
-                TaskState::Verifying => tx.later(
-                    "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
-                    args![task.id],
-                ),
                 _ => return Err(refuse(&task, self.term, "release")),
             }
-            tx.record(task.event(
-                EventKind::TaskReleased,
-                format!("task {} given back: {}", task.named(), self.reason),
-            ));
             Ok(())
         })
     }
