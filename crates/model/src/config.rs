@@ -18,7 +18,7 @@ use crate::diagnostic::{Diagnostics, quote};
 use crate::document::{Entry, NodeKind, Source, Spanned};
 use crate::error::{Error, Result};
 use crate::memory::MemoryKind;
-use crate::name::check_name;
+use crate::name::{check_name, member};
 use crate::price::{Price, Prices};
 use crate::table::{Table, as_string, did_you_mean};
 use crate::usage::{MICROS, MODEL_NAME_MAX};
@@ -475,12 +475,13 @@ impl Config {
             .collect()
     }
 
-    /// Returns the budgets that an agent works under.
+    /// Returns the budgets that an agent works under: those of its member of the team, whatever a node calls it.
     pub fn limits(&self, agent: &str) -> Limits {
+        let known = member(agent);
         let own = self
             .agent_tables
             .iter()
-            .find(|(name, table)| member_names(name, table.count).any(|member| member == agent));
+            .find(|(name, table)| member_names(name, table.count).any(|member| member == known));
         Limits { run: self.budget, agent: own.map_or_else(Budget::default, |(_, table)| table.budget) }
     }
 }

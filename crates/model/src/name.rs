@@ -43,12 +43,25 @@ pub fn check_name(what: &str, text: &str) -> Result<()> {
 ///
 /// `Invalid` where what stands before the `@` is no name, or what stands behind it no number.
 pub fn check_agent(text: &str) -> Result<()> {
-    let is_node =
-        |node: &str| (1..=NODE_MAX).contains(&node.len()) && node.bytes().all(|b| b.is_ascii_digit());
-    match text.split_once('@') {
-        Some((name, node)) if is_node(node) => check_name("agent", name),
-        _ => check_name("agent", text),
+    check_name("agent", member(text))
+}
+
+/// Returns the name of the member of the team that an agent is: of `NAME@NODE`, as a node calls it while another has the name,
+/// it is `NAME`.
+///
+/// ```
+/// use quorate_model::name::member;
+/// assert_eq!((member("ada@7"), member("ada"), member("ada@home")), ("ada", "ada", "ada@home"));
+/// ```
+pub fn member(agent: &str) -> &str {
+    match agent.split_once('@') {
+        Some((name, node)) if is_node(node) => name,
+        _ => agent,
     }
+}
+
+fn is_node(text: &str) -> bool {
+    (1..=NODE_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Checks the key of a task.

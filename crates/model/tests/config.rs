@@ -138,7 +138,9 @@ fn every_key_is_read() {
         (25_000, 250_000),
         "what is not said costs as much as input"
     );
-    assert_eq!(found.limits("research").agent.usd_micros, Some(500_000));
+    for name in ["research", "research@7"] {
+        assert_eq!(found.limits(name).agent.usd_micros, Some(500_000), "{name}");
+    }
     assert_eq!(found.limits("validation-2").run, found.budget);
     assert!(!found.limits("validation-2").agent.is_set());
     assert_eq!(found.retention.attempts_ms, 2 * 24 * 3_600_000);

@@ -4,9 +4,11 @@
 //! and removal. What an agent's state is called is read from facts by `model::agent`.
 
 use crate::claim::release_of_agent;
+use crate::session::leave;
 use crate::task::{self, Kinds, Task};
 use crate::token;
 use quorate_model::agent::abilities;
+use quorate_model::name::member;
 use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
 use quorate_store::{Boxed, Row, Sql, Tx, Write, args};
 
@@ -311,11 +313,60 @@ impl Write for End {
                 );
                 token::end_session(tx, &self.name);
                 release_of_agent(tx, &self.name).await?;
+                if self.name == named_after(&self.name, &self.node) {
+                    leave(tx, &self.name).await?;
+                }
             }
             Ok(())
         })
     }
 }
+
+/// What a node calls an agent while another node has its name. Nobody but a node calls an agent so, and none is called so again.
+fn named_after(name: &str, node: &str) -> String {
+    format!("{}@{node}", member(name))
+}
+
+/// Takes those out of the team whom a node that died called after itself, unless they have a task.
+pub(crate) async fn leave_with(tx: &mut Tx, node: &str) -> Result<()> {
+    let sql = "select name from agents where node = $1 and removed = 0 and name like '%@' || $1 order by name";
+    for name in tx.all(sql, args![node], |row| row.text("name")).await? {
+        let end = End { name, node: node.to_owned() };
+        end.apply(tx).await?;
+    }
+    Ok(())
+}
+
+/// Takes so many out of the team whom a node called after itself and that are gone, but had a task when their session ended, or
+/// lived in a node that has been silent for so long. Answers with how many.
+pub(crate) async fn forget_gone(tx: &mut Tx, silent_ms: i64, limit: i64) -> Result<u64> {
+    let gone = tx.all(GONE, args![silent_ms, limit], |row| row.text("name")).await?;
+    for name in &gone {
+        token::end_session(tx, name);
+        release_of_agent(tx, name).await?;
+        leave(tx, name).await?;
+    }
+    Ok(gone.len() as u64)
+}
+
+macro_rules! gone {
+    ($among:literal, $end:literal) => {
+        concat!(
+            "update agents set lease_until = null, node = null, pid = null, host = null where name ",
+            $among,
+            "select name from agents a
+              where removed = 0 and term > 0 and driver <> 'external' and name like '%@%'
+                and (node is null or lease_until < now_ms() - $1)
+                and not exists (select 1 from tasks where owner = a.name
+                                   and (state = 'running' or state = 'verifying' or state = 'parked'))
+              order by name limit $2",
+            $end,
+            " returning name"
+        )
+    };
+}
+/// Only a session gives a term to a name with `@`.
+const GONE: Sql = Sql::Each { lite: gone!("in (", ")"), pg: gone!("= any(array(", " for update skip locked))") };
 
 /// An agent's own process died, or could not be started. Decides whether it is started again.
 #[derive(Debug, Clone)]
@@ -408,7 +459,7 @@ impl Write for Tell {
             let agent = lock(tx, &self.name).await?;
             match self.word {
                 Word::Pause => tx.later("update agents set paused = 1 where name = $1", args![&self.name]),
-                Word::Resume => resume(tx, &agent),
+                Word::Resume => resume(tx, &agent).await?,
                 Word::Kill => kill(tx, &self.name).await?,
                 Word::Remove => remove(tx, &agent).await?,
             }
@@ -424,14 +475,28 @@ impl Write for Tell {
     }
 }
 
-fn resume(tx: &mut Tx, agent: &Agent) {
-    crate::usage::grant_agent(tx, &agent.name, agent.reason.as_deref());
+async fn resume(tx: &mut Tx, agent: &Agent) -> Result<()> {
     tx.later(
         "update agents set paused = 0, respawns = 0, last_crash = null, reason = null,
                 state = case when state <> 'failed' then state when lease_until is null then 'idle' else 'ready' end
           where name = $1",
         args![&agent.name],
     );
+    match crate::usage::grant_agent(tx, &agent.name, agent.reason.as_deref()) {
+        Some(begins) => resume_namesakes(tx, &begins).await,
+        None => Ok(()),
+    }
+}
+
+/// Resumes whoever was paused for a budget that is granted again: the same member of the team, as other nodes call it.
+async fn resume_namesakes(tx: &mut Tx, begins: &str) -> Result<()> {
+    let sql = "update agents set paused = 0, reason = null
+                where paused = 1 and removed = 0 and substr(reason, 1, length(cast($1 as text))) = $1 returning name";
+    for name in tx.all(sql, args![begins], |row| row.text("name")).await? {
+        let message = format!("{name} was resumed: its budget was granted again");
+        tx.record(Event::new(EventKind::AgentResumed, message).agent(name));
+    }
+    Ok(())
 }
 
 /// Pauses an agent that has reached its budget, unless that is why it is paused already.

@@ -4,7 +4,7 @@
 //! a term, like everything. Orphans of a node that died are listed here; `process` ends them.
 
 use crate::task::{self, Task};
-use crate::{claim, health};
+use crate::{agent, claim, health};
 use quorate_model::{Event, EventKind, Result, TaskId, Term};
 use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
@@ -175,6 +175,7 @@ impl Write for Bury {
                 orphans.push(child_of(tx, &task).await?);
                 health::lapse_one(tx, &task, &format!("node {name} died")).await?;
             }
+            agent::leave_with(tx, &name).await?;
             tx.later("update agents set lease_until = now_ms() - 1 where node = $1", args![&name]);
             tx.later("update leaders set lease_until = now_ms() where node = $1", args![self.id]);
             tx.later(

@@ -3,7 +3,7 @@
 //! Here lives one step of a round, [`Prune`], which does a bounded part. When rounds begin, and that only one node does
 //! them, lives in `runtime`; what is kept how long, and why, in `docs/design/`. Nothing here touches what has not ended.
 
-use crate::{checkpoint, session};
+use crate::{agent, checkpoint, session};
 use quorate_model::{Event, EventKind, Result, RunId, TaskId};
 use quorate_store::{Boxed, Dialect, Read, Sql, Tx, Write, args};
 
@@ -14,6 +14,8 @@ pub const TASKS_MAX: i64 = 500;
 /// Checkpoints, and sessions, that one step removes at most.
 const CHECKPOINTS_MAX: i64 = 100;
 const SESSIONS_MAX: i64 = 100;
+/// Agents that one step takes out of the team at most.
+const AGENTS_MAX: i64 = 100;
 
 /// One step of a round: removes old history, the oldest first.
 ///
@@ -111,11 +113,13 @@ impl Write for Prune {
                 tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
             pruned.checkpoints = checkpoint::forget_old(tx, self.tasks_ms, CHECKPOINTS_MAX).await?;
             let sessions = session::forget_old(tx, self.events_ms, SESSIONS_MAX).await?;
+            let agents = agent::forget_gone(tx, self.events_ms, AGENTS_MAX).await?;
             let up_to = self.events(tx, &mut pruned).await?;
             pruned.more = part.count == TASKS_MAX
                 || [pruned.events, pruned.messages].iter().any(|removed| *removed as i64 >= EVENTS_MAX)
                 || pruned.checkpoints as i64 >= CHECKPOINTS_MAX
-                || sessions as i64 >= SESSIONS_MAX;
+                || sessions as i64 >= SESSIONS_MAX
+                || agents as i64 >= AGENTS_MAX;
             tell(tx, &pruned, up_to);
             Ok(pruned)
         })

@@ -475,7 +475,7 @@ impl Write for End {
 }
 
 /// Takes an agent that nothing but its session made out of the team, unless it has a task: else every session would leave a name.
-async fn leave(tx: &mut Tx, agent: &str) -> Result<()> {
+pub(crate) async fn leave(tx: &mut Tx, agent: &str) -> Result<()> {
     let sql = "update agents set removed = 1 where name = $1 and removed = 0 and node is null
                   and not exists (select 1 from tasks where owner = $1 and (state = 'running' or state = 'verifying' or state = 'parked'))";
     if tx.run(sql, args![agent]).await? > 0 {

@@ -11,6 +11,7 @@ use crate::agent;
 use crate::task::{self, Task, columns, refuse};
 use quorate_model::budget::{Budget, Spent};
 use quorate_model::config::Limits;
+use quorate_model::name::member;
 use quorate_model::usage::{Tokens, Used};
 use quorate_model::{Event, EventKind, Result, RunId, TaskId, Term};
 use quorate_store::{Boxed, Row, Sql, Tx, Write, args};
@@ -292,8 +293,9 @@ fn run_subject(run: RunId) -> String {
     format!("{RUN}{run}")
 }
 
+/// One for all the names that nodes call a member of the team by: else each node would bring a budget of its own.
 fn agent_subject(name: &str) -> String {
-    format!("agent {name}")
+    format!("agent {}", member(name))
 }
 
 fn task_subject(task: TaskId) -> String {
@@ -433,11 +435,13 @@ macro_rules! wait_for_run {
 }
 const WAIT_FOR_RUN: Sql = Sql::Each { lite: wait_for_run!(""), pg: wait_for_run!(" for update") };
 
-/// Grants the budget of an agent again, if that is why it was paused.
-pub(crate) fn grant_agent(tx: &mut Tx, name: &str, reason: Option<&str>) {
-    if reason.is_some_and(is_budget) {
-        count_from_now(tx, &agent_subject(name));
-    }
+/// Grants the budget of an agent again, if that is why it was paused; answers with how the reasons begin of all who were
+/// paused for the same.
+pub(crate) fn grant_agent(tx: &mut Tx, name: &str, reason: Option<&str>) -> Option<String> {
+    reason.filter(|reason| is_budget(reason))?;
+    let subject = agent_subject(name);
+    count_from_now(tx, &subject);
+    Some(begins(&subject))
 }
 
 fn count_from_now(tx: &mut Tx, subject: &str) {

@@ -58,19 +58,11 @@ impl Read for Agents {
 /// What they have is read for all at once. Asked for each agent by itself, a ledger without statistics, such as a new
 /// one, goes through all tasks for each.
 pub(crate) async fn team(tx: &mut Tx, name: Option<&str>, most: i64) -> Result<Vec<AgentView>> {
-    let sql = concat!(
-        "select ",
-        agent::columns!(),
-        ", now_ms() as now,
-            coalesce((select b.usd_micros from budgets b where b.subject = 'agent ' || agents.name), 0) as usd_micros,
-            coalesce((select b.tokens from budgets b where b.subject = 'agent ' || agents.name), 0) as tokens
-            from agents where removed = 0 and (cast($1 as text) is null or name = $1) order by name limit $2"
-    );
     let read = |row: &Row<'_>| {
         let spent = Spent { usd_micros: row.int("usd_micros")?, tokens: row.int("tokens")? };
         Ok((Agent::from_row(row)?, row.int("now")?, spent))
     };
-    let agents = tx.all(sql, args![name, most], read).await?;
+    let agents = tx.all(TEAM, args![name, most], read).await?;
     // The states are those of an index that is as short as what is under way.
     let sql = "select owner, min(case when state = 'running' then id end) as task_id,
                       max(case when state = 'running' then stuck else 0 end) as stuck,
@@ -91,6 +83,29 @@ pub(crate) async fn team(tx: &mut Tx, name: Option<&str>, most: i64) -> Result<V
     };
     Ok(agents.into_iter().map(view).collect())
 }
+
+macro_rules! members {
+    ($member:literal) => {
+        concat!(
+            "select ",
+            agent::columns!(),
+            ", now_ms() as now,
+            coalesce((select b.usd_micros from budgets b where b.subject = 'agent ' || ",
+            $member,
+            "), 0) as usd_micros,
+            coalesce((select b.tokens from budgets b where b.subject = 'agent ' || ",
+            $member,
+            "), 0) as tokens
+            from agents where removed = 0 and (cast($1 as text) is null or name = $1) order by name limit $2"
+        )
+    };
+}
+
+/// What `NAME@NODE` has used counts for `NAME`.
+const TEAM: Sql = Sql::Each {
+    lite: members!("substr(agents.name, 1, instr(agents.name || '@', '@') - 1)"),
+    pg: members!("split_part(agents.name, '@', 1)"),
+};
 
 /// What is known of an agent's tasks.
 #[derive(Debug, Clone, Copy, Default)]

@@ -3,13 +3,17 @@
 use quorate_model::agent::AgentState;
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
 use quorate_service::agent::{Add, AfterCrash, Crash, End, Seen, Tell, Word};
+use quorate_service::context::{BUDGET_DEFAULT, Context};
 use quorate_service::doctor::Ask;
 use quorate_service::node::{self, Bury, Gone, Lead, List, Noted, Orphan, Orphans};
-use quorate_service::task::{Held, NewTask, Renew, Started, Take, TakeCheck, Task};
+use quorate_service::retention::Prune;
+use quorate_service::task::{Held, NewTask, Park, Renew, Started, Take, TakeCheck, Task, Unpark};
 use quorate_service::view::{Agents, StillHeld};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, begin, command, next_of, texts};
+
+const DAY_MS: i64 = 86_400_000;
 
 fn tell(name: &str, word: Word) -> Tell {
     Tell { name: name.into(), word }
@@ -134,6 +138,73 @@ async fn a_member_leaves_only_without_a_task_and_may_come_back(ledger: TestLedge
     ledger.advance(2_000).await;
     ledger.must_take("alpha").await?;
     assert_eq!(ledger.count("agent.added").await, 2);
+    Ok(())
+}
+
+const PRUNE: Prune =
+    Prune { events_ms: DAY_MS, attempts_ms: DAY_MS, tasks_ms: DAY_MS, after: TaskId(0) };
+
+async fn team(ledger: &TestLedger) -> Result<Vec<String>> {
+    Ok(ledger.store.read(Agents::default()).await?.into_iter().map(|view| view.agent.name).collect())
+}
+
+/// Each node that comes and goes while another has the name would leave one for ever.
+async fn who_was_called_after_its_node_leaves_with_its_session(ledger: TestLedger) -> Result<()> {
+    let id = ledger.add(command("what is to be done")).await?;
+    for node in 1..=300 {
+        let name = format!("writer@{node}");
+        ledger.store.write(begin(&name, &node.to_string())).await?;
+        ledger.store.write(End { name, node: node.to_string() }).await?;
+    }
+    assert_eq!(team(&ledger).await?, Vec::<String>::new());
+    let text = ledger.store.read(Context::default()).await?.text(BUDGET_DEFAULT);
+    assert!(text.contains(&format!("{id} what is to be done")), "{text}");
+    Ok(())
+}
+
+async fn who_is_called_so_by_a_person_stays(ledger: TestLedger) -> Result<()> {
+    ledger.join("writer@7").await?;
+    ledger.store.write(begin("writer", "7")).await?;
+    ledger.store.write(End { name: "writer@7".into(), node: "7".into() }).await?;
+    ledger.store.write(End { name: "writer".into(), node: "7".into() }).await?;
+    let id = new_node(&ledger).await?;
+    ledger.store.write(Bury { id }).await?;
+    ledger.store.write(PRUNE).await?;
+    assert_eq!(team(&ledger).await?, ["writer", "writer@7"]);
+    Ok(())
+}
+
+async fn who_was_called_after_its_node_leaves_with_a_dead_one(ledger: TestLedger) -> Result<()> {
+    let id = new_node(&ledger).await?;
+    let name = format!("writer@{id}");
+    ledger.store.write(begin(&name, &id.to_string())).await?;
+    ledger.add(command("work")).await?;
+    let take = Take { node: Some(id.to_string()), ..next_of(&name) };
+    let taken = ledger.store.write(take).await?.task().expect("it is ready");
+    ledger.claim(&name, &["src"]).await?;
+    ledger.store.write(Bury { id }).await?;
+    assert_eq!(ledger.state(taken.task.id).await?, TaskState::Ready);
+    assert_eq!((team(&ledger).await?.len(), ledger.held().await?.len()), (0, 0));
+    Ok(())
+}
+
+/// What is parked is shown with its agent until it goes on.
+async fn who_was_called_after_its_node_stays_for_as_long_as_it_has_a_task(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("writer@7", "7")).await?;
+    ledger.store.write(begin("writer@8", "8")).await?;
+    let id = ledger.add(command("work")).await?;
+    let taken = ledger.must_take("writer@7").await?;
+    let park = Park { id, term: Some(taken.task.term), reason: "rate limit".into(), until: None };
+    ledger.store.write(park).await?;
+    ledger.store.write(End { name: "writer@7".into(), node: "7".into() }).await?;
+    ledger.store.write(PRUNE).await?;
+    assert_eq!(team(&ledger).await?, ["writer@7", "writer@8"]);
+    ledger.store.write(Unpark { id }).await?;
+    ledger.store.write(PRUNE).await?;
+    assert_eq!(team(&ledger).await?, ["writer@8"], "whose session goes on");
+    ledger.advance(PRUNE.events_ms + LEASE_MS + 1).await;
+    ledger.store.write(PRUNE).await?;
+    assert_eq!(team(&ledger).await?, Vec::<String>::new(), "its node is long dead");
     Ok(())
 }
 
@@ -363,6 +434,10 @@ on_every_backend!(
     a_paused_agent_finishes_and_takes_nothing_until_it_is_resumed,
     a_killed_agents_task_is_tried_again_by_another,
     a_member_leaves_only_without_a_task_and_may_come_back,
+    who_was_called_after_its_node_leaves_with_its_session,
+    who_is_called_so_by_a_person_stays,
+    who_was_called_after_its_node_leaves_with_a_dead_one,
+    who_was_called_after_its_node_stays_for_as_long_as_it_has_a_task,
     an_unknown_name_is_answered_with_the_nearest,
     a_name_first_seen_registers_itself_unless_names_are_strict,
     different_tasks_that_crash_an_agent_trip_its_brake,

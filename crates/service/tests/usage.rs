@@ -28,6 +28,7 @@ on_every_backend!(
     an_agent_at_its_budget_is_paused_until_a_person_resumes_it,
     a_task_whose_agent_reaches_its_own_budget_goes_to_another,
     an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once,
+    a_member_of_the_team_has_one_budget_whatever_nodes_call_it,
     a_budget_that_is_reached_is_the_reason_whatever_was_said_before,
     a_task_has_a_budget_over_all_its_attempts,
     many_takers_at_once_keep_to_budgets,
@@ -335,6 +336,27 @@ async fn an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once
     assert!(!ledger.store.read(stalled).await?);
     let again = ledger.store.write(within(limits, "alpha")).await?.task().expect("granted again");
     assert_eq!(again.task.id, ids[1]);
+    Ok(())
+}
+
+async fn a_member_of_the_team_has_one_budget_whatever_nodes_call_it(ledger: TestLedger) -> Result<()> {
+    let limits = per_agent(Budget { usd_micros: None, tokens: Some(100) });
+    let (_, ids, taken) = spent_run(&ledger, 3, 0).await?;
+    for (name, node) in [("alpha", "1"), ("alpha@9", "9"), ("beta", "9")] {
+        ledger.store.write(begin(name, node)).await?;
+    }
+    assert!(ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?.is_some());
+    assert!(ledger.store.write(within(limits, "alpha@9")).await?.task().is_none());
+    let team = ledger.store.read(Agents::default()).await?;
+    let told: Vec<_> = team.iter().map(|view| (view.spent.tokens, view.agent.paused)).collect();
+    assert_eq!(told, [(100, true), (100, true), (0, false)]);
+    assert_eq!(team[0].agent.reason, team[1].agent.reason);
+    ledger.store.write(Tell { name: "alpha".into(), word: Word::Resume }).await?;
+    assert_eq!(ledger.count("agent.resumed").await, 2, "as one they were paused, as one they go on");
+    let again = ledger.store.write(within(limits, "alpha@9")).await?.task().expect("granted again");
+    assert_eq!(again.task.id, ids[1]);
+    assert!(ledger.store.write(Note { limits, ..note(&again, vec![used("m", 100, None)]) }).await?.is_some());
+    assert!(ledger.store.write(within(limits, "alpha")).await?.task().is_none());
     Ok(())
 }
 
