@@ -244,9 +244,9 @@ impl Write for Begin {
             if find(tx, &self.name).await?.is_none_or(|agent| agent.removed) {
                 tx.record(added(&self.name, &self.driver));
             }
-            let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_until, heartbeat_at,
-                          created_at, takes)
-                       values ($1, $2, $3, 'ready', $4, $5, $6, 1, now_ms() + $7, now_ms(), now_ms(), $8)
+            let sql = "insert into agents (name, driver, capabilities, state, node, host, pid, term, lease_ms, lease_until,
+                          heartbeat_at, created_at, takes)
+                       values ($1, $2, $3, 'ready', $4, $5, $6, 1, $7, now_ms() + $7, now_ms(), now_ms(), $8)
                        on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
                           takes = excluded.takes, state = case when agents.state = 'failed' and agents.node = excluded.node then 'failed' else 'ready' end,
                           reason = case when agents.paused = 1 or (agents.state = 'failed' and agents.node = excluded.node)
@@ -254,7 +254,8 @@ impl Write for Begin {
                           respawns = case when agents.node = excluded.node then agents.respawns else 0 end,
                           last_crash = case when agents.node = excluded.node then agents.last_crash end,
                           removed = 0, node = excluded.node, host = excluded.host, pid = excluded.pid,
-                          term = agents.term + 1, lease_until = excluded.lease_until, heartbeat_at = excluded.heartbeat_at
+                          term = agents.term + 1, lease_ms = excluded.lease_ms, lease_until = excluded.lease_until,
+                          heartbeat_at = excluded.heartbeat_at
                        where (agents.lease_until is null or agents.lease_until < now_ms() or agents.node = excluded.node)
                          and not exists (select 1 from tasks t
                                           where t.owner = excluded.name and t.state in ('running', 'verifying')

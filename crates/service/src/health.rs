@@ -142,13 +142,15 @@ pub(crate) async fn lapse_one(tx: &mut Tx, task: &Task, why: &str) -> Result<()>
     task::fail_attempt(tx, task, &failed).await.map(drop)
 }
 
+/// Marks agents whose session's lease has lapsed, except where tasks would not be judged either: see [`lapse`].
 async fn stale_agents(tx: &mut Tx) -> Result<usize> {
     let sql = Sql::Each {
         lite: "update agents set state = 'stale' where state in ('ready', 'blocked') and lease_until < now_ms()
                returning name, node",
         pg: "update agents set state = 'stale'
               where name = any(array(select name from agents
-                                      where state in ('ready', 'blocked') and lease_until < now_ms() for update skip locked))
+                                      where state in ('ready', 'blocked') and lease_until < now_ms()
+                                        and now_ms() - coalesce(lease_ms, 0) > server_started_ms() for update skip locked))
             returning name, node",
     };
     let stale = tx.all(sql, &[], |row| Ok((row.text("name")?, row.opt_text("node")?))).await?;

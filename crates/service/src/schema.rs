@@ -50,6 +50,11 @@ pub static SCHEMA: Schema = Schema {
             lite: include_str!("../migrations/sqlite/0008.sql"),
             pg: include_str!("../migrations/postgres/0008.sql"),
         },
+        Migration {
+            name: "leases of sessions",
+            lite: include_str!("../migrations/sqlite/0009.sql"),
+            pg: include_str!("../migrations/postgres/0009.sql"),
+        },
     ],
     shift_leases: &[
         "update tasks set lease_until = lease_until + $1 where lease_until is not null",

@@ -4,13 +4,14 @@
 use quorate_model::{Kind, Result};
 use quorate_service::SCHEMA;
 use quorate_service::agent::{Begin, Tell, Word};
+use quorate_service::claim;
 use quorate_service::event::{After, Filter};
 use quorate_service::task::Kinds;
 use quorate_service::task::NewTask;
 use quorate_store::{Boxed, Read, Tx, Write};
 use quorate_testkit::cluster::Installation;
 use quorate_testkit::ledger::{Backend, TestLedger};
-use quorate_testkit::verbs::{LEASE_MS, claiming, command, texts};
+use quorate_testkit::verbs::{LEASE_MS, claiming, command, texts, want};
 use std::path::Path;
 
 fn schema_document() -> String {
@@ -239,6 +240,33 @@ impl Write for BySql {
                 .await
         })
     }
+}
+
+/// Their holders could not renew: tasks are spared for as long, too.
+#[test]
+fn during_the_first_lease_after_the_servers_start_nobody_is_stale() {
+    block_on(async {
+        let ledger = TestLedger::new(Backend::Pg).await;
+        ledger.store.write(session("alpha")).await?;
+        ledger.store.write(claim::Take { ttl_ms: 10 * LEASE_MS, ..want("alpha", &["src"]) }).await?;
+        ledger.advance(LEASE_MS - 1_000).await;
+        let started = "create or replace function server_started_ms() returns bigint language sql stable as";
+        let now = psql(&ledger, "select now_ms()").expect("the ledger's time");
+        let replaced = ledger.client().await.batch_execute(&format!("{started} 'select {now}::bigint'")).await;
+        replaced.expect("the server's start is replaced");
+        ledger.advance(LEASE_MS).await;
+        assert_eq!(ledger.check().await?.stale, 0);
+        assert_eq!(psql(&ledger, "select name from detect_stale_agents()"), Ok(String::new()));
+        assert_eq!(psql(&ledger, "select resource from claims"), Ok("src".into()));
+        ledger.advance(1).await;
+        assert_eq!(psql(&ledger, "select name from detect_stale_agents()"), Ok("alpha".into()));
+        assert_eq!(psql(&ledger, "select resource from claims"), Ok(String::new()));
+        ledger.store.write(session("beta")).await?;
+        ledger.advance(LEASE_MS + 1).await;
+        assert_eq!(ledger.check().await?.stale, 1);
+        Ok::<(), quorate_model::Error>(())
+    })
+    .expect("no error");
 }
 
 #[test]
