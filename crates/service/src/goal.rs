@@ -150,13 +150,17 @@ impl Write for Decompose {
     }
 }
 
-/// Refuses to decompose a task that somebody does or has done, or whose work would be done before that which it needs.
+/// Refuses to decompose a task that somebody does or has done, that waits for a person or a time, or whose work would be done
+/// before that which it needs.
 async fn must_be_undone(tx: &mut Tx, task: &Task) -> Result<()> {
     let ended = task.state.is_over().then(|| format!("it is {}", task.state));
     if let Some(why) = done_by_another(task).or(ended) {
         let message = format!("task {} cannot be decomposed: {why}", task.named());
         return Err(Error::new(Kind::Conflict, message)
             .hint(format!("quorate task show {} tells who has or had it", task.id)));
+    }
+    if task.state == TaskState::Parked {
+        return Err(parked(task));
     }
     if task.unmet == 0 {
         return Ok(());
@@ -168,6 +172,19 @@ async fn must_be_undone(tx: &mut Tx, task: &Task) -> Result<()> {
     let id = task.id;
     Err(Error::new(Kind::Conflict, message)
         .hint(format!("quorate task show {need} tells how far that is; then quorate run --task {id}")))
+}
+
+/// Says that a task is parked. To wait for a run would take the place of why it waits now: called off, it would go on.
+fn parked(task: &Task) -> Error {
+    let id = task.id;
+    let why = task.reason.as_deref().unwrap_or("a person parked it");
+    let lets_go_on = match task.run_id.filter(|_| why == APPROVAL) {
+        Some(run) => format!("quorate runs approve {run}"),
+        None => format!("quorate task unpark {id}"),
+    };
+    let message = format!("task {} cannot be decomposed: it is parked: {why}", task.named());
+    Error::new(Kind::Conflict, message)
+        .hint(format!("{lets_go_on} lets it go on; then quorate run --task {id}"))
 }
 
 /// How the source of a run begins that does the work of a task.

@@ -6,7 +6,7 @@ use quorate_service::goal::{APPROVAL, Adopt, Approve, Decompose};
 use quorate_service::retention::Prune;
 use quorate_service::run::{Cancel, Resume, Settle};
 use quorate_service::task::{
-    self, Done, DoneAnswer, NewTask, Release, Retry, SettleCheck, Take, TakeCheck, Taken, Unpark, Work,
+    self, Done, DoneAnswer, NewTask, Park, Release, Retry, SettleCheck, Take, TakeCheck, Taken, Unpark, Work,
 };
 use quorate_service::view::{RunShow, RunStory};
 use quorate_testkit::ledger::TestLedger;
@@ -419,6 +419,31 @@ async fn a_task_is_decomposed_once_and_not_before_what_it_needs(ledger: TestLedg
     Ok(())
 }
 
+async fn a_parked_task_is_not_decomposed(ledger: TestLedger) -> Result<()> {
+    let run = begin(&ledger, PlanCheck::Approve).await?;
+    let adopt = planned(&ledger, run, vec![keyed("a", &[])], true).await?;
+    ledger.store.write(adopt).await?;
+    let unapproved = story(&ledger, run).await?.tasks[1].clone();
+    assert_eq!((unapproved.state, unapproved.reason.as_deref()), (TaskState::Parked, Some(APPROVAL)));
+    let refused = begin_for(&ledger, unapproved.id).await.expect_err("nobody has approved it");
+    let hint = format!("quorate runs approve {run} lets it go on; then quorate run --task {}", unapproved.id);
+    assert_eq!((refused.kind, refused.hint), (Kind::Conflict, Some(hint)));
+
+    let limited = ledger.add(command("limited")).await?;
+    let until = Some(ledger.story(limited).await?.now + DAY_MS);
+    let park = Park { id: limited, term: None, reason: "rate limit".into(), until };
+    ledger.store.write(park).await?;
+    let refused = begin_for(&ledger, limited).await.expect_err("it waits for a time");
+    assert!(refused.message.ends_with("it is parked: rate limit"), "{refused:?}");
+    assert!(refused.hint.is_some_and(|hint| hint.starts_with(&format!("quorate task unpark {limited}"))));
+    ledger.store.write(Approve { id: run }).await?;
+    ledger.store.write(Unpark { id: limited }).await?;
+    for id in [unapproved.id, limited] {
+        begin_for(&ledger, id).await?;
+    }
+    Ok(())
+}
+
 async fn who_calls_off_a_task_calls_off_the_run_that_does_it(ledger: TestLedger) -> Result<()> {
     let (outer, ids) = ledger.start(vec![keyed("big", &[])]).await?;
     let run = begin_for(&ledger, ids[0]).await?;
@@ -498,6 +523,7 @@ on_every_backend!(
     a_task_within_a_decomposed_one_brings_all_back_that_wait_for_it,
     a_run_is_not_resumed_while_another_does_its_task,
     a_task_is_decomposed_once_and_not_before_what_it_needs,
+    a_parked_task_is_not_decomposed,
     who_calls_off_a_task_calls_off_the_run_that_does_it,
     a_run_ends_although_its_task_is_gone,
     a_planner_that_plans_anew_is_told_first_what_failed,
