@@ -326,6 +326,8 @@ impl Write for Resume {
             if !has_open_tasks(tx, run.id).await? {
                 return Err(hopeless(tx, &run).await?);
             }
+            // What waited for its budget may have been called off with it, and waits for nothing now.
+            crate::usage::grant_anew(tx, run.id);
             reopen(tx, run.id).await?;
             lock(tx, run.id).await
         })

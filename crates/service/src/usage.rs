@@ -413,13 +413,18 @@ pub(crate) async fn grant(tx: &mut Tx, task: Task) -> Result<Vec<Task>> {
     }
 }
 
-/// Grants the budget of a run again; answers with the tasks that wait for it, their rows locked.
+/// Grants the budget of a run again if tasks wait for it; answers with those, their rows locked.
 pub(crate) async fn grant_run(tx: &mut Tx, run: RunId) -> Result<Vec<Task>> {
     let waiting = tx.all(WAIT_FOR_RUN, args![run, begins(&run_subject(run))], Task::from_row).await?;
     if !waiting.is_empty() {
-        count_from_now(tx, &run_subject(run));
+        grant_anew(tx, run);
     }
     Ok(waiting)
+}
+
+/// Grants the budget of a run again, whether or not anything waits for it.
+pub(crate) fn grant_anew(tx: &mut Tx, run: RunId) {
+    count_from_now(tx, &run_subject(run));
 }
 
 macro_rules! wait_for_run {

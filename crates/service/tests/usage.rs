@@ -5,7 +5,7 @@ use quorate_model::config::Limits;
 use quorate_model::usage::{PARKS_MAX, Parked, Tokens, Used};
 use quorate_model::{Kind, Result, RunId, TaskId, TaskState, Term};
 use quorate_service::agent::{Crash, End, Tell, Word};
-use quorate_service::run::Resume;
+use quorate_service::run::{Cancel, Resume};
 use quorate_service::task::{Aside, NewTask, Rest, SetAside, Take, Taken, Unpark};
 use quorate_service::usage::{BudgetOf, Note, Reached};
 use quorate_service::view::{Agents, Overview, RunShow, Runs, Stalled, Status};
@@ -24,6 +24,7 @@ on_every_backend!(
     a_budget_that_is_reached_while_an_agent_works_is_said_once_in_the_log,
     unpark_grants_the_same_again_and_lets_all_go_on_that_wait_for_it,
     a_resumed_run_is_granted_its_budget_again,
+    a_run_that_was_called_off_at_its_budget_is_granted_it_again_when_it_is_resumed,
     a_park_of_a_person_is_not_lifted_with_a_budget,
     an_agent_at_its_budget_is_paused_until_a_person_resumes_it,
     a_task_whose_agent_reaches_its_own_budget_goes_to_another,
@@ -251,6 +252,24 @@ async fn a_resumed_run_is_granted_its_budget_again(ledger: TestLedger) -> Result
     assert!(ledger.store.write(take.clone()).await?.task().is_none());
     ledger.store.write(Resume { id: run }).await?;
     assert_eq!(ledger.store.write(take).await?.task().map(|taken| taken.task.id), Some(ids[1]));
+    Ok(())
+}
+
+async fn a_run_that_was_called_off_at_its_budget_is_granted_it_again_when_it_is_resumed(
+    ledger: TestLedger,
+) -> Result<()> {
+    let (run, ids, taken) = spent_run(&ledger, 3, 5_000_000).await?;
+    ledger.done(&taken).await?;
+    let take = within(per_run(usd(5)), "beta");
+    assert!(ledger.store.write(take.clone()).await?.task().is_none());
+    ledger.store.write(Cancel { id: run, reason: "for today".into() }).await?;
+    ledger.store.write(Resume { id: run }).await?;
+    let again = ledger.store.write(take.clone()).await?.task().expect("granted again");
+    assert_eq!(again.task.id, ids[1]);
+    let limits = take.limits;
+    ledger.store.write(Resume { id: run }).await?;
+    let at = Note { limits, ..note(&again, vec![used("m", 1, 5_000_000)]) };
+    assert!(ledger.store.write(at).await?.is_some(), "the same, and no more");
     Ok(())
 }
 
