@@ -16,7 +16,7 @@ use crate::run::{self, Run, run_columns};
 use crate::task::{Task, columns};
 use crate::view::{AgentView, Agents};
 use quorate_model::{Result, RunId, TaskId};
-use quorate_store::{Boxed, Read, Sql, Tx, args};
+use quorate_store::{Boxed, Read, Row, Sql, Tx, args};
 use std::collections::BTreeMap;
 
 /// Tokens that a context has unless another number is asked for: by our count, which is never below a tokenizer's.
@@ -50,8 +50,8 @@ pub struct Facts {
     pub tasks: Vec<Task>,
     /// What each of those that wait needs yet.
     pub needs: BTreeMap<TaskId, Vec<TaskId>>,
-    /// How many tasks there are that were not looked at.
-    pub unseen: i64,
+    /// How much there is that was not looked at.
+    pub unseen: Unseen,
     /// The team.
     pub agents: Vec<AgentView>,
     /// The newest of what was told, and what goes wrong again and again.
@@ -64,6 +64,15 @@ pub struct Facts {
     pub checkpoint: Option<Checkpoint>,
 }
 
+/// What there is besides what a context looks at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// Runs that go on.
+    pub runs: i64,
+    /// Tasks: of these runs, of those that are looked at, and of none.
+    pub tasks: i64,
+}
+
 impl Read for Context {
     type Answer = Facts;
 
@@ -73,8 +82,7 @@ impl Read for Context {
             let runs = self.runs(tx).await?;
             let (runs, of_runs) = self.counted(tx, runs).await?;
             let tasks = self.tasks(tx, &of_runs).await?;
-            let total: i64 = runs.iter().flat_map(|(_, counts)| counts.values()).sum();
-            let in_runs = tasks.iter().filter(|task| task.run_id.is_some()).count() as i64;
+            let unseen = self.unseen(tx, &runs, &tasks).await?;
             let needs = unmet(tx, &tasks).await?;
             let agents = Agents::default().fetch(tx).await?;
             let settled = tx.all(SETTLED, args![self.run, WORDS_MAX], memory::from_row).await?;
@@ -86,7 +94,7 @@ impl Read for Context {
                 runs,
                 tasks,
                 needs,
-                unseen: (total - in_runs).max(0),
+                unseen,
                 agents,
                 settled,
                 learnt,
@@ -154,6 +162,27 @@ impl Context {
         Ok(tasks)
     }
 
+    /// Counts what is not looked at: where no run was asked for, also runs beyond the first, their tasks, and tasks of none.
+    async fn unseen(
+        &self,
+        tx: &mut Tx,
+        runs: &[(Run, BTreeMap<String, i64>)],
+        tasks: &[Task],
+    ) -> Result<Unseen> {
+        let seen = runs.iter().filter(|(run, _)| !run.is_over()).count() as i64;
+        let mut total: i64 = runs.iter().flat_map(|(_, counts)| counts.values()).sum();
+        let mut unseen = Unseen::default();
+        if self.run.is_none() {
+            let first = runs.last().map_or(RunId(0), |(run, _)| run.id);
+            let count = |row: &Row<'_>| Ok((row.int("runs")?, row.int("tasks")?));
+            let (open, others) = tx.one(OTHERS, args![first], count).await?.unwrap_or_default();
+            unseen.runs = (open - seen).max(0);
+            total += others;
+        }
+        unseen.tasks = (total - tasks.len() as i64).max(0);
+        Ok(unseen)
+    }
+
     async fn messages(&self, tx: &mut Tx) -> Result<Vec<Message>> {
         let mut messages = tx.all(UNANSWERED, args![WORDS_MAX], message::from_row).await?;
         if let Some(agent) = &self.agent {
@@ -197,6 +226,11 @@ const COUNTS: Sql = Sql::Each {
     lite: "select run_id, state, count(*) as n from tasks where run_id in (select value from json_each($1)) group by run_id, state",
     pg: "select run_id, state, count(*) as n from tasks where run_id = any($1::bigint[]) group by run_id, state",
 };
+
+/// Runs that go on, the tasks of those that are older than the first that is looked at, and the tasks of none.
+const OTHERS: &str = "select (select count(*) from runs where state = 'running') as runs,
+    (select count(*) from tasks where run_id in (select id from runs where state = 'running' and id < $1))
+    + (select count(*) from tasks where run_id is null) as tasks";
 
 macro_rules! tasks_of {
     ($runs:literal, $states:literal, $order:literal) => {

@@ -7,7 +7,7 @@ use quorate_service::checkpoint::Save;
 use quorate_service::context::{BUDGET_DEFAULT, BUDGET_LEAST, Context, Facts};
 use quorate_service::memory::{CatchUp, Remember};
 use quorate_service::message::{MessageKind, Send};
-use quorate_service::task::{Done, Fail, NewTask, Progress, Taken};
+use quorate_service::task::{Add, Done, Fail, NewTask, Progress, Taken};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{begin, command, failure};
@@ -152,6 +152,24 @@ async fn any_number_of_tokens_is_kept_to_and_the_most_important_comes_first(
     let little = facts.text(300);
     assert!(little.contains("run 1 running") && little.contains("left out:"), "{little}");
     assert!(!facts.text(10_000).contains("left out:"));
+    Ok(())
+}
+
+async fn what_was_not_looked_at_is_counted_as_left_out(ledger: TestLedger) -> Result<()> {
+    let left_out = async |run| {
+        let said = ledger.store.read(Context { run, agent: None }).await?.document(100_000);
+        Ok::<_, quorate_model::Error>((said.runs.len() as i64, said.left_out.runs, said.left_out.tasks))
+    };
+    let tasks: Vec<NewTask> = (0..130).map(|n| command(&format!("task {n}"))).collect();
+    ledger.store.write(Add { run: None, tasks: tasks.clone(), by: None }).await?;
+    assert_eq!(left_out(None).await?, (0, 0, 30), "of no run");
+    let (first, _) = ledger.start(tasks).await?;
+    assert_eq!(left_out(Some(first)).await?, (1, 0, 30), "only what was asked for");
+    assert_eq!(left_out(None).await?, (1, 0, 160), "of a run and of none");
+    for n in 0..20 {
+        ledger.start(vec![NewTask { priority: 0, ..command(&format!("of run {n}")) }]).await?;
+    }
+    assert_eq!(left_out(None).await?, (20, 1, 180), "100 of 280 are looked at");
     Ok(())
 }
 
@@ -322,5 +340,6 @@ on_every_backend!(
     of_a_checkpoint_that_is_cut_the_long_words_go_first,
     without_a_run_that_goes_on_the_last_one_is_shown,
     a_crowd_of_tasks_is_counted_though_not_looked_at,
+    what_was_not_looked_at_is_counted_as_left_out,
     tasks_of_no_run_count_too,
 );

@@ -211,7 +211,11 @@ impl Facts {
             memories: Vec::new(),
             messages: Vec::new(),
             checkpoint: None,
-            left_out: LeftOut { tasks: self.unseen, ..LeftOut::default() },
+            left_out: LeftOut {
+                runs: self.unseen.runs,
+                tasks: self.unseen.tasks,
+                ..LeftOut::default()
+            },
         };
         for piece in chosen {
             match piece {
