@@ -14,6 +14,9 @@ pub const TASKS_MAX: i64 = 500;
 /// Checkpoints, and sessions, that one step removes at most.
 const CHECKPOINTS_MAX: i64 = 100;
 const SESSIONS_MAX: i64 = 100;
+/// A node whose lease is over may only sleep together with its host, and then it knows itself by its row: it stays for so long at
+/// least, in milliseconds.
+const ASLEEP_MS: i64 = 24 * 60 * 60 * 1_000;
 /// Agents that one step takes out of the team at most.
 const AGENTS_MAX: i64 = 100;
 
@@ -24,7 +27,8 @@ const AGENTS_MAX: i64 = 100;
 /// other, else one parked task would keep the log growing for ever.
 #[derive(Debug, Clone)]
 pub struct Prune {
-    /// Events older than this are removed, and nodes that stopped and sessions that were seen last longer ago, in milliseconds.
+    /// Events older than this are removed, and nodes that stopped or fell silent and sessions that were seen last longer ago, in
+    /// milliseconds.
     pub events_ms: i64,
     /// Output of attempts that ended longer ago than this is removed, in milliseconds.
     pub attempts_ms: i64,
@@ -109,11 +113,11 @@ impl Write for Prune {
                 pruned.runs = runs(tx, self.tasks_ms).await?;
             }
             pruned.messages = tx.run(MESSAGES, args![EVENTS_MAX, self.tasks_ms]).await?;
-            pruned.nodes =
-                tx.run("delete from nodes where stopped_at < now_ms() - $1", args![self.events_ms]).await?;
+            let silent_ms = self.events_ms.max(ASLEEP_MS);
+            pruned.nodes = tx.run(NODES, args![self.events_ms, silent_ms]).await?;
             pruned.checkpoints = checkpoint::forget_old(tx, self.tasks_ms, CHECKPOINTS_MAX).await?;
             let sessions = session::forget_old(tx, self.events_ms, SESSIONS_MAX).await?;
-            let agents = agent::forget_gone(tx, self.events_ms, AGENTS_MAX).await?;
+            let agents = agent::forget_gone(tx, silent_ms, AGENTS_MAX).await?;
             let up_to = self.events(tx, &mut pruned).await?;
             pruned.more = part.count == TASKS_MAX
                 || [pruned.events, pruned.messages].iter().any(|removed| *removed as i64 >= EVENTS_MAX)
@@ -284,6 +288,10 @@ const TASKS_GO: Sql = Sql::Each {
 const RUNS: &str = "delete from runs where id in
     (select id from runs r where finished_at < now_ms() - $1 and not exists (select 1 from tasks t where t.run_id = r.id)
       order by id limit $2) returning id";
+
+/// Those that died on another host, nobody buries.
+const NODES: &str = "delete from nodes
+     where stopped_at < now_ms() - $1 or (stopped_at is null and lease_until < now_ms() - $2)";
 
 const MESSAGES: &str = "delete from messages where id in
     (select id from (select id, created_at from messages order by id limit $1) oldest where created_at < now_ms() - $2)";

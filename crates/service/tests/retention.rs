@@ -3,13 +3,14 @@
 use quorate_model::{Event, EventKind, Kind, Result, TaskId, TaskState};
 use quorate_service::event::{After, Filter};
 use quorate_service::message::{Inbox, MessageKind, Send};
+use quorate_service::node;
 use quorate_service::retention::{EVENTS_MAX, MayPrune, Prune, Pruned, TASKS_MAX};
-use quorate_service::task::{Add, Cancel, Fail, NewTask};
+use quorate_service::task::{Add, Cancel, Fail, NewTask, Renew};
 use quorate_service::view::{Runs, Tasks};
 use quorate_store::{Boxed, Read, Tx, Write};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
-use quorate_testkit::verbs::{command, failure};
+use quorate_testkit::verbs::{LEASE_MS, command, failure};
 
 const DAY_MS: i64 = 86_400_000;
 const STEP: Prune = Prune { events_ms: DAY_MS, attempts_ms: DAY_MS, tasks_ms: 3 * DAY_MS, after: TaskId(0) };
@@ -140,6 +141,36 @@ async fn ended_tasks_go_with_their_attempts_and_their_run(ledger: TestLedger) ->
     Ok(())
 }
 
+/// One that dies on another host is buried by nobody.
+async fn nodes_that_stopped_or_fell_silent_long_ago_are_forgotten(ledger: TestLedger) -> Result<()> {
+    let begin = node::Begin {
+        kind: "up",
+        host: "there".into(),
+        pid: 1,
+        pid_started: "1".into(),
+        folder: "/p".into(),
+        lease_ms: LEASE_MS,
+    };
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(ledger.store.write(begin.clone()).await?);
+    }
+    ledger.store.write(node::End { id: nodes[0] }).await?;
+    ledger.advance(DAY_MS - 1).await;
+    let node = nodes[2].to_string();
+    ledger.store.write(Renew { held: vec![], agents: vec![], node, lease_ms: LEASE_MS }).await?;
+    ledger.advance(2).await;
+    assert_eq!(round(&ledger).await?[0].nodes, 1, "that which ended in order");
+    ledger.advance(LEASE_MS).await;
+    assert_eq!(round(&ledger).await?[0].nodes, 1, "that which fell silent");
+    let left = ledger.store.read(node::List).await?;
+    assert_eq!(left.iter().map(|node| node.id).collect::<Vec<_>>(), nodes[2..]);
+    let short = Prune { events_ms: 100, ..STEP };
+    ledger.advance(LEASE_MS * 5).await;
+    assert_eq!(ledger.store.write(short).await?.nodes, 0, "it may only sleep with its host");
+    Ok(())
+}
+
 async fn what_another_task_may_still_want_stays(ledger: TestLedger) -> Result<()> {
     let first = ledger.add(command("first")).await?;
     complete_next(&ledger).await?;
@@ -215,6 +246,7 @@ async fn messages_go_after_the_time_of_tasks(ledger: TestLedger) -> Result<()> {
 on_every_backend!(
     old_events_go_in_parts_and_what_is_kept_has_no_gap,
     ended_tasks_go_with_their_attempts_and_their_run,
+    nodes_that_stopped_or_fell_silent_long_ago_are_forgotten,
     what_another_task_may_still_want_stays,
     a_failed_task_outlives_those_that_come_back_only_with_it,
     many_tasks_go_in_parts,
