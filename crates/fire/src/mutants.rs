@@ -214,8 +214,8 @@ pub const MUTATIONS: [Mutation; 15] = [
         name: "usage-once",
         edits: &[Edit {
             file: "crates/service/src/usage.rs",
-            find: "let (before, now) = (Spent::of(replaced), Spent::of(&self.used));",
-            put: "let (before, now) = (Spent::of(replaced.take(0)), Spent::of(&self.used));",
+            find: "let (before, now) = (Spent::of(replaced), Spent::of(used));",
+            put: "let (before, now) = (Spent::of(replaced.take(0)), Spent::of(used));",
         }],
         play: Play::Goal,
         backend: Backend::Lite,

@@ -81,6 +81,31 @@ impl Used {
         let (context_tokens, context_window) = (count("context_tokens")?, count("context_window")?);
         Ok(Used { model, tokens, usd_micros: usd(fields)?, context_tokens, context_window })
     }
+
+    /// Returns it with nothing less than what is counted already: tokens of each kind, and dollars. How full the context is may
+    /// fall.
+    ///
+    /// ```
+    /// use quorate_model::usage::{Tokens, Used};
+    /// let counted = Used { tokens: Tokens { input: 5, ..Tokens::default() }, usd_micros: Some(7), ..Used::default() };
+    /// let said = Used { tokens: Tokens { output: 1, ..Tokens::default() }, usd_micros: None, ..Used::default() };
+    /// let both = said.at_least(&counted);
+    /// assert_eq!((both.tokens.input, both.tokens.output, both.usd_micros), (5, 1, Some(7)));
+    /// ```
+    #[must_use]
+    pub fn at_least(self, counted: &Used) -> Used {
+        let (said, known) = (self.tokens, counted.tokens);
+        Used {
+            tokens: Tokens {
+                input: said.input.max(known.input),
+                output: said.output.max(known.output),
+                cache_read: said.cache_read.max(known.cache_read),
+                cache_write: said.cache_write.max(known.cache_write),
+            },
+            usd_micros: self.usd_micros.max(counted.usd_micros),
+            ..self
+        }
+    }
 }
 
 fn usd(fields: &Map<String, Value>) -> Result<Option<i64>, String> {

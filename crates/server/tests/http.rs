@@ -3,7 +3,6 @@
 mod door;
 
 use door::{Door, PATIENCE, read};
-use quorate_model::config::Config;
 use quorate_model::{Result, TaskState};
 use quorate_service::SCHEMA;
 use quorate_service::task::{NewTask, Work};
@@ -119,6 +118,46 @@ async fn what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task(
     Ok(())
 }
 
+async fn an_agent_takes_nothing_back_of_what_it_said_it_used(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let id = door.post("/tasks", json!({ "title": "Look", "prompt": "Look well." })).await.done()["id"].clone();
+    ledger.join("ada").await?;
+    let token = door.post("/agents/ada/tokens", json!({})).await.done()["token"].clone();
+    let bearer = format!("Bearer {}", token.as_str().expect("a token"));
+    let head = [("Authorization", &*bearer), ("Content-Type", "application/json")];
+    let ada = async |at: &str, body: Value| {
+        door.raw(&format!("POST /api/v1/tasks/{at}"), &head, &body.to_string()).await.done()
+    };
+    let tokens = async || door.get("/agents/ada").await.done()["cost"]["tokens"].clone();
+    let term = ada("next", json!({})).await["term"].clone();
+    let used = |tokens: i64| json!([{ "model": "m", "output_tokens": tokens }]);
+    let done = |tokens: i64| json!({ "term": term, "result": 1, "usage": used(tokens) });
+    ada(&format!("{id}/progress"), json!({ "term": term, "usage": used(5_000) })).await;
+    for said in [5_000, 0, 10] {
+        assert_eq!(ada(&format!("{id}/done"), done(said)).await["state"], "completed");
+        assert_eq!(tokens().await, 5_000, "after {said}");
+    }
+    assert_eq!(door.get(&format!("/tasks/{id}")).await.done()["usage"][0]["output_tokens"], 5_000);
+    door.post(&format!("/tasks/{id}/done"), done(10)).await.done();
+    assert_eq!(tokens().await, 10, "a person may correct it");
+    Ok(())
+}
+
+async fn what_reaches_its_agents_budget_is_given_to_others_and_refused(ledger: TestLedger) -> Result<()> {
+    let config = "[agents.ada]\ndriver = 'external'\nbudget = { tokens = 100 }\n";
+    let door = Door::configured(&ledger, config).await;
+    let id = door.post("/tasks", json!({ "title": "Look", "prompt": "Look well." })).await.done()["id"].clone();
+    let next = json!({ "agent": "ada" });
+    let term = door.post("/tasks/next", next.clone()).await.done()["term"].clone();
+    let used = json!([{ "model": "m", "output_tokens": 100 }]);
+    let over = door.post(&format!("/tasks/{id}/progress"), json!({ "term": term, "usage": used })).await.problem();
+    let why = format!("task {id} is given back: budget: agent ada has used 100 of 100 tokens");
+    assert!(over.0 == 403 && over.2.contains(&why), "{over:?}");
+    let other = door.post("/tasks/next", json!({ "agent": "eve" })).await.done();
+    assert_eq!((&other["id"], &other["previous_attempts"][0]["outcome"]), (&id, &json!("released")));
+    Ok(())
+}
+
 async fn a_run_is_stored_called_off_and_resumed(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
     let plan = json!({ "goal": "two", "task": [{ "key": "a", "run": "true" }, { "key": "b", "run": "true", "needs": ["a"] }] });
@@ -166,8 +205,7 @@ async fn an_agent_begins_runs_but_none_that_run_commands(ledger: TestLedger) -> 
     // Where plans may hold commands, she may be the one who plans her own goal: a person is asked about its plan.
     for (orchestrator, verify) in [("commands = true", "@plan-approve"), ("", "@plan")] {
         let text = format!("[orchestrator]\n{orchestrator}\n[agents.eve]\ndriver = \"claude\"\n");
-        let config = Config::parse("quorate.toml", text.as_bytes()).expect("a good configuration");
-        let door = Door::with_config(&ledger, config).await;
+        let door = Door::configured(&ledger, &text).await;
         let goal = json!({ "goal": "make it so" });
         let hers = door.raw("POST /api/v1/runs", &head, &goal.to_string()).await.done();
         let ours = door.post("/runs", goal).await.done();
@@ -621,6 +659,8 @@ async fn who_sends_a_head_and_no_body(ledger: TestLedger) -> Result<()> {
 
 on_every_backend!(
     what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task,
+    an_agent_takes_nothing_back_of_what_it_said_it_used,
+    what_reaches_its_agents_budget_is_given_to_others_and_refused,
     a_task_goes_through_its_life,
     a_run_is_stored_called_off_and_resumed,
     an_agent_begins_runs_but_none_that_run_commands,

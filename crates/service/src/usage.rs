@@ -89,22 +89,33 @@ impl Write for Note {
     /// Answers with the budget that is reached, if one is.
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Reached>> {
         Box::pin(async move {
-            let args = args![self.id, self.attempt, self.term];
-            let whose = tx
-                .one(WHOSE, args, |row| {
-                    Ok(Whose { agent: row.text("agent")?, run: row.opt_int("run_id")?.map(RunId) })
-                })
-                .await?;
-            let Some(whose) = whose else {
-                let task = task::lock(tx, self.id).await?;
-                return Err(refuse(&task, self.term, "usage"));
+            let whose = self.whose(tx).await?;
+            let before = self.before(tx).await?;
+            self.count(tx, &whose, &before, &self.used).await
+        })
+    }
+}
+
+/// The same where it is the agent itself that says it: nothing that is counted already is taken back by that, or it could say at
+/// the end that it has used nothing.
+#[derive(Debug, Clone)]
+pub struct Said(pub Note);
+
+impl Write for Said {
+    type Answer = Option<Reached>;
+
+    /// Answers with the budget that is reached, if one is.
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Option<Reached>> {
+        Box::pin(async move {
+            let Said(note) = self;
+            let whose = note.whose(tx).await?;
+            let before = note.before(tx).await?;
+            let counted = |used: &Used| match before.iter().find(|before| before.model == used.model) {
+                Some(before) => used.clone().at_least(before),
+                None => used.clone(),
             };
-            let more = self.replace(tx, &whose).await?;
-            let reached = self.add_up(tx, &whose, more).await?;
-            if self.is_last && !self.used.is_empty() {
-                self.tell(tx, &whose);
-            }
-            Ok(reached)
+            let used: Vec<Used> = note.used.iter().map(counted).collect();
+            note.count(tx, &whose, &before, &used).await
         })
     }
 }
@@ -118,13 +129,46 @@ const WHOSE: Sql = Sql::Each {
 };
 
 impl Note {
-    /// Writes the new rows; answers with how much more it is than before.
-    async fn replace(&self, tx: &mut Tx, whose: &Whose) -> Result<Spent> {
+    async fn whose(&self, tx: &mut Tx) -> Result<Whose> {
+        let args = args![self.id, self.attempt, self.term];
+        let whose = tx
+            .one(WHOSE, args, |row| {
+                Ok(Whose { agent: row.text("agent")?, run: row.opt_int("run_id")?.map(RunId) })
+            })
+            .await?;
+        match whose {
+            Some(whose) => Ok(whose),
+            None => Err(refuse(&task::lock(tx, self.id).await?, self.term, "usage")),
+        }
+    }
+
+    /// What the attempt has used by its words until now.
+    async fn before(&self, tx: &mut Tx) -> Result<Vec<Used>> {
         let sql = concat!("select ", used_columns!(), " from usage where task_id = $1 and attempt = $2");
-        let before = tx.all(sql, args![self.id, self.attempt], used).await?;
-        let replaced = before.iter().filter(|b| self.used.iter().any(|used| used.model == b.model));
-        let (before, now) = (Spent::of(replaced), Spent::of(&self.used));
-        for used in &self.used {
+        tx.all(sql, args![self.id, self.attempt], used).await
+    }
+
+    /// Counts what it has used; answers with the budget that is reached.
+    async fn count(
+        &self,
+        tx: &mut Tx,
+        whose: &Whose,
+        before: &[Used],
+        used: &[Used],
+    ) -> Result<Option<Reached>> {
+        let more = self.replace(tx, whose, before, used);
+        let reached = self.add_up(tx, whose, more).await?;
+        if self.is_last && !used.is_empty() {
+            self.tell(tx, whose, used);
+        }
+        Ok(reached)
+    }
+
+    /// Writes the new rows; answers with how much more it is than before.
+    fn replace(&self, tx: &mut Tx, whose: &Whose, before: &[Used], used: &[Used]) -> Spent {
+        let replaced = before.iter().filter(|b| used.iter().any(|used| used.model == b.model));
+        let (before, now) = (Spent::of(replaced), Spent::of(used));
+        for used in used {
             let Tokens { input, output, cache_read, cache_write } = used.tokens;
             tx.later(
                 "insert into usage (task_id, attempt, model, agent, run_id, input_tokens, output_tokens, cache_read_tokens,
@@ -151,10 +195,10 @@ impl Note {
                 ],
             );
         }
-        Ok(Spent {
+        Spent {
             usd_micros: now.usd_micros.saturating_sub(before.usd_micros),
             tokens: now.tokens.saturating_sub(before.tokens),
-        })
+        }
     }
 
     /// Adds to the accounts of the agent, the run and the task, always in that order, so that two never wait for each
@@ -217,15 +261,15 @@ impl Note {
         }
     }
 
-    fn tell(&self, tx: &mut Tx, whose: &Whose) {
-        let spent = Spent::of(&self.used);
-        let cost = match self.used.iter().all(|used| used.usd_micros.is_none()) {
+    fn tell(&self, tx: &mut Tx, whose: &Whose, used: &[Used]) {
+        let spent = Spent::of(used);
+        let cost = match used.iter().all(|used| used.usd_micros.is_none()) {
             true => "no price is known".to_owned(),
             false => quorate_model::budget::dollars(spent.usd_micros),
         };
         let tokens = quorate_model::budget::grouped(spent.tokens);
         let message = format!("attempt {} at task {} used {tokens} tokens ({cost})", self.attempt, self.id);
-        let models: Vec<crate::wire::Usage> = crate::wire::shapes(&self.used);
+        let models: Vec<crate::wire::Usage> = crate::wire::shapes(used);
         let data = serde_json::json!({ "attempt": self.attempt, "models": models });
         let event = Event::new(EventKind::TaskUsed, message).agent(&whose.agent);
         tx.record(event.task(self.id).run(whose.run).data(data));

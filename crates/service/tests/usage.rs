@@ -7,7 +7,7 @@ use quorate_model::{Kind, Result, RunId, TaskId, TaskState, Term};
 use quorate_service::agent::{Crash, End, Tell, Word};
 use quorate_service::run::{Cancel, Resume};
 use quorate_service::task::{Aside, NewTask, Rest, SetAside, Take, Taken, Unpark};
-use quorate_service::usage::{BudgetOf, Note, Reached};
+use quorate_service::usage::{BudgetOf, Note, Reached, Said};
 use quorate_service::view::{Agents, Overview, RunShow, Runs, Stalled, Status};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
@@ -16,6 +16,7 @@ use quorate_testkit::verbs::{LEASE_MS, begin, claiming, command, next_of, texts}
 on_every_backend!(
     what_an_attempt_uses_is_added_up_for_task_run_agent_and_model,
     a_later_word_replaces_the_earlier_one,
+    an_agent_itself_takes_nothing_back,
     usage_with_a_term_that_never_was_is_refused,
     what_a_lost_attempt_says_late_is_still_added,
     the_last_word_leaves_one_event,
@@ -129,6 +130,25 @@ async fn a_later_word_replaces_the_earlier_one(ledger: TestLedger) -> Result<()>
     let expected = Spent { usd_micros: 701, tokens: 151 };
     assert_eq!(ledger.story(ids[0]).await?.counted.ever, expected);
     assert_eq!(ledger.store.read(RunShow { id: run }).await?.counted.ever, expected);
+    Ok(())
+}
+
+async fn an_agent_itself_takes_nothing_back(ledger: TestLedger) -> Result<()> {
+    let (_, ids, taken) = spent_run(&ledger, 1, 500).await?;
+    let say = |output, usd_micros: Option<i64>| Said(note(&taken, vec![used("m", output, usd_micros)]));
+    for (word, expected) in [
+        (say(50, None), (500, 100)),
+        (say(150, Some(400)), (500, 150)),
+        (say(0, Some(700)), (700, 150)),
+        (Said(note(&taken, vec![used("other", 1, None)])), (700, 151)),
+    ] {
+        ledger.store.write(word).await?;
+        let ever = ledger.story(ids[0]).await?.counted.ever;
+        assert_eq!((ever.usd_micros, ever.tokens), expected);
+    }
+    ledger.store.write(note(&taken, vec![used("m", 10, 20)])).await?;
+    let ever = ledger.story(ids[0]).await?.counted.ever;
+    assert_eq!((ever.usd_micros, ever.tokens), (20, 11), "its supervisor may");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use quorate_model::price::priced;
 use quorate_model::usage::{MODELS_MAX, Used};
 use quorate_model::{Error, Kind, Result, TaskId, TaskState, Term};
 use quorate_service::task::{Aside, Progress, Rest, SetAside, Task};
-use quorate_service::usage::{Note, Reached};
+use quorate_service::usage::{Note, Reached, Said};
 use quorate_service::view::{Story, TaskStory};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -91,7 +91,7 @@ fn within_bounds(story: &TaskStory, attempt: i64, used: &[Used]) -> Result<()> {
 
 impl Desk {
     /// Notes what the attempt of a term has used until now, in place of what was said before of the same models; answers
-    /// with the budget that is reached by that. Late words count too: what was spent was spent.
+    /// with the budget that is reached by that. Late words count too: what was spent was spent. An agent takes nothing back.
     ///
     /// # Errors
     /// `Invalid` for what is out of bounds, `Refused` for an agent that speaks of another's attempt.
@@ -123,7 +123,10 @@ impl Desk {
             limits: self.config.limits(&attempt.agent),
             is_last: is_last && is_under_way,
         };
-        self.store.write(note).await
+        match by {
+            Caller::Agent(_) => self.store.write(Said(note)).await,
+            Caller::Person => self.store.write(note).await,
+        }
     }
 
     /// Takes a report on a task; with a budget that is reached the task is put aside instead, until a person lets it go on.

@@ -54,20 +54,21 @@ pub struct Door {
 impl Door {
     /// Opens doors at which this user is known without a token.
     pub async fn open(ledger: &TestLedger) -> Door {
-        Door::begin(ledger, Config::default(), None).await
+        Door::configured(ledger, "").await
     }
 
     /// Opens doors at which the person has this token.
     pub async fn with_token(ledger: &TestLedger, token: &str) -> Door {
-        Door::begin(ledger, Config::default(), Some(token)).await
+        Door::begin(ledger, "", Some(token)).await
     }
 
-    /// Opens doors of a project with this configuration.
-    pub async fn with_config(ledger: &TestLedger, config: Config) -> Door {
+    /// Opens doors of a project whose `quorate.toml` says so.
+    pub async fn configured(ledger: &TestLedger, config: &str) -> Door {
         Door::begin(ledger, config, None).await
     }
 
-    async fn begin(ledger: &TestLedger, config: Config, token: Option<&str>) -> Door {
+    async fn begin(ledger: &TestLedger, config: &str, token: Option<&str>) -> Door {
+        let config = Config::parse("quorate.toml", config.as_bytes()).expect("a configuration");
         let socket = tempfile::tempdir().expect("a folder");
         let options = ServerOptions {
             listen: "127.0.0.1:0".parse().expect("an address"),
