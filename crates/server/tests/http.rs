@@ -120,7 +120,8 @@ async fn what_an_agent_says_it_used_counts_once_and_a_budget_parks_its_task(
 
 async fn an_agent_takes_nothing_back_of_what_it_said_it_used(ledger: TestLedger) -> Result<()> {
     let door = Door::open(&ledger).await;
-    let id = door.post("/tasks", json!({ "title": "Look", "prompt": "Look well." })).await.done()["id"].clone();
+    let id =
+        door.post("/tasks", json!({ "title": "Look", "prompt": "Look well." })).await.done()["id"].clone();
     ledger.join("ada").await?;
     let token = door.post("/agents/ada/tokens", json!({})).await.done()["token"].clone();
     let bearer = format!("Bearer {}", token.as_str().expect("a token"));
@@ -146,11 +147,13 @@ async fn an_agent_takes_nothing_back_of_what_it_said_it_used(ledger: TestLedger)
 async fn what_reaches_its_agents_budget_is_given_to_others_and_refused(ledger: TestLedger) -> Result<()> {
     let config = "[agents.ada]\ndriver = 'external'\nbudget = { tokens = 100 }\n";
     let door = Door::configured(&ledger, config).await;
-    let id = door.post("/tasks", json!({ "title": "Look", "prompt": "Look well." })).await.done()["id"].clone();
+    let id =
+        door.post("/tasks", json!({ "title": "Look", "prompt": "Look well." })).await.done()["id"].clone();
     let next = json!({ "agent": "ada" });
     let term = door.post("/tasks/next", next.clone()).await.done()["term"].clone();
     let used = json!([{ "model": "m", "output_tokens": 100 }]);
-    let over = door.post(&format!("/tasks/{id}/progress"), json!({ "term": term, "usage": used })).await.problem();
+    let over =
+        door.post(&format!("/tasks/{id}/progress"), json!({ "term": term, "usage": used })).await.problem();
     let why = format!("task {id} is given back: budget: agent ada has used 100 of 100 tokens");
     assert!(over.0 == 403 && over.2.contains(&why), "{over:?}");
     let other = door.post("/tasks/next", json!({ "agent": "eve" })).await.done();

@@ -330,7 +330,8 @@ fn named_after(name: &str, node: &str) -> String {
 
 /// Takes those out of the team whom a node that died called after itself, unless they have a task.
 pub(crate) async fn leave_with(tx: &mut Tx, node: &str) -> Result<()> {
-    let sql = "select name from agents where node = $1 and removed = 0 and name like '%@' || $1 order by name";
+    let sql =
+        "select name from agents where node = $1 and removed = 0 and name like '%@' || $1 order by name";
     for name in tx.all(sql, args![node], |row| row.text("name")).await? {
         let end = End { name, node: node.to_owned() };
         end.apply(tx).await?;
@@ -367,7 +368,8 @@ macro_rules! gone {
     };
 }
 /// Only a session gives a term to a name with `@`.
-const GONE: Sql = Sql::Each { lite: gone!("in (", ")"), pg: gone!("= any(array(", " for update skip locked))") };
+const GONE: Sql =
+    Sql::Each { lite: gone!("in (", ")"), pg: gone!("= any(array(", " for update skip locked))") };
 
 /// An agent's own process died, or could not be started. Decides whether it is started again.
 #[derive(Debug, Clone)]

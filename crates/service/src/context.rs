@@ -89,18 +89,7 @@ impl Read for Context {
             let learnt = tx.all(LEARNT, args![self.run, WORDS_MAX], memory::from_row).await?;
             let messages = self.messages(tx).await?;
             let checkpoint = self.checkpoint(tx).await?;
-            Ok(Facts {
-                now,
-                runs,
-                tasks,
-                needs,
-                unseen,
-                agents,
-                settled,
-                learnt,
-                messages,
-                checkpoint,
-            })
+            Ok(Facts { now, runs, tasks, needs, unseen, agents, settled, learnt, messages, checkpoint })
         })
     }
 }

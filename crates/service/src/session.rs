@@ -8,7 +8,6 @@
 
 use crate::agent::Seen;
 use crate::claim::release_of_agent;
-use quorate_model::name::check_agent;
 use quorate_model::{Event, EventKind, Result};
 use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
@@ -78,7 +77,7 @@ impl Session {
     fn from_row(row: &Row<'_>) -> Result<Session> {
         Ok(Session {
             id: row.int("id")?,
-            agent: agent_of(row)?,
+            agent: row.text("agent")?,
             is_named: row.flag("is_named")?,
             name: row.text("name")?,
             process: Process {
@@ -115,16 +114,6 @@ impl Session {
     fn event(&self, kind: EventKind, message: String) -> Event {
         Event::new(kind, message).agent(&self.agent)
     }
-}
-
-/// Reads whose it is. Shells and people are given that name, so what somebody else wrote in its place is none. It is empty until
-/// the session is given one of its own number.
-fn agent_of(row: &Row<'_>) -> Result<String> {
-    let agent = row.text("agent")?;
-    if !agent.is_empty() {
-        check_agent(&agent)?;
-    }
-    Ok(agent)
 }
 
 /// Asks for the session that a program calls so, or for that of the nearest of these processes.

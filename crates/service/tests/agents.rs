@@ -141,8 +141,7 @@ async fn a_member_leaves_only_without_a_task_and_may_come_back(ledger: TestLedge
     Ok(())
 }
 
-const PRUNE: Prune =
-    Prune { events_ms: DAY_MS, attempts_ms: DAY_MS, tasks_ms: DAY_MS, after: TaskId(0) };
+const PRUNE: Prune = Prune { events_ms: DAY_MS, attempts_ms: DAY_MS, tasks_ms: DAY_MS, after: TaskId(0) };
 
 async fn team(ledger: &TestLedger) -> Result<Vec<String>> {
     Ok(ledger.store.read(Agents::default()).await?.into_iter().map(|view| view.agent.name).collect())

@@ -252,7 +252,8 @@ fn during_the_first_lease_after_the_servers_start_nobody_is_stale() {
         ledger.advance(LEASE_MS - 1_000).await;
         let started = "create or replace function server_started_ms() returns bigint language sql stable as";
         let now = psql(&ledger, "select now_ms()").expect("the ledger's time");
-        let replaced = ledger.client().await.batch_execute(&format!("{started} 'select {now}::bigint'")).await;
+        let replaced =
+            ledger.client().await.batch_execute(&format!("{started} 'select {now}::bigint'")).await;
         replaced.expect("the server's start is replaced");
         ledger.advance(LEASE_MS).await;
         assert_eq!(ledger.check().await?.stale, 0);

@@ -345,7 +345,10 @@ async fn a_task_whose_agent_reaches_its_own_budget_goes_to_another(ledger: TestL
     assert_eq!(ledger.store.write(aside.clone()).await?, Rest::GivenBack);
     assert_eq!(ledger.store.write(aside).await.expect_err("given back already").kind, Kind::Stale);
     let story = ledger.story(id).await?;
-    assert_eq!((story.task.state, story.task.failures, story.task.reason), (TaskState::Ready, 0, words(reached)));
+    assert_eq!(
+        (story.task.state, story.task.failures, story.task.reason),
+        (TaskState::Ready, 0, words(reached))
+    );
     let attempt = &story.attempts[0];
     assert_eq!((attempt.outcome.as_deref(), attempt.tail.as_deref()), (Some("released"), Some("last words")));
     assert!(ledger.held().await?.is_empty(), "its claims are free");
@@ -362,7 +365,8 @@ async fn an_agent_at_its_budget_begins_again_with_the_reason_and_is_resumed_once
     ledger.store.write(begin("alpha", "1")).await?;
     let (run, ids, taken) = spent_run(&ledger, 2, 0).await?;
     let limits = per_agent(Budget { usd_micros: None, tokens: Some(100) });
-    let reason = words(ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?);
+    let reason =
+        words(ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?);
     ledger.done(&taken).await?;
     ledger.store.write(End { name: "alpha".into(), node: "1".into() }).await?;
     ledger.store.write(begin("alpha", "2")).await?;
@@ -409,13 +413,15 @@ async fn a_budget_that_is_reached_is_the_reason_whatever_was_said_before(ledger:
         Ok::<_, quorate_model::Error>(alpha.reason.filter(|_| alpha.paused))
     };
     ledger.store.write(tell(Word::Pause)).await?;
-    let reason = words(ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?);
+    let reason =
+        words(ledger.store.write(Note { limits, ..note(&taken, vec![used("m", 100, None)]) }).await?);
     assert!(reason.is_some());
     assert_eq!(paused().await?, reason, "a person's pause is not all");
     ledger.done(&taken).await?;
     ledger.store.write(tell(Word::Resume)).await?;
     let again = ledger.store.write(within(limits, "alpha")).await?.task().expect("granted with one word");
-    let reason = words(ledger.store.write(Note { limits, ..note(&again, vec![used("m", 100, None)]) }).await?);
+    let reason =
+        words(ledger.store.write(Note { limits, ..note(&again, vec![used("m", 100, None)]) }).await?);
     let crash = Crash {
         name: "alpha".into(),
         task: again.task.id,
@@ -440,7 +446,8 @@ async fn a_task_has_a_budget_over_all_its_attempts(ledger: TestLedger) -> Result
     ledger.advance(10_000).await;
     ledger.check().await?;
     let second = ledger.must_take("alpha").await?;
-    let reached = ledger.store.write(note(&second, vec![used("m", 1, 400_000)])).await?.expect("it is reached");
+    let reached =
+        ledger.store.write(note(&second, vec![used("m", 1, 400_000)])).await?.expect("it is reached");
     assert_eq!(reached, of(BudgetOf::Task, "budget: task 1 has used $1.00 of $1.00"));
     ledger.fail(&second, "no").await?;
     ledger.advance(10_000).await;

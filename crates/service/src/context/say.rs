@@ -211,11 +211,7 @@ impl Facts {
             memories: Vec::new(),
             messages: Vec::new(),
             checkpoint: None,
-            left_out: LeftOut {
-                runs: self.unseen.runs,
-                tasks: self.unseen.tasks,
-                ..LeftOut::default()
-            },
+            left_out: LeftOut { runs: self.unseen.runs, tasks: self.unseen.tasks, ..LeftOut::default() },
         };
         for piece in chosen {
             match piece {
