@@ -265,8 +265,10 @@ fn wrong_accounts(record: &Record) -> Vec<String> {
     let mut sums: BTreeMap<String, (i64, i64)> = BTreeMap::new();
     for used in &record.used {
         let tokens = used.tokens[0] + used.tokens[1] + used.tokens[3];
+        // Whatever a node calls a member of the team (`NAME@NODE`), it has one account.
+        let member = used.agent.split('@').next().unwrap_or_default();
         let subjects =
-            [format!("run {}", used.run), format!("task {}", used.task), format!("agent {}", used.agent)];
+            [format!("run {}", used.run), format!("task {}", used.task), format!("agent {member}")];
         for subject in subjects {
             let sum = sums.entry(subject).or_default();
             *sum = (sum.0 + used.micros, sum.1 + tokens);
@@ -527,6 +529,13 @@ mod tests {
         check(what_was_used_is_counted_once, "agent nobody: ", |r| {
             r.accounts.insert("agent nobody".into(), (0, 1));
         });
+    }
+
+    #[test]
+    fn what_a_member_used_under_a_name_of_its_node_is_the_members() {
+        let mut record = good();
+        record.used[0].agent.push_str("@7");
+        assert_eq!(what_was_used_is_counted_once(&record), Vec::<String>::new());
     }
 
     #[test]
