@@ -6,9 +6,9 @@
 
 use crate::attempt::beside;
 use quorate_model::{Error, Result};
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The longest result that a check gets as a variable, in bytes.
@@ -39,7 +39,7 @@ impl Drop for ResultFile {
 }
 
 fn write(path: &Path, result: &str) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path.parent().unwrap_or(Path::new(".")))?;
+    quorate_store::private_folder(path.parent().unwrap_or(Path::new(".")))?;
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(result.as_bytes())
 }

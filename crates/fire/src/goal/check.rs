@@ -9,6 +9,7 @@ use super::team::{ANSWER_MICROS, Role, Seat, Tokens};
 use crate::check::CHECKS;
 use crate::history::{Event, History, Line};
 use quorate_model::goal::REPLANS_MAX;
+use quorate_model::name::member;
 use std::collections::BTreeMap;
 
 /// A check and the name under which it is told.
@@ -266,7 +267,7 @@ fn wrong_accounts(record: &Record) -> Vec<String> {
     for used in &record.used {
         let tokens = used.tokens[0] + used.tokens[1] + used.tokens[3];
         // Whatever a node calls a member of the team (`NAME@NODE`), it has one account.
-        let member = used.agent.split('@').next().unwrap_or_default();
+        let member = member(&used.agent);
         let subjects =
             [format!("run {}", used.run), format!("task {}", used.task), format!("agent {member}")];
         for subject in subjects {
