@@ -47,7 +47,7 @@ const EVERYWHERE: &str = "Options of every command";
   quorate run plan.toml --agents 4  do a plan's tasks side by side
   quorate status                    one look at agents, tasks and runs
 
-Exit codes: 0 done, 1 it failed, 2 bad input, 3 held by another, 4 lease lost, 5 not found,
+Exit codes: 0 done, 1 it failed, 2 bad input, 3 held by another, 4 lease lost, 5 not found, \
 6 refused by policy or budget, 7 nothing to do, 130 interrupted."
 )]
 pub(crate) struct Cli {

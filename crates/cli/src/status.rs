@@ -6,7 +6,7 @@ use crate::print::table::{Table, cell, state};
 use crate::print::{self, time};
 use crate::runs;
 use quorate_model::{Result, TaskState};
-use quorate_service::view::{AgentView, Overview, Status};
+use quorate_service::view::{AgentView, Overview, Status, is_unattended};
 use quorate_service::wire;
 use serde_json::json;
 
@@ -57,8 +57,20 @@ fn tasks(overview: &Overview) -> Option<String> {
         let (name, n) = overview.counts.iter().find(|(name, _)| name == state.as_str())?;
         Some(format!("{n} {}", paint(print::style::of_state(name), name)))
     });
-    (all > 0)
-        .then(|| format!("{}{}\n", heading(&format!("Tasks ({all})")), parts.collect::<Vec<_>>().join(", ")))
+    (all > 0).then(|| {
+        let parts = parts.collect::<Vec<_>>().join(", ");
+        format!("{}{parts}\n{}", heading(&format!("Tasks ({all})")), unattended(overview))
+    })
+}
+
+/// Says that nobody is there to do what is open: a team of the past looks much like one that is at work.
+fn unattended(overview: &Overview) -> &'static str {
+    let is_open = |state: &str| [TaskState::Ready, TaskState::Running].iter().any(|open| open.as_str() == state);
+    let open = overview.counts.iter().filter(|(state, _)| is_open(state)).map(|(_, n)| n).sum();
+    match is_unattended(overview.agents.iter(), open) {
+        true => "nobody is there to do them: `quorate up` starts a node\n",
+        false => "",
+    }
 }
 
 fn used(overview: &Overview) -> Option<String> {

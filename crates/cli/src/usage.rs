@@ -89,6 +89,19 @@ mod tests {
         });
     }
 
+    /// Help is broken into lines at the width of the terminal: a break of our own in a sentence would stand beside that.
+    #[test]
+    fn a_sentence_in_help_is_one_line() {
+        all_commands(&args::tree(), "quorate", &mut |path, command| {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let lines: Vec<&str> = help.lines().collect();
+            let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+            for pair in lines.windows(2).filter(|pair| pair.iter().all(|line| is_prose(line))) {
+                assert!(pair[0].ends_with('.'), "{path}: `{}` goes on in the next line", pair[0]);
+            }
+        });
+    }
+
     #[test]
     fn examples_in_help_can_be_typed() {
         let mut typed = 0;

@@ -31,6 +31,12 @@ pub struct AgentView {
     pub context: Option<(i64, Option<i64>)>,
 }
 
+/// Tells whether somebody should start a node: of `open` tasks that are ready or said to be running there is one, and
+/// of the team nobody runs. A paused, parked or braked agent is not nobody: what it waits for is said elsewhere.
+pub fn is_unattended<'a>(mut team: impl Iterator<Item = &'a AgentView>, open: i64) -> bool {
+    open > 0 && team.all(|view| matches!(view.state, AgentState::Idle | AgentState::Stale))
+}
+
 /// Lists the team, by name; removed members are left out.
 #[derive(Debug, Clone, Default)]
 pub struct Agents {

@@ -144,6 +144,19 @@ pub(crate) fn three_with_usage() -> Looked {
     Looked { usage: usage.into_iter().map(|(name, of)| (name.to_owned(), of)).collect(), ..three() }
 }
 
+/// A team whose node has gone, with work left.
+pub(crate) fn left_alone() -> Looked {
+    let names = ["alpha", "beta", "gamma"];
+    let blocked = Line { blocked_since: Some(NOW - 45_000), ..line(15, "rename", TaskState::Ready) };
+    Looked {
+        agents: listed(names.map(|name| agent(name, AgentState::Idle, None)).into()),
+        blocked: listed(vec![blocked]),
+        run: Some((quorate_model::RunId(3), "Is this repository ready to release?".into())),
+        runs: 1,
+        ..nothing()
+    }
+}
+
 /// A team of a thousand, all at work.
 pub(crate) fn thousand() -> Looked {
     let name = |n: i64| format!("agent-{n}");

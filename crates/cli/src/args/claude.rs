@@ -13,7 +13,7 @@ use std::path::PathBuf;
   quorate hook pre-commit services  the same for a project in that folder of the repository
 
 Events: SessionStart, SessionEnd, UserPromptSubmit, PreToolUse, PostToolUse, PreCompact, Stop, SubagentStop, pre-commit.
-Without a ledger, or when it does not answer, nothing is refused. Only pre-commit has an exit code: 3 for a file that is
+Without a ledger, or when it does not answer, nothing is refused. Only pre-commit has an exit code: 3 for a file that is \
 claimed. Who asks is the variable QUORATE_AGENT, else the session that the hooks have seen.")]
 pub(crate) struct Hook {
     /// Which one; an unknown one is passed over

@@ -12,7 +12,7 @@ use quorate_model::{EventKind, RunId, Seq, TaskId};
   quorate log --agent me --action claim --status ok --resource src/a.rs \"mine for now\"
   quorate log --agent me --action help --status blocked --metadata '{\"help_needed_from\":\"alpha\"}' \"stuck at the lexer\"
 
-Actions that do something: claim and release (a resource), complete (a resource, or the task the agent has),
+Actions that do something: claim and release (a resource), complete (a resource, or the task the agent has), \
 help (a message to whom the metadata names), startup, idle and error (the agent's state).")]
 pub(crate) struct Log {
     /// Who writes; a name first seen joins the team
@@ -81,7 +81,7 @@ pub(crate) struct Events {
   quorate logs 12 --follow
   quorate logs alpha --follow
 
-With --follow a task is followed until its attempt ends, an agent from one attempt to the next until Ctrl-C; what is printed
+With --follow a task is followed until its attempt ends, an agent from one attempt to the next until Ctrl-C; what is printed \
 then is the output itself, so --json is refused.")]
 pub(crate) struct Logs {
     /// A task's id, or an agent's name for its latest attempt

@@ -14,7 +14,7 @@ use std::str::FromStr;
   quorate remember --agent ada --kind decision --tag storage \"results are kept as JSON lines\"
   quorate remember --agent ada --task 12 --ttl 7d \"the staging server is being rebuilt\"
 
-What says the same as a memory that is there already is counted there. Results of tasks and the causes of failed attempts
+What says the same as a memory that is there already is counted there. Results of tasks and the causes of failed attempts \
 are kept by themselves.")]
 pub(crate) struct Remember {
     /// Who tells it; a name first seen joins the team
@@ -85,7 +85,7 @@ fn memory_id(text: &str) -> Result<MemoryId, <MemoryId as FromStr>::Err> {
 #[command(after_help = "Examples:
   quorate consolidate --agent lead
 
-The agent gets an ordinary task with groups of memories; a node checks its answer, archives what changes and merges. Ends with 7
+The agent gets an ordinary task with groups of memories; a node checks its answer, archives what changes and merges. Ends with 7 \
 where nothing new is like anything else.")]
 pub(crate) struct Consolidate {
     /// Who is asked; without it the agent that `consolidate` in the table `memory` of quorate.toml names

@@ -28,7 +28,7 @@ pub(crate) struct Demo {
   quorate run \"summarise the open questions in docs/\" --detach
   quorate run \"make the tests faster\" --plan-only --json > plan.json
 
-Exit codes: 0 every task is completed, 1 one is not, 6 nothing can go on before somebody acts (a budget, an approval),
+Exit codes: 0 every task is completed, 1 one is not, 6 nothing can go on before somebody acts (a budget, an approval), \
 130 interrupted.")]
 pub(crate) struct Run {
     /// A file (.toml, .json, .md) or a goal in words
@@ -59,7 +59,7 @@ pub(crate) struct Run {
   quorate up --tmux team
   quorate up --tmux team --orchestrator claude --attach
 
-With --tmux: pane 0 of the session is `quorate top`, each agent has a pane that shows its output (six in a window), the
+With --tmux: pane 0 of the session is `quorate top`, each agent has a pane that shows its output (six in a window), the \
 node has a window of its own, and so has the orchestrator. The variable QUORATE_TMUX_SOCKET names another tmux server.")]
 pub(crate) struct Up {
     /// How many agents work side by side: of those configured, else built-in shell agents

@@ -62,8 +62,11 @@ fn a_run_that_is_resumed_detached_is_left_to_nodes(door: Door) {
     door.write("go", "");
     assert_eq!(door.json(&["runs", "resume", "1", "--detach"]), json!({ "id": 1, "state": "running" }));
     assert_eq!(door.json(&["task", "show", "1"])["state"], "ready", "nobody works at it yet");
+    assert!(door.ok(&["status"]).contains("nobody is there to do them: `quorate up`"));
     assert!(door.ok(&["runs", "resume", "1", "--detach"]).contains("quorate up"));
     let _node = door.start(&["up", "--agents", "1"]);
+    door.ok(&["task", "add", "for an agent that is not there", "--agent", "other", "--prompt", "wait"]);
+    door.eventually("somebody is there", |door| (!door.ok(&["status"]).contains("nobody is there")).then_some(()));
     door.eventually("a node completes it", |door| {
         (door.json(&["runs", "show", "1"])["state"] == "completed").then_some(())
     });

@@ -10,7 +10,7 @@ use quorate_model::TaskState;
 use quorate_model::text::{self, one_line};
 use quorate_service::event::Logged;
 use quorate_service::top::{Line, Looked, Use};
-use quorate_service::view::AgentView;
+use quorate_service::view::{AgentView, is_unattended};
 use ratatui_core::layout::Rect;
 
 /// From this width and height on, there are two columns of lists.
@@ -104,10 +104,17 @@ fn none(pane: Pane, state: &State) -> &'static str {
     match pane {
         _ if !state.lists.filter.is_empty() => "nothing has this word in it",
         Pane::Agents => "no agents yet: `quorate up` starts some",
+        Pane::Running if unattended(state) => "nobody is there to do what is ready: `quorate up` starts a node",
         Pane::Running => "nothing is running",
         Pane::Concerns => "nothing wants a look",
         Pane::Events => "nothing has happened yet",
     }
+}
+
+/// Tells whether tasks are ready and no node and no agent is there: nothing goes on by itself.
+fn unattended(state: &State) -> bool {
+    let ready = state.counts.iter().filter(|(name, _)| name == TaskState::Ready.as_str()).map(|(_, n)| n).sum();
+    state.looked.as_ref().is_some_and(|looked| is_unattended(looked.agents.rows.iter(), ready))
 }
 
 fn title(sheet: &Sheet<'_>, pane: Pane, brush: &mut Brush<'_>, area: Rect) {

@@ -75,6 +75,13 @@ fn what_is_used_is_shown_once_it_is_known() {
 }
 
 #[test]
+fn a_team_that_was_left_alone() {
+    let state = busy(sample::left_alone());
+    check("alone", &state, 80, 24);
+    check("alone", &state, 40, 12);
+}
+
+#[test]
 fn a_team_of_a_thousand() {
     let mut state = busy(sample::thousand());
     (0..499).for_each(|_| drop(state.act(Action::Down)));
