@@ -7,7 +7,7 @@
 use crate::cluster::{Cluster, Durability, Until};
 use crate::{Outcome, root, say, setup};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Builds everything, starts a server where it is needed, and passes `words` on.
 pub fn command(words: &[&str]) -> Outcome {
@@ -23,6 +23,15 @@ pub fn command(words: &[&str]) -> Outcome {
         bench.args(["--quorate", "/nonexistent"]);
     }
     run(&mut bench, words)
+}
+
+/// Begins to build the short check with what the machine has left, beside steps that wait more than they work. It shares
+/// nothing with unoptimised builds, so neither waits for the other; who runs the check then finds it built.
+pub fn begin_ratio() -> Option<Child> {
+    let mut build = Command::new("nice");
+    build.args(["cargo", "build", "--release", "--quiet", "--package", "quorate-measure"]);
+    // What goes wrong with it is told by the build that comes before the check.
+    build.current_dir(root()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
 }
 
 /// Builds the short check alone, which takes half as long as the whole bench, and runs it.

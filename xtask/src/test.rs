@@ -32,6 +32,8 @@ pub fn everything(locked: bool) -> Outcome {
         report.command("tests", Runner::Libtest, with(&mut tests, &cluster));
     }
     agents::step(&mut report, locked);
+    // Only where nobody else is to be kept from working: it is built with optimisation.
+    let mut begun = locked.then(bench::begin_ratio).flatten();
     breaking(&mut report, "a storm on each database", &["storm", "--short"]);
     breaking(&mut report, "a goal on each database, and who works at it is killed", &["goal", "--short"]);
     breaking(&mut report, "short trouble with the database", &["trouble", "--short"]);
@@ -39,9 +41,13 @@ pub fn everything(locked: bool) -> Outcome {
     breaking(&mut report, "clocks that jump", &["time", "--short"]);
     report.attempt("Claude Code accepts the plugin", plugin::check);
     judge::steps(&mut report, locked);
-    // Only where nobody else is to be kept from working: it builds the bench with optimisation.
     if locked {
-        report.check("the ledger's share of its databases' speed", || bench::command(&["--ratio"]));
+        report.check("the ledger's share of its databases' speed", || {
+            if let Some(build) = &mut begun {
+                build.wait().map_err(|e| format!("its build is lost: {e}"))?;
+            }
+            bench::command(&["--ratio"])
+        });
     }
     let mut doc = build("doc --workspace --no-deps");
     report.command("documentation without warnings", Runner::None, doc.env("RUSTDOCFLAGS", "-D warnings"));

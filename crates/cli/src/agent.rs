@@ -5,9 +5,9 @@ use crate::place::Place;
 use crate::print::style::{self, paint};
 use crate::print::table::{Table, cell, state};
 use crate::print::{self, cost, time};
-use quorate_model::Result;
 use quorate_model::budget::{Budget, grouped};
-use quorate_service::agent::{self as service, Tell, Word};
+use quorate_model::{Result, TaskState};
+use quorate_service::agent::{self as service, Stopped, Word};
 use quorate_service::message::Unread;
 use quorate_service::token::Revoke;
 use quorate_service::view::{self, AgentView};
@@ -32,15 +32,15 @@ async fn add(place: &Place, args: &AgentAdd, json: bool) -> Result<u8> {
     let store = place.open().await?;
     let add = service::Add {
         name: args.name.clone(),
-        driver: args.driver.as_str().to_owned(),
-        capabilities: args.capability.clone(),
+        driver: args.driver.map(|driver| driver.as_str().to_owned()),
+        capabilities: (!args.capability.is_empty()).then(|| args.capability.clone()),
     };
     store.write(add).await?;
     let view = place.desk(&store).agent(&args.name).await?;
     print::answer(
         json,
         || wire::Agent::from(&view),
-        || format!("{} is in the team ({})", args.name, args.driver),
+        || format!("{} is in the team ({})", args.name, view.agent.driver),
     );
     Ok(0)
 }
@@ -152,15 +152,14 @@ fn context(tokens: i64, window: Option<i64>) -> String {
 
 async fn tell(place: &Place, args: &AgentName, word: Word, json: bool) -> Result<u8> {
     let store = place.open_for(format!("agent `{}`", args.name)).await?;
-    place.desk(&store).add_configured(&args.name).await?;
-    store.write(Tell { name: args.name.clone(), word }).await?;
+    let stopped = place.desk(&store).tell(&args.name, word).await?;
     if word == Word::Remove {
         let gone = || json!({ "name": args.name, "state": "removed" });
         print::answer(json, gone, || format!("{} left the team", args.name));
         return Ok(0);
     }
     let view = place.desk(&store).agent(&args.name).await?;
-    print::answer(json, || wire::Agent::from(&view), || told(&args.name, word));
+    print::answer(json, || wire::Agent::from(&view), || told(&args.name, word, &stopped));
     Ok(0)
 }
 
@@ -179,11 +178,22 @@ async fn token(place: &Place, args: &AgentToken, json: bool) -> Result<u8> {
     Ok(0)
 }
 
-fn told(name: &str, word: Word) -> String {
+fn told(name: &str, word: Word, stopped: &[Stopped]) -> String {
     match word {
         Word::Pause => format!("{name} is paused: it takes nothing more"),
         Word::Resume => format!("{name} may take work again"),
-        Word::Kill => format!("{name} is stopped; what it had is tried again"),
+        Word::Kill if stopped.is_empty() => format!("{name} has no task: there was nothing to stop"),
+        Word::Kill => {
+            let fates: Vec<String> = stopped.iter().map(fate).collect();
+            format!("{name} is stopped; {}", fates.join(", "))
+        }
         Word::Remove => format!("{name} left the team"),
+    }
+}
+
+fn fate(stopped: &Stopped) -> String {
+    match stopped.state {
+        TaskState::Failed => format!("task {} has failed: its attempts are used up", stopped.task),
+        _ => format!("task {} is tried again", stopped.task),
     }
 }

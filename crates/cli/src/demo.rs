@@ -24,6 +24,7 @@ use quorate_store::{Options, Store, Url};
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ use std::time::{Duration, Instant};
 
 /// The demo gives up after so long; it takes about a quarter of it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Names that are tried for the demo's folder.
+const NAMES_MAX: usize = 100;
 /// The agents of the demo.
 const AGENTS: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
 /// At this much progress the agent that trains is killed.
@@ -70,7 +73,7 @@ pub(crate) async fn demo(args: &args::Demo, json: bool) -> Result<u8> {
 fn make_folder(keep: Option<&Path>) -> Result<PathBuf> {
     let folder = match keep {
         Some(folder) => folder.to_owned(),
-        None => std::env::temp_dir().join(format!("quorate-demo-{}", std::process::id())),
+        None => new_folder(&std::env::temp_dir())?,
     };
     let cannot = |e: std::io::Error| {
         Error::failed(format!("cannot make the demo's folder {}: {e}", folder.display()))
@@ -97,6 +100,23 @@ fn make_folder(keep: Option<&Path>) -> Result<PathBuf> {
         _ => cannot(e),
     })?;
     folder.canonicalize().map_err(cannot)
+}
+
+/// Makes a folder of our own where everybody may make some: one that is there already may be somebody's trap.
+fn new_folder(within: &Path) -> Result<PathBuf> {
+    let names = (0..NAMES_MAX).map(|n| within.join(format!("quorate-demo-{}-{n}", std::process::id())));
+    for folder in names {
+        match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                let message = format!("cannot make the demo's folder {}: {e}", folder.display());
+                return Err(Error::failed(message).hint("name another with --keep DIR"));
+            }
+        }
+    }
+    let message = format!("{} holds too many folders of demos", within.display());
+    Err(Error::failed(message).hint("name another with --keep DIR"))
 }
 
 async fn open(folder: &Path) -> Result<Store> {
@@ -477,4 +497,21 @@ fn promises(log: &[Logged], story: &RunStory) -> Vec<Proof> {
             events: log.first().into_iter().chain(log.last()).map(|event| event.seq.0).collect(),
         },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_folder_that_is_there_already_is_not_used() {
+        let within = tempfile::tempdir().unwrap();
+        let first = new_folder(within.path()).unwrap();
+        let second = new_folder(within.path()).unwrap();
+        assert_ne!(first, second);
+        assert_eq!(first.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        (2..NAMES_MAX).for_each(|_| drop(new_folder(within.path()).unwrap()));
+        assert!(new_folder(within.path()).unwrap_err().to_string().contains("too many"));
+    }
 }

@@ -71,19 +71,28 @@ async fn find(place: &Place, store: &Store, args: &Logs) -> Result<Attempt> {
     choose(store.read(Story { id }).await?, args.attempt.or(Some(number)), Some(&args.of))
 }
 
-fn choose(story: TaskStory, number: Option<i64>, agent: Option<&str>) -> Result<Attempt> {
-    let name = story.task.named();
-    let count = story.attempts.len();
+fn choose(mut story: TaskStory, number: Option<i64>, agent: Option<&str>) -> Result<Attempt> {
     let fits = |attempt: &Attempt| {
         number.is_none_or(|number| attempt.number == number)
             && agent.is_none_or(|agent| attempt.agent == agent)
     };
-    let latest = story.attempts.into_iter().rfind(fits);
-    latest.ok_or_else(|| {
-        let what = number.map_or("attempt".into(), |number| format!("attempt {number}"));
-        Error::not_found(format!("task {name} has no {what}; it has {count} so far"))
-            .hint(format!("quorate task show {} tells about them", story.task.id))
-    })
+    match story.attempts.iter().rposition(fits) {
+        Some(place) => Ok(story.attempts.swap_remove(place)),
+        None => Err(no_attempt(&story, number, agent)),
+    }
+}
+
+/// Says that there is no such attempt, or that it was another's.
+fn no_attempt(story: &TaskStory, number: Option<i64>, agent: Option<&str>) -> Error {
+    let (name, id) = (story.task.named(), story.task.id);
+    let there = story.attempts.iter().find(|attempt| Some(attempt.number) == number);
+    if let Some((Attempt { number, agent: owner, .. }, agent)) = there.zip(agent) {
+        return Error::not_found(format!("attempt {number} of task {name} was by {owner}, not by {agent}"))
+            .hint(format!("quorate logs {id} --attempt {number} shows its output"));
+    }
+    let what = number.map_or("attempt".into(), |number| format!("attempt {number}"));
+    Error::not_found(format!("task {name} has no {what}; it has {} so far", story.attempts.len()))
+        .hint(format!("quorate task show {id} tells about them"))
 }
 
 /// Output as far as it can be had here.

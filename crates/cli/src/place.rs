@@ -86,6 +86,7 @@ impl Place {
             None => (here, None, Config::default()),
         };
         let variables = read_env_file(&folder.join(".env"), trusted)?;
+        trusted.check_state(&folder.join(STATE_FOLDER))?;
         let mut place = Place {
             url: Url::Lite(PathBuf::new()),
             agents_url: Url::Lite(PathBuf::new()),
@@ -147,13 +148,11 @@ impl Place {
     pub(crate) fn check_ready(&self, members: &[Member]) -> Result<()> {
         self.check_telemetry()?;
         let wants_git = members.iter().find(|member| member.workspace == Workspace::Worktree);
-        if let Some(member) = wants_git.filter(|_| !quorate_runtime::is_repository(&self.folder)) {
-            let what = format!(
-                "agent `{}` works in worktrees, and {} is in no git repository",
-                member.name,
-                self.folder.display()
-            );
-            return Err(Error::invalid(what).hint("git init && git add --all && git commit"));
+        if let Some(member) = wants_git
+            && let Err(error) = quorate_runtime::check_repository(&self.folder)
+        {
+            let message = format!("agent `{}` works in worktrees: {error}", member.name);
+            return Err(Error { message, ..error });
         }
         for member in members {
             if let Some(missing) = member.worker.missing(&self.folder).filter(|missing| missing.is_fatal) {
@@ -274,14 +273,17 @@ impl Place {
 
     /// Opens the ledger to change something that must be in it; without a ledger, `what` is not found.
     pub(crate) async fn open_for(&self, what: impl std::fmt::Display) -> Result<Store> {
-        match self.look().await? {
-            Some(store) => Ok(store),
-            None => Err(Error::not_found(format!(
-                "no {what}: there is no ledger here yet ({})",
-                self.url.shown()
-            ))
-            .hint(MAKES_ONE)),
-        }
+        self.look().await?.ok_or_else(|| self.not_found(what))
+    }
+
+    /// The same for a node.
+    pub(crate) async fn open_for_node_of(&self, what: impl std::fmt::Display) -> Result<Store> {
+        if self.is_missing() { Err(self.not_found(what)) } else { self.open_for_node().await }
+    }
+
+    fn not_found(&self, what: impl std::fmt::Display) -> Error {
+        Error::not_found(format!("no {what}: there is no ledger here yet ({})", self.url.shown()))
+            .hint(MAKES_ONE)
     }
 
     /// Says that there is no ledger, and what makes one.
@@ -348,16 +350,31 @@ impl Trusted {
     }
 
     fn check(self, file: &Path, owner: u32) -> Result<()> {
-        if [0, nix::unistd::geteuid().as_raw(), self.here].contains(&owner) {
+        if self.is_one_of_ours(owner) || file.parent().is_some_and(|folder| self.is_guarded(folder)) {
             return Ok(());
         }
-        let message =
-            format!("{} belongs to another user (uid {owner}): it could run anything as you", file.display());
-        let hint = format!(
-            "if it is meant for you: sudo chown $(id -u) {}; else `quorate init` makes one here",
+        let message = format!(
+            "{} belongs to another user (uid {owner}), in a folder where anybody may put things: it could run anything as you",
             file.display()
         );
-        Err(Error::invalid(message).hint(hint))
+        Err(Error::invalid(message).hint("work in a folder of your own (`-C DIR`), or remove it"))
+    }
+
+    fn is_one_of_ours(self, owner: u32) -> bool {
+        [0, nix::unistd::geteuid().as_raw(), self.here].contains(&owner)
+    }
+
+    /// Tells whether one of ours decides who may put files into a folder: a shared checkout has files of several.
+    fn is_guarded(self, folder: &Path) -> bool {
+        /// S_IWOTH of inode(7): everybody may write.
+        const ANYBODY: u32 = 0o002;
+        std::fs::metadata(folder)
+            .is_ok_and(|facts| self.is_one_of_ours(facts.uid()) && facts.mode() & ANYBODY == 0)
+    }
+
+    /// Refuses a ledger that another has laid where anybody may: whoever works at its tasks runs them.
+    fn check_state(self, folder: &Path) -> Result<()> {
+        std::fs::symlink_metadata(folder).map_or(Ok(()), |facts| self.check(folder, facts.uid()))
     }
 }
 

@@ -9,16 +9,18 @@ use crate::lookout::soon;
 use crate::place::{Place, Telemetry};
 use crate::print;
 use crate::report;
+use crate::runs;
 use crate::screen::Screen;
 use crate::signals::Signals;
-use quorate_model::config::{Config, Driver, millis};
+use quorate_model::agent::abilities;
+use quorate_model::config::{AgentConfig, Config, Driver, millis};
 use quorate_model::diagnostic::floor_char_boundary;
 use quorate_model::plan::{Plan, PlanTask};
 use quorate_model::{Error, Kind, Result, RunId, Seq, TaskId, TaskState};
 use quorate_runtime::{Level, Member, Node, end_orphans};
 use quorate_server::Server;
 use quorate_service::event::{After, Filter, Latest, PAGE_MAX};
-use quorate_service::goal::Decompose;
+use quorate_service::goal::{Decompose, is_decomposed, moves};
 use quorate_service::run::{Reported, Resume, Run, Settle, Start};
 use quorate_service::task::{Kinds, NewTask, Task};
 use quorate_service::usage::{is_budget, is_budget_of_run};
@@ -68,7 +70,7 @@ pub(crate) async fn run(place: Place, args: &args::Run, json: bool) -> Result<u8
 
 /// Begins a run that does the work of a task which is there already.
 async fn decompose(place: Place, id: TaskId, args: &args::Run, json: bool) -> Result<u8> {
-    let store = place.open_for_node().await?;
+    let store = place.open_for_node_of(format!("task {id}")).await?;
     let story = store.read(Story { id }).await?;
     let plan = goal::begin_planned(&words_of(&story), args, &place.config)?;
     let members = place.team(at_most(args.agents));
@@ -120,13 +122,14 @@ pub(crate) async fn resume(place: Place, args: &args::RunsResume, json: bool) ->
     }
     let members = place.team(at_most(args.agents));
     place.check_ready(&members)?;
-    let store = place.open_for_node().await?;
+    let store = place.open_for_node_of(format!("run {id}")).await?;
     if is_told_only(&place, &store, id, json).await? {
         return Ok(0);
     }
     let since = store.read(Latest).await?;
     // What a crash left behind ends first, so that what it failed is among what is tried anew.
     end_orphans(&store, &place.agents_url.full(), millis(place.config.health.grace_ms)).await?;
+    check_team_again(&store.read(RunShow { id }).await?, &members, &place.config)?;
     store.write(Resume { id }).await?;
     work(place, store, (id, since), members, How { json, approve: false, plan_only: false }).await
 }
@@ -134,11 +137,12 @@ pub(crate) async fn resume(place: Place, args: &args::RunsResume, json: bool) ->
 /// Says that a run goes on, and no more.
 async fn leave_to_nodes(place: &Place, id: RunId, json: bool) -> Result<u8> {
     let store = place.open_for(format!("run {id}")).await?;
-    let run = store.write(Resume { id }).await?;
+    store.write(Resume { id }).await?;
     let words = || {
         format!("run {id} goes on; a node works at it (`quorate up`), `quorate runs show {id}` tells how far")
     };
-    print::answer(json, || serde_json::json!({ "id": id.0, "state": run.state }), words);
+    let value = runs::whole(&store, id, json).await?;
+    print::answer(json, || value, words);
     Ok(0)
 }
 
@@ -197,63 +201,117 @@ fn cannot_read(file: &str, e: &std::io::Error) -> Error {
         .hint("name a .toml, .json or .md file, or write a goal in words: quorate run \"fix the tests\"")
 }
 
+/// What decides who may take a task.
+struct Wish<'a> {
+    /// The task as people call it.
+    task: String,
+    agent: Option<&'a String>,
+    capability: Option<&'a String>,
+    is_command: bool,
+}
+
+impl<'a> Wish<'a> {
+    fn planned(task: &'a PlanTask) -> Wish<'a> {
+        Wish {
+            task: format!("`{}`", task.key),
+            agent: task.agent.as_ref(),
+            capability: task.capability.as_ref(),
+            is_command: task.run.is_some(),
+        }
+    }
+
+    fn stored(task: &'a Task) -> Wish<'a> {
+        Wish {
+            task: task.named(),
+            agent: task.agent.as_ref(),
+            capability: task.capability.as_ref(),
+            is_command: task.run.is_some(),
+        }
+    }
+}
+
 /// Refuses a plan with a task that nobody could take: it would wait for ever.
 fn check_team(plan: &Plan, members: &[Member], config: &Config) -> Result<()> {
-    let hopeless = plan.tasks.iter().find(|task| {
-        !members.iter().any(|member| member_can(member, task))
-            && !config.agents().iter().any(|(name, table)| {
-                let pulls = matches!(table.driver, Driver::External | Driver::Human);
-                pulls && can(name, Some(&table.capabilities), table.capabilities.is_empty(), task)
-            })
-    });
-    let Some(task) = hopeless else { return Ok(()) };
-    let wanted = match (&task.agent, &task.capability, &task.run) {
-        (Some(agent), ..) if members.iter().any(|member| member.name == *agent) => {
-            let (is, takes) =
-                if task.run.is_none() { ("in words", "commands") } else { ("a command", "words") };
+    let others = "store the run for others with --detach";
+    check_wishes(plan.tasks.iter().map(Wish::planned), members, config, others)
+}
+
+/// The same for what is still to be done of a run. Not for what somebody does just now, nor for what a run of its own does,
+/// nor for what a later plan has replaced.
+fn check_team_again(story: &RunStory, members: &[Member], config: &Config) -> Result<()> {
+    let plan = story.tasks.iter().rev().find(|task| goal::is_planning(task)).map(|task| task.id);
+    let is_to_do = |task: &&Task| match task.state {
+        TaskState::Waiting | TaskState::Ready => true,
+        TaskState::Parked => !is_decomposed(task),
+        TaskState::Failed | TaskState::Cancelled => Some(task.id) >= plan,
+        TaskState::Running | TaskState::Verifying | TaskState::Completed => false,
+    };
+    let others = format!("leave the run to others: quorate runs resume {} --detach", story.run.id);
+    check_wishes(story.tasks.iter().filter(is_to_do).map(Wish::stored), members, config, &others)
+}
+
+fn check_wishes<'a>(
+    mut wishes: impl Iterator<Item = Wish<'a>>,
+    members: &[Member],
+    config: &Config,
+    others: &str,
+) -> Result<()> {
+    let is_hopeless = |wish: &Wish<'_>| {
+        !members.iter().any(|member| member_can(member, wish))
+            && !config.agents().iter().any(|(name, table)| pulls(name, table, wish))
+    };
+    let Some(wish) = wishes.find(is_hopeless) else { return Ok(()) };
+    let wanted = match (wish.agent, wish.capability) {
+        (Some(agent), _) if members.iter().any(|member| member.name == *agent) => {
+            let (is, takes) = if wish.is_command { ("a command", "words") } else { ("in words", "commands") };
             format!("it is {is}, and agent `{agent}`, which it is for, takes only {takes}")
         }
-        (Some(agent), ..) => format!("it is for agent `{agent}`, which no node runs here"),
-        (None, Some(capability), _) => {
+        (Some(agent), _) => format!("it is for agent `{agent}`, which no node runs here"),
+        (None, Some(capability)) => {
             format!("it wants capability `{capability}`, which no agent has that a node runs here")
         }
-        (None, None, None) => "it has a `prompt` and no `run`, and no agent here takes words".into(),
-        (None, None, Some(_)) => "there are no agents".into(),
+        (None, None) if wish.is_command => "there are no agents".into(),
+        (None, None) => "it has a `prompt` and no `run`, and no agent here takes words".into(),
     };
-    let hint = match not_run_here(task, config) {
+    let hint = match not_run_here(&wish, config) {
         Some((agent, driver)) => {
             format!(
                 "agent `{agent}` could, but this quorate does not run driver `{}`: let it pull its work with `quorate task next` (driver \"external\")",
                 driver.as_str()
             )
         }
-        None => {
-            "add an [agents.NAME] table to quorate.toml, or store the run for others with --detach".into()
-        }
+        None => format!("add an [agents.NAME] table to quorate.toml, or {others}"),
     };
-    Err(Error::invalid(format!("no agent could take task `{}`: {wanted}", task.key)).hint(hint))
+    Err(Error::invalid(format!("no agent could take task {}: {wanted}", wish.task)).hint(hint))
+}
+
+/// Whether an agent that pulls its work could take a task. One that is external and of which nothing is known takes anything.
+fn pulls(name: &str, table: &AgentConfig, wish: &Wish<'_>) -> bool {
+    let takes_anything = table.driver == Driver::External && table.capabilities.is_empty();
+    matches!(table.driver, Driver::External | Driver::Human)
+        && can(name, abilities(&table.capabilities).as_ref(), takes_anything, wish)
 }
 
 /// Returns the configured agent that could take a task if its driver were run here.
-fn not_run_here(task: &PlanTask, config: &Config) -> Option<(String, Driver)> {
+fn not_run_here(wish: &Wish<'_>, config: &Config) -> Option<(String, Driver)> {
     let agents = config.agents().into_iter().filter(|(_, table)| table.driver == Driver::Acp);
     agents
         .into_iter()
-        .find(|(name, table)| can(name, Some(&table.capabilities), false, task))
+        .find(|(name, table)| can(name, abilities(&table.capabilities).as_ref(), false, wish))
         .map(|(name, table)| (name, table.driver))
 }
 
-fn member_can(member: &Member, task: &PlanTask) -> bool {
+fn member_can(member: &Member, wish: &Wish<'_>) -> bool {
     let kind_fits = match member.kinds {
         Kinds::Any => true,
-        Kinds::Run => task.run.is_some(),
-        Kinds::Prompt => task.run.is_none(),
+        Kinds::Run => wish.is_command,
+        Kinds::Prompt => !wish.is_command,
     };
-    kind_fits && can(&member.name, member.capabilities.as_ref(), false, task)
+    kind_fits && can(&member.name, member.capabilities.as_ref(), false, wish)
 }
 
-fn can(name: &str, capabilities: Option<&Vec<String>>, anything: bool, task: &PlanTask) -> bool {
-    match (&task.agent, &task.capability, capabilities) {
+fn can(name: &str, capabilities: Option<&Vec<String>>, anything: bool, wish: &Wish<'_>) -> bool {
+    match (wish.agent, wish.capability, capabilities) {
         (Some(agent), ..) => agent == name,
         (None, Some(capability), Some(own)) => anything || own.contains(capability),
         (None, ..) => true,
@@ -514,7 +572,7 @@ fn parked_words(story: &RunStory) -> String {
         why if is_budget(&why) => {
             format!("Parked: {why}. `{unpark}` grants the same again, then `quorate runs resume {id}`.\n")
         }
-        why => format!("Parked: {why}. Let it go on with `{unpark}`, then `quorate runs resume {id}`.\n"),
+        why => format!("Parked: {why} ({}). Then `quorate runs resume {id}`.\n", moves(first)),
     }
 }
 

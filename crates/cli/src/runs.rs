@@ -6,13 +6,14 @@ use crate::print::style::{self, paint};
 use crate::print::table::{Table, cell, state};
 use crate::print::{self, cost, time};
 use crate::task;
-use quorate_model::Result;
 use quorate_model::budget::Budget;
+use quorate_model::{Result, RunId};
 use quorate_service::goal::Approve;
 use quorate_service::run::{Cancel, Run};
 use quorate_service::view::{self, RunShow, RunStory, RunView};
 use quorate_service::wire;
-use serde_json::json;
+use quorate_store::Store;
+use serde_json::{Value, json};
 
 pub(crate) async fn runs(place: &Place, command: Runs, json: bool) -> Result<u8> {
     match command {
@@ -64,8 +65,20 @@ async fn approve(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
     let store = place.open_for(format!("run {}", args.id)).await?;
     let begun = store.write(Approve { id: args.id }).await?;
     let words = || format!("run {} goes on: {begun} task(s) may begin", args.id);
-    print::answer(json, || json!({ "id": args.id.0, "begun": begun }), words);
+    let mut value = whole(&store, args.id, json).await?;
+    if json {
+        value["begun"] = begun.into();
+    }
+    print::answer(json, || value, words);
     Ok(0)
+}
+
+/// Returns the whole shape of a run as it is after a person's wish; for people, nothing.
+pub(crate) async fn whole(store: &Store, id: RunId, json: bool) -> Result<Value> {
+    if !json {
+        return Ok(Value::Null);
+    }
+    Ok(wire::value(wire::RunStory::from(&store.read(RunShow { id }).await?)))
 }
 
 async fn show(place: &Place, args: &RunsId, json: bool) -> Result<u8> {
@@ -116,7 +129,7 @@ fn headline(run: &Run) -> String {
 
 async fn cancel(place: &Place, args: &RunsCancel, json: bool) -> Result<u8> {
     let store = place.open_for(format!("run {}", args.id)).await?;
-    let run = store.write(Cancel { id: args.id, reason: args.reason.clone() }).await?;
-    print::answer(json, || wire::Run::from(&run), || format!("run {} cancelled", run.id));
+    let story = place.desk(&store).cancel_run(Cancel { id: args.id, reason: args.reason.clone() }).await?;
+    print::answer(json, || wire::RunStory::from(&story), || format!("run {} cancelled", args.id));
     Ok(0)
 }

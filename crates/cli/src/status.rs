@@ -65,7 +65,8 @@ fn tasks(overview: &Overview) -> Option<String> {
 
 /// Says that nobody is there to do what is open: a team of the past looks much like one that is at work.
 fn unattended(overview: &Overview) -> &'static str {
-    let is_open = |state: &str| [TaskState::Ready, TaskState::Running].iter().any(|open| open.as_str() == state);
+    let is_open =
+        |state: &str| [TaskState::Ready, TaskState::Running].iter().any(|open| open.as_str() == state);
     let open = overview.counts.iter().filter(|(state, _)| is_open(state)).map(|(_, n)| n).sum();
     match is_unattended(overview.agents.iter(), open) {
         true => "nobody is there to do them: `quorate up` starts a node\n",

@@ -20,7 +20,7 @@ use quorate_service::task::{
     Add, Cancel, Done, DoneAnswer, Fail, Kinds, NewTask, Outcome, Progress, Reassign, Retry, Take, Taken,
     Task, Unpark, Work,
 };
-use quorate_service::usage::{Reached, is_budget};
+use quorate_service::usage::Reached;
 use quorate_service::view::{Story, Tasks};
 use quorate_service::wire::{self, shapes};
 use quorate_store::Store;
@@ -170,26 +170,15 @@ async fn next(place: &Place, args: &TaskNext, json: bool) -> Result<u8> {
         limits: Limits::default(),
     };
     let watch = args.wait.map(|wait| watch(&store, Some(wait))).transpose()?;
-    let Some(taken) = desk.take(take, watch).await? else {
-        // Asked again: it may have been paused meanwhile.
-        return Err(nothing(args, &desk.agent(&args.agent).await?.agent));
+    let Some(taken) = desk.pull(&agent, take, watch).await? else {
+        return Err(desk.takes_nothing(&args.agent).await?.unwrap_or_else(|| nothing(args)));
     };
     print::answer(json, || wire::Taken::from(&taken), || taken_words(&taken));
     Ok(0)
 }
 
-fn nothing(args: &TaskNext, agent: &quorate_service::agent::Agent) -> Error {
+fn nothing(args: &TaskNext) -> Error {
     let name = &args.agent;
-    if let Some(reason) = agent.reason.as_ref().filter(|why| agent.paused && is_budget(why)) {
-        return Error::new(Kind::Refused, format!("{name} takes nothing more: {reason}")).hint(format!(
-            "`quorate agent resume {name}` grants the same again; its `budget` in quorate.toml changes it"
-        ));
-    }
-    if agent.paused || agent.state == "failed" {
-        let why = if agent.paused { "is paused" } else { "has failed too often" };
-        return Error::new(Kind::Nothing, format!("{name} {why}: it takes nothing more"))
-            .hint(format!("let it go on with `quorate agent resume {name}`"));
-    }
     let waited =
         args.wait.map(|ms| format!(" within {}", quorate_model::duration::short(ms))).unwrap_or_default();
     Error::new(Kind::Nothing, format!("no task is ready for {name}{waited}"))

@@ -49,9 +49,14 @@ pub(crate) async fn agent_run(mut place: Place, args: &args::AgentRun, json: boo
         place.config = with_driver(&place.config, args, driver)?;
     }
     place.check_telemetry()?;
-    let store = place.open_for_node().await?;
-    let member = find_member(&place, &store, args).await?;
+    // A ledger is made last: a mistyped name leaves nothing behind.
+    let there = if place.is_missing() { None } else { Some(place.open_for_node().await?) };
+    let member = find_member(&place, there.as_ref(), args).await?;
     place.check_ready(std::slice::from_ref(&member))?;
+    let store = match there {
+        Some(store) => store,
+        None => place.open_for_node().await?,
+    };
     serve(&place, store, vec![member], "agent", json).await
 }
 
@@ -93,13 +98,16 @@ fn with_driver(config: &Config, args: &args::AgentRun, driver: Driver) -> Result
 }
 
 /// Finds the agent in the configuration, or in the ledger; without both it is a shell agent of that name.
-async fn find_member(place: &Place, store: &Store, args: &args::AgentRun) -> Result<Member> {
+async fn find_member(place: &Place, store: Option<&Store>, args: &args::AgentRun) -> Result<Member> {
     let (config, members) = (&place.config, place.team(None));
     // The last of the name: a table of its own comes behind one that stands for several agents.
     let mut member = match members.iter().rfind(|member| member.name == args.name) {
         Some(member) => member.clone(),
         None => {
-            let known = store.read(Agents { name: Some(args.name.clone()) }).await?;
+            let known = match store {
+                Some(store) => store.read(Agents { name: Some(args.name.clone()) }).await?,
+                None => Vec::new(),
+            };
             if known.is_empty() && !config.agent_tables.is_empty() && args.command.is_empty() {
                 return Err(unknown(&args.name, &members));
             }

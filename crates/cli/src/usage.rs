@@ -38,7 +38,7 @@ pub(crate) fn explain(error: &clap::Error, json: bool) -> ExitCode {
         }
         _ if json => {
             print::set_up(true, true);
-            print::finish(Err(in_our_words(&error.render().to_string())))
+            print::finish(Err(in_our_words(error.kind(), &error.render().to_string())))
         }
         // Clap's own form shows the usage of the command, which helps a person more than ours.
         _ => {
@@ -48,8 +48,8 @@ pub(crate) fn explain(error: &clap::Error, json: bool) -> ExitCode {
     }
 }
 
-/// Takes clap's text apart: what is wrong, and the tip or the usage as the hint.
-fn in_our_words(text: &str) -> Error {
+/// Takes clap's text apart: what is wrong, and the tip or the usage as the hint. Where a command is missing, the text is help.
+fn in_our_words(kind: ErrorKind, text: &str) -> Error {
     let said = text.strip_prefix("error: ").unwrap_or(text);
     let blocks: Vec<&str> = said.split("\n\n").map(str::trim).filter(|block| !block.is_empty()).collect();
     let is_aside =
@@ -59,8 +59,9 @@ fn in_our_words(text: &str) -> Error {
     let find = |mark: &str| blocks.iter().find_map(|block| block.strip_prefix(mark)).map(print::one_line);
     let usage = find("Usage:").map(|usage| format!("usage: {usage}"));
     let hint = find("tip:").or(usage).unwrap_or_else(|| "`quorate help` lists all commands".into());
-    let message = message.first().cloned().unwrap_or_else(|| "a command is missing".into());
-    Error::invalid(message).hint(hint)
+    let is_help = kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    let wrong = message.into_iter().next().filter(|_| !is_help);
+    Error::invalid(wrong.unwrap_or_else(|| "a command is missing".into())).hint(hint)
 }
 
 #[cfg(test)]
@@ -146,10 +147,11 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_what_mends_it() {
         let error = in_our_words(
+            ErrorKind::InvalidSubcommand,
             "error: unrecognized subcommand 'statsu'\n\n  tip: a similar subcommand exists: 'status'\n\nUsage: quorate\n",
         );
         assert_eq!(error.message, "unrecognized subcommand 'statsu'");
         assert_eq!(error.hint.as_deref(), Some("a similar subcommand exists: 'status'"));
-        assert_eq!(in_our_words("").message, "a command is missing");
+        assert_eq!(in_our_words(ErrorKind::MissingSubcommand, "").message, "a command is missing");
     }
 }

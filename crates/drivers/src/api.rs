@@ -232,7 +232,7 @@ impl<'a, W: Write> Session<'a, W> {
         let trouble = match (broken, &heard.stop) {
             // It was all there before the connection broke.
             (_, Stop::Whole | Stop::Cut(_)) => return Ok(heard),
-            (_, Stop::Broken(why)) => Trouble { is_limit: refusal::is_limit(why), ..Trouble::passing(why) },
+            (_, Stop::Broken(why)) => Trouble { can_wait: refusal::meets_all(why), ..Trouble::passing(why) },
             (Some(trouble), Stop::Unfinished) => trouble,
             (None, Stop::Unfinished) => Trouble::passing("the model's answer broke off"),
         };
@@ -269,8 +269,8 @@ struct Trouble {
     why: String,
     /// Another try may help.
     passes: bool,
-    /// It is about a limit, or a service with too much to do: waiting helps.
-    is_limit: bool,
+    /// It would meet every other task alike: a limit, a service with too much to do or out of reach, an account.
+    can_wait: bool,
     /// How long to wait, as the service says.
     wait: Option<Duration>,
 }
@@ -282,7 +282,7 @@ enum Next {
 
 impl Trouble {
     fn passing(why: impl Into<String>) -> Trouble {
-        Trouble { why: short(&why.into(), ERROR_MAX), passes: true, is_limit: false, wait: None }
+        Trouble { why: short(&why.into(), ERROR_MAX), passes: true, can_wait: false, wait: None }
     }
 
     fn fatal(why: impl Into<String>) -> Trouble {
@@ -293,7 +293,7 @@ impl Trouble {
         if self.passes && tries < RETRIES_MAX && wait <= WAIT_SHORT {
             return Next::Wait;
         }
-        if !self.is_limit {
+        if !self.can_wait {
             return Next::End(Ending::failed(&self.why));
         }
         // A short time was waited for, and did not help: the ledger makes it longer each time.
@@ -305,7 +305,8 @@ impl Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Trouble {
-        Trouble { passes: error.kind == Kind::Unavailable, ..Trouble::passing(error.message) }
+        let is_away = error.kind == Kind::Unavailable;
+        Trouble { passes: is_away, can_wait: is_away, ..Trouble::passing(error.message) }
     }
 }
 
@@ -319,7 +320,8 @@ async fn refused(answer: http::Answer) -> Trouble {
         .or_else(|| refusal::wait_ms(&told).and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis));
     let is_limit = matches!(status, 429 | 503 | 529);
     let passes = is_limit || matches!(status, 408 | 409 | 500..);
-    Trouble { passes, is_limit, wait, ..Trouble::passing(why) }
+    let can_wait = is_limit || refusal::ACCOUNT.contains(&status);
+    Trouble { passes, can_wait, wait, ..Trouble::passing(why) }
 }
 
 fn said(value: &Value, body: &str) -> String {
@@ -542,9 +544,18 @@ mod tests {
 
     #[tokio::test]
     async fn what_no_wait_mends_fails_at_once() {
-        let (code, said, _) = run(PROVIDERS[1], vec![Turn::refuse(401, None)], |_| {}).await;
+        let (code, said, _) = run(PROVIDERS[1], vec![Turn::refuse(400, None)], |_| {}).await;
         assert_eq!(code, 1);
-        assert!(said.lines().last().unwrap().contains("401: authentication_error"), "{said}");
+        assert!(said.lines().last().unwrap().contains("refused it with 400"), "{said}");
+    }
+
+    /// The next task would be refused as well: none is to lose its attempts for it.
+    #[tokio::test]
+    async fn a_key_that_is_not_taken_parks() {
+        let (_, said, _) = run(PROVIDERS[1], vec![Turn::refuse(401, None)], |_| {}).await;
+        let parked: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!(parked["quorate"], "parked", "{said}");
+        assert!(parked["reason"].as_str().unwrap().contains("401: authentication_error"), "{said}");
     }
 
     #[tokio::test]
@@ -574,21 +585,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_service_that_cannot_be_reached_is_tried_again_and_then_fails() {
+    async fn a_service_that_cannot_be_reached_is_tried_again_and_then_waited_for() {
         let model = ScriptedModel::start([]);
         let url = model.url().to_owned();
         drop(model);
         let trouble = Trouble::from(
             http::ask(&Ask { url, headers: Vec::new(), body: Value::Null }).await.err().unwrap(),
         );
-        assert!(trouble.passes && !trouble.is_limit, "{trouble:?}");
+        assert!(trouble.passes, "{trouble:?}");
         assert!(matches!(trouble.verdict(0, WAIT_FIRST), Next::Wait));
-        assert!(matches!(trouble.verdict(RETRIES_MAX, WAIT_FIRST), Next::End(Ending::Failed(_))));
+        assert!(matches!(trouble.verdict(RETRIES_MAX, WAIT_FIRST), Next::End(Ending::Parked(_))));
     }
 
     #[test]
     fn waits_up_to_a_minute_are_short() {
-        let limit = Trouble { is_limit: true, ..Trouble::passing("x") };
+        let limit = Trouble { can_wait: true, ..Trouble::passing("x") };
         assert!(matches!(limit.verdict(0, WAIT_SHORT), Next::Wait));
         let longer = WAIT_SHORT + Duration::from_millis(1);
         assert!(matches!(limit.verdict(0, longer), Next::End(Ending::Parked(_))));

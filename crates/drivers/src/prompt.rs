@@ -94,8 +94,20 @@ fn needs(document: &Value) -> Option<String> {
 
 fn earlier(document: &Value) -> Option<String> {
     let attempts = document["previous_attempts"].as_array().filter(|list| !list.is_empty())?;
-    let mut part = "# Earlier attempts, which did not succeed: do not repeat what failed".to_owned();
+    let (set_aside, failed): (Vec<&Value>, Vec<&Value>) =
+        attempts.iter().partition(|past| was_set_aside(past));
+    let parts: Vec<String> = [failures(&failed), interruptions(&set_aside)].into_iter().flatten().collect();
+    Some(parts.join("\n\n"))
+}
+
+/// An attempt that was parked or given back tells nothing of what is wrong with the work.
+fn was_set_aside(attempt: &Value) -> bool {
+    matches!(text(attempt, "outcome"), Some("parked" | "released"))
+}
+
+fn failures(attempts: &[&Value]) -> Option<String> {
     let passed_over = attempts.len().saturating_sub(ATTEMPTS_MAX);
+    let mut part = "# Earlier attempts, which did not succeed: do not repeat what failed".to_owned();
     if passed_over > 0 {
         part.push_str(&format!("\n\n({passed_over} older ones are left out.)"));
     }
@@ -108,7 +120,19 @@ fn earlier(document: &Value) -> Option<String> {
             part.push_str(&format!("\n  Its output ended with:\n\n{}", indented(end_of(output, OUTPUT_MAX))));
         }
     }
-    Some(part)
+    (!attempts.is_empty()).then_some(part)
+}
+
+fn interruptions(attempts: &[&Value]) -> Option<String> {
+    let why = cut(text(attempts.last()?, "reason").unwrap_or("no reason known"), OUTPUT_MAX);
+    let how_many = match attempts.len() {
+        1 => "One was".to_owned(),
+        many => format!("{many} were"),
+    };
+    Some(format!(
+        "# Earlier attempts that were broken off\n\n{how_many} parked or given back before the end, the last for: {why}. \
+         What they did may be here already: go on from it."
+    ))
 }
 
 fn held(document: &Value) -> Option<String> {
@@ -235,6 +259,26 @@ mod tests {
         check("previous_attempts", attempts.into(), ATTEMPTS_MAX, 'Z');
         let claims = vec![json!({ "resource": "Z", "agent": "a" }); CLAIMS_MAX + 1];
         check("claims_of_others", claims.into(), CLAIMS_MAX, 'Z');
+    }
+
+    #[test]
+    fn a_night_of_rate_limits_does_not_push_out_why_the_work_failed() {
+        let past = |attempt: i64, outcome: &str, reason: &str| json!({ "attempt": attempt, "agent": "a", "outcome": outcome, "reason": reason });
+        let mut attempts = vec![past(1, "verify_failed", "the check exited with code 1")];
+        attempts.extend((2..=9).map(|attempt| past(attempt, "parked", "rate limit")));
+        attempts.push(past(10, "released", "its node stops"));
+        let mut document = document();
+        document["previous_attempts"] = attempts.into();
+        let told = Prompt::new(&document, None, false).task;
+        assert!(told.contains("- attempt 1 by a: verify_failed: the check exited with code 1"), "{told}");
+        assert!(
+            told.contains("9 were parked or given back before the end, the last for: its node stops."),
+            "{told}"
+        );
+        assert!(!told.contains("rate limit"), "{told}");
+        document["previous_attempts"] = json!([past(1, "parked", "rate limit")]);
+        let told = Prompt::new(&document, None, false).task;
+        assert!(told.contains("One was parked") && !told.contains("did not succeed"), "{told}");
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::workspace::{Merged, Of, Workspace};
 use quorate_drivers::{Assignment, Report, report};
 use quorate_model::config::{Workspace as Where, millis};
 use quorate_model::usage::Parked;
-use quorate_model::{Error, Kind, Result, TaskState, Term};
-use quorate_process::{Child, Control, Exit, supervise};
+use quorate_model::{Error, Kind, Result, TaskState};
+use quorate_process::{Child, Control, Exit, ExitKind, supervise};
 use quorate_service::agent::{AfterCrash, Crash};
 use quorate_service::node::Gone;
 use quorate_service::task::{
@@ -25,6 +25,7 @@ use quorate_service::task::{
 use quorate_service::usage::Reached;
 use quorate_service::view::Claims;
 use quorate_service::{run, wire};
+use serde_json::Value;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -45,6 +46,11 @@ pub(crate) const NODE_STOPS: &str = "its node stops";
 /// Why the work of an attempt that is done does not count.
 const UNMERGED: &str = "its lease ended before its work was merged; the next attempt goes on from its branch";
 
+/// How long an attempt that is done waits for a person who is in the midst of something with the branch it goes back to, and
+/// how often it looks.
+const MERGE_WAIT: Duration = Duration::from_secs(60);
+const MERGE_EVERY: Duration = Duration::from_secs(5);
+
 /// Why an attempt was not begun.
 const TOO_LATE: &str = "not begun: the database's answer came when the lease may have been over";
 
@@ -56,10 +62,14 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
         session.shared.say(format!("{}: task {}: {TOO_LATE}", session.name, taken.task.named()));
         return lost(session, &taken, TOO_LATE, None).await;
     };
-    let workspace = match workspace(session, &taken).await {
-        Ok(workspace) => workspace,
+    let (workspace, finished) = match workspace(session, &taken).await {
+        Ok(opened) => opened,
         Err(error) => return not_opened(session, &taken, &error).await,
     };
+    if let Some(result) = finished {
+        let ended = Ended { exit: earlier_end(result), flaw: None, reached: None, own: false };
+        return conclude(session, &taken, &mut hold, workspace, ended).await;
+    }
     let mut assignment = assignment(session, &taken);
     if let Some(workspace) = &workspace {
         assignment.dir = workspace.dir().to_owned();
@@ -87,12 +97,42 @@ pub(crate) async fn run(session: &mut Session, taken: Taken, asked: Instant) {
     }
     tell_used(session, &taken, &exit).await;
     tell_findings(session, &taken, &relayed.findings).await;
-    let mut flaw = relayed.unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::Passing);
-    if let Some(workspace) = workspace {
-        flaw = bring_home(session, &taken, &mut hold, &exit, workspace, flaw).await;
-    }
+    let flaw = relayed.unread.or_else(|| missing_outputs(&taken, &assignment)).map(Flaw::Passing);
     let ended = Ended { exit, flaw, reached: relayed.reached, own: own_process };
-    settle(session, &taken, &hold, &ended).await;
+    conclude(session, &taken, &mut hold, workspace, ended).await;
+}
+
+/// Brings home what an attempt left, and says what it came to.
+async fn conclude(
+    session: &mut Session,
+    taken: &Taken,
+    hold: &mut Hold,
+    workspace: Option<Workspace>,
+    mut ended: Ended,
+) {
+    if let Some(workspace) = workspace {
+        ended.flaw = bring_home(session, taken, hold, &ended.exit, workspace, ended.flaw.take()).await;
+    }
+    settle(session, taken, hold, &ended).await;
+}
+
+/// The end of an attempt that has nothing to do but to merge what an earlier one has done: nobody is to pay for it again.
+fn earlier_end(result: Option<Value>) -> Exit {
+    Exit {
+        kind: ExitKind::Exited(0),
+        tail: String::new(),
+        result,
+        used: Vec::new(),
+        parked: None,
+        leaked: 0,
+        survivors: 0,
+        duration_ms: 0,
+        log_bytes: 0,
+        dropped_bytes: 0,
+        log_error: None,
+        read_error: None,
+        out_of_memory: false,
+    }
 }
 
 /// How an attempt's child ended, and what is known besides.
@@ -134,20 +174,27 @@ enum Flaw {
     Passing(String),
     /// No other attempt could.
     Final(String),
+    /// It is done, but a person is in the midst of something with the branch that it goes back to.
+    NotNow(String),
     /// It was not brought to its end, because the node stops.
     NodeStops,
 }
 
-/// Opens the worktree of a task whose agent works in one.
-async fn workspace(session: &Session, taken: &Taken) -> Result<Option<Workspace>> {
+/// Opens the worktree of a task whose agent works in one; answers also with the result of an earlier attempt whose work only
+/// could not be merged.
+async fn workspace(session: &Session, taken: &Taken) -> Result<(Option<Workspace>, Option<Option<Value>>)> {
     if session.member.workspace == Where::Shared {
-        return Ok(None);
+        return Ok((None, None));
     }
     let (shared, task) = (&session.shared, &taken.task);
     let (git, project, state) = (shared.git.clone(), shared.folder.clone(), shared.state.clone());
     let of = Of { task: task.id, attempt: task.attempt, added_ms: task.created_at };
-    let opened = with_git(&shared.git, &session.stop, move || Workspace::open(&git, &project, &state, of));
-    opened.await.map(Some)
+    let opened = with_git(&shared.git, &session.stop, move || {
+        let workspace = Workspace::open(&git, &project, &state, of)?;
+        let finished = workspace.take_finished();
+        Ok((Some(workspace), finished))
+    });
+    opened.await
 }
 
 /// Keeps what an attempt left in its worktree, and merges it if the attempt is done and no check is to follow.
@@ -163,23 +210,64 @@ async fn bring_home(
         (session.name.clone(), format!("Task {}, attempt {}", taken.task.named(), taken.task.attempt));
     let promised = taken.task.outputs.clone();
     let is_to_merge = exit.is_success() && flaw.is_none() && taken.task.verify.is_none();
-    // Who has lost the task merges nothing; another goes on from the branch.
-    let merges = is_to_merge && is_ours(session, taken, hold).await;
-    let brought = with_git(&session.shared.git, &session.stop, move || {
-        workspace.keep(&words, &agent, &promised)?;
-        if merges { workspace.merge(&agent) } else { Ok(Merged::Done) }
-    });
-    match brought.await {
-        Ok(Merged::Done) if is_to_merge && !merges => Some(Flaw::Passing(UNMERGED.into())),
-        Ok(Merged::Done) => flaw,
-        Ok(Merged::Conflict(why)) => Some(Flaw::Passing(why)),
-        Ok(Merged::Blocked(why)) => Some(Flaw::Final(why)),
-        Err(_) if session.shared.git.is_halted() => Some(Flaw::NodeStops),
-        Err(error) => {
-            let why = format!("its work could not be brought to its branch: {error}");
-            Some(flaw.unwrap_or(Flaw::Passing(why)))
+    let kept = {
+        let workspace = workspace.clone();
+        with_git(&session.shared.git, &session.stop, move || workspace.keep(&words, &agent, &promised)).await
+    };
+    match kept {
+        Ok(None) if is_to_merge => {
+            let flaw = merge(session, taken, hold, &workspace).await;
+            if let Some(Flaw::NotNow(_) | Flaw::Final(_)) = flaw {
+                note_finished(session, &workspace, exit.result.clone()).await;
+            }
+            flaw
+        }
+        Ok(None) => flaw,
+        Ok(Some(why)) => Some(flaw.unwrap_or(Flaw::Passing(why))),
+        Err(error) => Some(not_brought(session, flaw, &error)),
+    }
+}
+
+/// Merges the work of an attempt that is done. Where a person is in the midst of something, it waits for a while.
+async fn merge(session: &Session, taken: &Taken, hold: &mut Hold, workspace: &Workspace) -> Option<Flaw> {
+    let (until, mut stop) = (Instant::now() + MERGE_WAIT, session.stop.clone());
+    loop {
+        // Who has lost the task merges nothing; another goes on from the branch.
+        if !is_ours(session, taken, hold).await {
+            return Some(Flaw::Passing(UNMERGED.into()));
+        }
+        let (agent, workspace) = (session.name.clone(), workspace.clone());
+        let merged = with_git(&session.shared.git, &session.stop, move || workspace.merge(&agent, None));
+        match merged.await {
+            Ok(Merged::Done) => return None,
+            // Only of what was checked is it told; this merges what has moved.
+            Ok(Merged::Moved) => {}
+            Ok(Merged::Conflict(why)) => return Some(Flaw::Passing(why)),
+            Ok(Merged::Blocked(why)) => return Some(Flaw::Final(why)),
+            Ok(Merged::NotNow(why)) if Instant::now() >= until || session.stop.level() != Level::Go => {
+                return Some(Flaw::NotNow(why));
+            }
+            Ok(Merged::NotNow(_)) => tokio::select! {
+                () = tokio::time::sleep(MERGE_EVERY) => {}
+                () = stop.reached(Level::Finish) => {}
+            },
+            Err(error) => return Some(not_brought(session, None, &error)),
         }
     }
+}
+
+/// Notes that the work is done. Where that cannot be noted, another attempt does it again.
+async fn note_finished(session: &Session, workspace: &Workspace, result: Option<Value>) {
+    let workspace = workspace.clone();
+    let note = move || workspace.note_finished(result.as_ref());
+    let _ = with_git(&session.shared.git, &session.stop, note).await;
+}
+
+fn not_brought(session: &Session, flaw: Option<Flaw>, error: &Error) -> Flaw {
+    if session.shared.git.is_halted() {
+        return Flaw::NodeStops;
+    }
+    flaw.unwrap_or_else(|| Flaw::Passing(format!("its work could not be brought to its branch: {error}")))
 }
 
 /// Tells whether the task is ours still. Where only its lease may have ended, because the ledger or this node was away, the
@@ -362,6 +450,9 @@ async fn settle(session: &mut Session, taken: &Taken, hold: &Hold, ended: &Ended
         }
         (Report::Done { .. }, Some(Flaw::Passing(why))) => fail(why.clone(), Outcome::Failed).await,
         (Report::Done { .. }, Some(Flaw::NodeStops)) => release(session, taken, NODE_STOPS).await,
+        (Report::Done { .. }, Some(Flaw::NotNow(why))) => {
+            return rest(session, taken, without_time(why.clone()), (tail, false)).await;
+        }
         (Report::Parked(parked), _) => return rest(session, taken, parked, (tail, *own)).await,
         (Report::Stopped { .. }, _) if hold.lost() == Some(Lost::TakenAway) => gone(session, taken).await,
         (Report::Stopped { reason }, _) if reason != NODE_STOPS && hold.lost().is_some() => {
@@ -400,14 +491,19 @@ async fn set_aside(session: &Session, taken: &Taken, why: Aside, tail: Option<St
 async fn rest(session: &mut Session, taken: &Taken, parked: Parked, (tail, own): (Option<String>, bool)) {
     match set_aside(session, taken, Aside::Agent(parked), tail).await {
         Ok(Rest::Parked(Some(ms))) if own => {
-            let Task { id, attempt, term, .. } = taken.task;
-            let parked = StillRests { id, attempt, term: Term(term.0 + 1), agent: session.name.clone() };
+            let Task { id, attempt, .. } = taken.task;
+            let parked = StillRests { id, attempt, agent: session.name.clone() };
             session.rest_while(parked, millis(ms)).await;
         }
         Ok(Rest::Parked(_) | Rest::GivenBack) => {}
         Ok(Rest::TooOften(state)) => settle_run(session, taken, state).await,
         Err(error) => session.shared.say(format!("{}: task {}: {error}", session.name, taken.task.named())),
     }
+}
+
+/// Parks for a minute, then for two, up to an hour, as where a provider states no time.
+fn without_time(reason: String) -> Parked {
+    Parked { reason, until_ms: None, after_ms: None }
 }
 
 async fn done(session: &Session, taken: &Taken, result: Option<String>, tail: Option<String>) -> Result<()> {
@@ -494,23 +590,29 @@ async fn release(session: &Session, taken: &Taken, reason: &str) -> Result<()> {
 
 /// The agent has no means for this task: trying again is of no use.
 async fn give_up(session: &Session, taken: &Taken, error: &Error) {
-    let reason = match &error.hint {
-        Some(hint) => format!("{error}; {hint}"),
-        None => error.message.clone(),
-    };
-    let _ = fail_for_good(session, taken, reason, None).await;
+    let _ = fail_for_good(session, taken, with_hint(error), None).await;
 }
 
-/// Its worktree could not be opened: what a person has to mend ends the task, anything else may go well the next time.
-async fn not_opened(session: &Session, taken: &Taken, error: &Error) {
+fn with_hint(error: &Error) -> String {
+    match &error.hint {
+        Some(hint) => format!("{error}; {hint}"),
+        None => error.message.clone(),
+    }
+}
+
+/// Its worktree could not be opened: what a person has to mend ends the task, what a person is in the midst of is waited for,
+/// anything else may go well the next time.
+async fn not_opened(session: &mut Session, taken: &Taken, error: &Error) {
     if session.shared.git.is_halted() {
         let _ = release(session, taken, NODE_STOPS).await;
         return;
     }
     match error.kind {
         Kind::Invalid | Kind::Conflict => give_up(session, taken, error).await,
+        // As its own limit: the agent would only go through all that is ready, and park that, too.
+        Kind::Unavailable => rest(session, taken, without_time(with_hint(error)), (None, true)).await,
         _ => {
-            let why = format!("its worktree could not be opened: {error}");
+            let why = format!("its worktree could not be opened: {}", with_hint(error));
             let _ = fail(session, taken, why, Outcome::Failed, None).await;
         }
     }

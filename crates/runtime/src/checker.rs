@@ -1,10 +1,13 @@
 //! Running the checks: "done" is proven by the supervisor, not said by the agent.
 //!
-//! Here lives the loop that takes over tasks that are said to be done, runs their `verify`, and settles them.
+//! Here lives the loop that takes over tasks that are said to be done, runs their `verify`, and settles them. What passed in a
+//! worktree is merged; where others' work came in with that, it is checked again before it goes back. When a check that could
+//! not be ended is begun again lives in `rests`.
 
 use crate::attempt::{NODE_STOPS, with_git};
 use crate::node::Shared;
 use crate::renewer::{Hold, Lost};
+use crate::rests::{ROUNDS_MAX, Rests};
 use crate::result_file::{self, ResultFile};
 use crate::stop::{Level, Stop};
 use crate::workspace::{Merged, Of, Workspace};
@@ -13,8 +16,8 @@ use quorate_drivers::{Assignment, How, Worker, report_check};
 use quorate_model::config::millis;
 use quorate_model::goal::PlanCheck;
 use quorate_model::memory::consolidation::Consolidation;
-use quorate_model::{Result, TaskState};
-use quorate_process::{ExitKind, Limits, supervise};
+use quorate_model::{Kind, Result, TaskState};
+use quorate_process::{Command, ExitKind, Limits, supervise};
 use quorate_service::goal::Adopt;
 use quorate_service::memory::{self, Merge};
 use quorate_service::node::Gone;
@@ -23,49 +26,121 @@ use quorate_service::task::{NewTask, Release, SettleCheck, TakeCheck, Task};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// How the checker names itself to people.
 const CHECKER: &str = "checks";
 /// Without a hint of a change, the checker looks this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// How often in one go a check is run because others' work was merged meanwhile.
+const CHECKS_MAX: usize = 3;
+/// Checks that rest in one checker; with more it takes no other.
+const RESTING_MAX: usize = 100;
+
+/// A task whose check is this node's. Without a hold it may have been lost before it was begun.
+struct Held {
+    task: Task,
+    hold: Option<Hold>,
+}
+
 /// Runs checks until told to stop.
-pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
+pub(crate) async fn serve(shared: Arc<Shared>, rests: Arc<Rests>, mut stop: Stop) {
     let mut changes = shared.store.changes();
+    let mut resting = JoinSet::new();
     while stop.level() == Level::Go {
-        let take = TakeCheck {
-            task: None,
-            run: shared.run,
-            node: shared.node.clone(),
-            lease_ms: shared.config.health.lease_ms,
-        };
-        let asked = Instant::now();
-        match stop.in_time(shared.store.write(take)).await {
-            Ok(Some(task)) => {
-                if let Err(error) = check(&shared, &stop, &task, asked).await {
-                    shared.say(format!("check of task {}: {error}", task.named()));
-                }
-            }
-            Ok(None) | Err(_) => tokio::select! {
-                () = changes.wait(LOOK_EVERY) => {}
-                () = stop.reached(Level::Finish) => {}
-            },
+        if let Some(rested) = resting.try_join_next() {
+            tell_check(&shared, &rests, &stop, rested).await;
+            continue;
         }
+        let taken = match resting.len() < RESTING_MAX {
+            true => take(&shared, &stop).await,
+            false => None,
+        };
+        if let Some(held) = taken {
+            if let Some(pause) = rests.left(&held.task) {
+                resting.spawn(rest(held, pause, stop.clone()));
+            } else {
+                tell_check(&shared, &rests, &stop, Ok(held)).await;
+            }
+            continue;
+        }
+        let rested = tokio::select! {
+            () = changes.wait(LOOK_EVERY) => None,
+            () = stop.reached(Level::Finish) => None,
+            Some(rested) = resting.join_next() => Some(rested),
+        };
+        if let Some(rested) = rested {
+            tell_check(&shared, &rests, &stop, rested).await;
+        }
+    }
+    while let Some(rested) = resting.join_next().await {
+        tell_check(&shared, &rests, &stop, rested).await;
     }
 }
 
-async fn check(shared: &Shared, stop: &Stop, task: &Task, asked: Instant) -> Result<()> {
+/// Takes a check that waits for a node.
+async fn take(shared: &Shared, stop: &Stop) -> Option<Held> {
+    let take = TakeCheck {
+        task: None,
+        run: shared.run,
+        node: shared.node.clone(),
+        lease_ms: shared.config.health.lease_ms,
+    };
+    let asked = Instant::now();
+    let task = stop.in_time(shared.store.write(take)).await.ok().flatten()?;
     // Held until the word is in the ledger: a merge may have to wait for others.
     let hold = shared.hold(stop, task.id, task.term, asked).await;
-    let outcome = match &hold {
-        Some(hold) => run_check(shared, stop, task, hold).await,
+    Some(Held { task, hold })
+}
+
+/// Keeps a check that cannot be ended yet from being begun at once, and others from taking it meanwhile: they go on with others.
+async fn rest(held: Held, pause: Duration, mut stop: Stop) -> Held {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = stop.reached(Level::Finish) => {}
+    }
+    held
+}
+
+/// Checks; what cannot be told to the ledger is told to whoever watches. A rest that broke off leaves its check to its lease.
+async fn tell_check(shared: &Shared, rests: &Rests, stop: &Stop, held: Result<Held, tokio::task::JoinError>) {
+    let Ok(held) = held else { return };
+    if let Err(error) = check(shared, rests, stop, &held).await {
+        shared.say(format!("check of task {}: {error}", held.task.named()));
+    }
+}
+
+async fn check(shared: &Shared, rests: &Rests, stop: &Stop, Held { task, hold }: &Held) -> Result<()> {
+    let outcome = match hold {
+        Some(hold) if stop.level() == Level::Go => match lost(hold) {
+            Some(outcome) => outcome,
+            None => run_check(shared, stop, task, hold, rests.passed(task)).await,
+        },
+        Some(_) => Outcome::GivenBack(NODE_STOPS.into()),
         None => Outcome::Lost,
     };
+    // A node that stops has no time for it; another begins it anew.
+    let outcome = match outcome {
+        Outcome::NotNow { reason, .. } if stop.level() != Level::Go => Outcome::GivenBack(reason),
+        Outcome::NotNow { reason, passed } if rests.again(task, passed.as_deref()) => {
+            Outcome::GivenBack(reason)
+        }
+        Outcome::NotNow { reason, .. } => Outcome::never(&reason),
+        other => other,
+    };
+    if !matches!(outcome, Outcome::GivenBack(_)) {
+        rests.forget(task.id);
+    }
+    settle(shared, stop, task, outcome).await
+}
+
+async fn settle(shared: &Shared, stop: &Stop, task: &Task, outcome: Outcome) -> Result<()> {
     let (failure, tail, follows) = match outcome {
         Outcome::Ended { failure, tail } => (failure, tail, None),
         Outcome::Passed(follows) => (None, None, Some(follows)),
-        Outcome::GivenBack(reason) => {
-            let release = Release { id: task.id, term: task.term, reason: reason.into() };
+        Outcome::GivenBack(reason) | Outcome::NotNow { reason, .. } => {
+            let release = Release { id: task.id, term: task.term, reason };
             return shared.insist(CHECKER, stop, &release).await;
         }
         Outcome::Lost => {
@@ -102,7 +177,13 @@ pub(crate) enum Outcome {
     /// It passed, and something follows from it.
     Passed(Follows),
     /// Not ended, and still ours: another is to run it.
-    GivenBack(&'static str),
+    GivenBack(String),
+    /// It cannot be ended now, whoever runs it: again after a while.
+    NotNow {
+        reason: String,
+        /// The commit at which the command passed, if it did: there it need not run again.
+        passed: Option<String>,
+    },
     Lost,
 }
 
@@ -118,6 +199,31 @@ impl Outcome {
     pub(crate) fn failed(why: String, tail: Option<String>) -> Outcome {
         Outcome::Ended { failure: Some(CheckFailure { why, is_final: false }), tail }
     }
+
+    /// It was begun so often that it is not to be expected to end.
+    fn never(reason: &str) -> Outcome {
+        let why = format!("its check could not be ended {ROUNDS_MAX} times in a row: {reason}");
+        Outcome::Ended { failure: Some(CheckFailure { why, is_final: true }), tail: None }
+    }
+
+    /// Says of one that failed that the same work passed before.
+    fn since_the_merge(self, base: &str) -> Outcome {
+        match self {
+            Outcome::Ended { failure: Some(CheckFailure { why, is_final }), tail } => {
+                let why = format!("it passed before {base} was merged into it, and fails with that: {why}");
+                Outcome::Ended { failure: Some(CheckFailure { why, is_final }), tail }
+            }
+            other => other,
+        }
+    }
+}
+
+/// What another may have by now: the outcome of a check whose hold is lost.
+fn lost(hold: &Hold) -> Option<Outcome> {
+    match hold.lost()? {
+        Lost::TakenAway => Some(Outcome::Lost),
+        why @ (Lost::Unreachable | Lost::Asleep) => Some(Outcome::GivenBack(why.reason().into())),
+    }
 }
 
 /// What follows from a check that has passed, in the same transaction.
@@ -128,7 +234,13 @@ pub(crate) enum Follows {
     Merge(Merge),
 }
 
-async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &Hold) -> Outcome {
+async fn run_check(
+    shared: &Shared,
+    stop: &Stop,
+    task: &Task,
+    hold: &Hold,
+    passed: Option<String>,
+) -> Outcome {
     let Some(verify) = &task.verify else { return Outcome::Ended { failure: None, tail: None } };
     if let Some(check) = PlanCheck::of(verify) {
         return planner::read(shared, stop, task, check).await;
@@ -155,33 +267,117 @@ async fn run_check(shared: &Shared, stop: &Stop, task: &Task, hold: &Hold) -> Ou
         assignment.dir = workspace.dir().to_owned();
         assignment.is_own_worktree = true;
     }
-    let child = match worker.check(verify, &assignment).spawn().await {
-        Ok(child) => child,
-        Err(error) => return Outcome::failed(error.message, None),
+    let check = Check { shared, stop, task, hold };
+    let command = || worker.check(verify, &assignment);
+    let ended = match &workspace {
+        Some(workspace) => check.run_and_merge(command, workspace, passed).await,
+        None => check.run(command()).await.map(|tail| Outcome::Ended { failure: None, tail }),
     };
-    let control = child.control();
-    hold.attach(control.clone());
-    let (sender, _messages) = mpsc::channel(1);
-    let (mut ended, mut stops) = (std::pin::pin!(supervise(child, sender)), stop.clone());
-    let exit = tokio::select! {
-        exit = &mut ended => exit,
-        () = stops.reached(Level::Now) => {
-            control.stop(NODE_STOPS);
-            ended.await;
-            return Outcome::GivenBack(NODE_STOPS);
+    ended.unwrap_or_else(|outcome| outcome)
+}
+
+/// A check under way.
+struct Check<'a> {
+    shared: &'a Shared,
+    stop: &'a Stop,
+    task: &'a Task,
+    hold: &'a Hold,
+}
+
+impl Check<'_> {
+    /// Runs the command once; answers with the end of its output if it passed, else with what comes of the check.
+    async fn run(&self, command: Command) -> Result<Option<String>, Outcome> {
+        let child = command.spawn().await.map_err(|error| Outcome::failed(error.message, None))?;
+        let control = child.control();
+        self.hold.attach(control.clone());
+        let (sender, _messages) = mpsc::channel(1);
+        let (mut ended, mut stops) = (std::pin::pin!(supervise(child, sender)), self.stop.clone());
+        let exit = tokio::select! {
+            exit = &mut ended => exit,
+            () = stops.reached(Level::Now) => {
+                control.stop(NODE_STOPS);
+                ended.await;
+                return Err(Outcome::GivenBack(NODE_STOPS.into()));
+            }
+        };
+        // One that ended by itself has its verdict, whoever was away meanwhile; the ledger decides by the term.
+        if let (ExitKind::Stopped(_), Some(outcome)) = (&exit.kind, lost(self.hold)) {
+            return Err(outcome);
         }
-    };
-    // One that ended by itself has its verdict, whoever was away meanwhile; the ledger decides by the term.
-    match hold.lost().filter(|_| matches!(exit.kind, ExitKind::Stopped(_))) {
-        Some(Lost::TakenAway) => return Outcome::Lost,
-        Some(why @ (Lost::Unreachable | Lost::Asleep)) => return Outcome::GivenBack(why.reason()),
-        None => {}
+        let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
+        match report_check(&exit) {
+            Some(why) => Err(Outcome::failed(why, tail)),
+            None => Ok(tail),
+        }
     }
-    let tail = Some(exit.tail.clone()).filter(|tail| !tail.is_empty());
-    match (report_check(&exit), workspace) {
-        (Some(why), _) => Outcome::failed(why, tail),
-        (None, Some(workspace)) => merge(shared, stop, task, hold, (workspace, tail)).await,
-        (None, None) => Outcome::Ended { failure: None, tail },
+
+    /// Runs the command in the worktree and merges what passed. Where others' work comes in with that, what would go back is
+    /// something that nobody has checked: it is checked again, the whole time of a check for each. `passed` is the commit at
+    /// which the command need not run.
+    async fn run_and_merge(
+        &self,
+        command: impl Fn() -> Command,
+        workspace: &Workspace,
+        mut passed: Option<String>,
+    ) -> Result<Outcome, Outcome> {
+        let mut tail = None;
+        for _ in 0..CHECKS_MAX {
+            if passed.is_none() || passed != Some(self.head(workspace).await?) {
+                tail = match self.run(command()).await {
+                    Ok(tail) => tail,
+                    Err(outcome) if passed.is_some() => return Err(outcome.since_the_merge(workspace.base())),
+                    Err(outcome) => return Err(outcome),
+                };
+                // Asked for afterwards: what the check itself has committed was there when it passed.
+                passed = Some(self.head(workspace).await?);
+            }
+            let failed = |why, is_final| Some(CheckFailure { why, is_final });
+            let failure = match self.merge(workspace, passed.clone()).await? {
+                Merged::Moved => continue,
+                Merged::NotNow(reason) => return Ok(Outcome::NotNow { reason, passed }),
+                Merged::Done => None,
+                Merged::Conflict(why) => failed(why, false),
+                Merged::Blocked(why) => {
+                    self.note_finished(workspace).await;
+                    failed(why, true)
+                }
+            };
+            return Ok(Outcome::Ended { failure, tail });
+        }
+        let reason = format!("{} moved on during each of {CHECKS_MAX} checks", workspace.base());
+        Ok(Outcome::NotNow { reason, passed })
+    }
+
+    async fn head(&self, workspace: &Workspace) -> Result<String, Outcome> {
+        let workspace = workspace.clone();
+        self.with_git(move || workspace.head()).await
+    }
+
+    async fn merge(&self, workspace: &Workspace, passed: Option<String>) -> Result<Merged, Outcome> {
+        // Another may be merging it by now.
+        if let Some(outcome) = lost(self.hold) {
+            return Err(outcome);
+        }
+        let agent = self.task.owner.clone().unwrap_or_else(|| CHECKER.to_owned());
+        let workspace = workspace.clone();
+        self.with_git(move || workspace.merge(&agent, passed.as_deref())).await
+    }
+
+    /// Notes for another attempt that there is nothing to do but to check and merge.
+    async fn note_finished(&self, workspace: &Workspace) {
+        let result = self.task.result.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let workspace = workspace.clone();
+        let _ = self.with_git(move || workspace.note_finished(result.as_ref())).await;
+    }
+
+    async fn with_git<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T, Outcome> {
+        with_git(&self.shared.git, self.stop, work).await.map_err(|error| match self.shared.git.is_halted() {
+            true => Outcome::GivenBack(NODE_STOPS.into()),
+            false => Outcome::failed(format!("its work could not be merged: {error}"), None),
+        })
     }
 }
 
@@ -209,36 +405,11 @@ async fn workspace(shared: &Shared, stop: &Stop, task: &Task) -> Result<Option<W
     let (git, project, state) = (shared.git.clone(), shared.folder.clone(), shared.state.clone());
     let of = Of { task: task.id, attempt: task.attempt, added_ms: task.created_at };
     let found = with_git(&shared.git, stop, move || Workspace::find(&git, &project, &state, of)).await;
-    found.map_err(|error| match shared.git.is_halted() {
-        true => Outcome::GivenBack(NODE_STOPS),
-        false => Outcome::failed(format!("the worktree of its work cannot be opened: {error}"), None),
+    found.map_err(|error| match error.kind {
+        _ if shared.git.is_halted() => Outcome::GivenBack(NODE_STOPS.into()),
+        Kind::Unavailable => Outcome::NotNow { reason: error.message, passed: None },
+        _ => Outcome::failed(format!("the worktree of its work cannot be opened: {error}"), None),
     })
-}
-
-/// Merges what passed its check.
-async fn merge(
-    shared: &Shared,
-    stop: &Stop,
-    task: &Task,
-    hold: &Hold,
-    (workspace, tail): (Workspace, Option<String>),
-) -> Outcome {
-    match hold.lost() {
-        Some(Lost::TakenAway) => return Outcome::Lost,
-        // Another may be merging it by now.
-        Some(why @ (Lost::Unreachable | Lost::Asleep)) => return Outcome::GivenBack(why.reason()),
-        None => {}
-    }
-    let agent = task.owner.clone().unwrap_or_else(|| CHECKER.to_owned());
-    let failed = |why, is_final| Some(CheckFailure { why, is_final });
-    let failure = match with_git(&shared.git, stop, move || workspace.merge(&agent)).await {
-        Ok(Merged::Done) => None,
-        Ok(Merged::Conflict(why)) => failed(why, false),
-        Ok(Merged::Blocked(why)) => failed(why, true),
-        Err(_) if shared.git.is_halted() => return Outcome::GivenBack(NODE_STOPS),
-        Err(error) => failed(format!("its work could not be merged: {error}"), false),
-    };
-    Outcome::Ended { failure, tail }
 }
 
 fn assignment(shared: &Shared, task: &Task) -> Assignment {

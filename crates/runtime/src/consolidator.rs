@@ -33,7 +33,7 @@ pub(crate) async fn read(shared: &Shared, stop: &Stop, task: &Task, asked: Conso
     match stop.in_time(merge_of(shared, task, &asked)).await {
         Ok(merge) => Outcome::Passed(Follows::Merge(merge)),
         Err(error) if error.kind == Kind::Unavailable => {
-            Outcome::GivenBack("the ledger or the archive was away while the answer was read")
+            Outcome::NotNow { reason: error.message, passed: None }
         }
         Err(error) => Outcome::failed(error.message, None),
     }

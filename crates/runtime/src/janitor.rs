@@ -2,13 +2,14 @@
 //! nobody supervises any more are ended.
 //!
 //! Here lives the loop: history and memory once soon after the start and then every hour, or more often where
-//! `[retention]` or `[memory]` is short; processes every minute, and the memory reads on then. What is in the ledger
-//! is removed, and shown to an embedding model, by one node at a time; kept output and processes are a matter of each
-//! host.
+//! `[retention]` or `[memory]` is short; processes every minute, and the memory reads on then. Worktrees of tasks that are
+//! over are looked at as often, and once at the start, for a run may end sooner. What is in the ledger is removed, and shown
+//! to an embedding model, by one node at a time; kept output, worktrees and processes are a matter of each host.
 
 use crate::node::Shared;
 use crate::orphans::end_strays;
 use crate::stop::{Level, Stop};
+use crate::worktrees::Worktrees;
 use crate::{consolidator, memory};
 use quorate_model::Result;
 use quorate_model::TaskId;
@@ -33,8 +34,9 @@ const BREATH: Duration = Duration::from_millis(50);
 /// Removes old history until told to stop.
 pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
     let every = looks_between(&shared.config);
-    let mut looks = 0;
+    let (mut looks, mut worktrees) = (0, worktrees_of(&shared));
     while stop.level() == Level::Go {
+        put_away(&shared, &stop, &mut worktrees).await;
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             () = stop.reached(Level::Finish) => return,
@@ -54,6 +56,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, mut stop: Stop) {
         }
         looks = looks.wrapping_add(1);
     }
+}
+
+fn worktrees_of(shared: &Shared) -> Worktrees {
+    let (git, project, state) = (shared.git.clone(), shared.folder.clone(), shared.state.clone());
+    Worktrees::new(git, project, state, shared.host.clone())
+}
+
+/// Takes away worktrees of tasks that are over. What cannot be asked or done now can be in a minute.
+async fn put_away(shared: &Shared, stop: &Stop, worktrees: &mut Worktrees) {
+    let troubles = stop.in_time(worktrees.look(&shared.store, stop)).await.unwrap_or_default();
+    troubles.into_iter().for_each(|trouble| shared.say(trouble));
 }
 
 /// Returns how many looks there are from one round to the next.

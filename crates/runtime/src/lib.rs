@@ -3,7 +3,7 @@
 //! ```text
 //! Node ── session (one an agent) ── attempt ── child process
 //!      ├─ checker   runs the checks of tasks that are said to be done; reads plans (planner)
-//!      ├─ janitor   reads on for the memory; removes what is older than [retention] and [memory] say
+//!      ├─ janitor   reads on for the memory; removes what is older than [retention] and [memory] say, and worktrees of what is over
 //!      ├─ health    elected: what lapses, comes due, ends
 //!      └─ renewer   a thread of its own: keeps leases, stops children whose lease is lost
 //! ```
@@ -24,14 +24,16 @@ mod orphans;
 mod planner;
 mod relay;
 mod renewer;
+mod rests;
 mod result_file;
 mod session;
 mod stop;
 mod team;
 mod workspace;
+mod worktrees;
 
 pub use node::{Node, NodeOptions};
 pub use orphans::{end_orphans, is_running, running_here};
 pub use stop::{Level, Stop, Stopper};
 pub use team::{Member, team};
-pub use workspace::is_repository;
+pub use workspace::check_repository;

@@ -5,6 +5,7 @@
 
 use crate::git::Git;
 use crate::renewer::{Hold, Renewer, RenewerOptions};
+use crate::rests::Rests;
 use crate::session::Session;
 use crate::stop::{LAST_WORDS, Level, Stop, Stopper};
 use crate::team::Member;
@@ -202,8 +203,9 @@ impl Node {
     fn start_loops(&mut self, stop: &Stop) {
         self.loops.spawn(health::serve(self.shared.clone(), stop.clone()));
         self.loops.spawn(janitor::serve(self.shared.clone(), stop.clone()));
+        let rests = Arc::<Rests>::default();
         for _ in 0..CHECKERS {
-            self.loops.spawn(checker::serve(self.shared.clone(), stop.clone()));
+            self.loops.spawn(checker::serve(self.shared.clone(), rests.clone(), stop.clone()));
         }
     }
 

@@ -17,7 +17,8 @@ pub(crate) async fn read(shared: &Shared, stop: &Stop, task: &Task, check: PlanC
     match stop.in_time(tasks_of(shared, task, check)).await {
         Ok(tasks) => Outcome::Passed(Follows::Plan { tasks, parks: check == PlanCheck::Approve }),
         Err(error) if error.kind == quorate_model::Kind::Unavailable => {
-            Outcome::GivenBack("the ledger was away while the plan was read")
+            let reason = format!("the plan cannot be read for now: {error}");
+            Outcome::NotNow { reason, passed: None }
         }
         Err(error) => Outcome::failed(error.message, None),
     }

@@ -54,7 +54,7 @@ impl Session {
     /// Begins its session in the ledger, under its member's name where that is free.
     async fn register(&mut self) -> Result<()> {
         self.shared.renewer.remove_agent(&self.name);
-        self.name = self.member.name.clone();
+        let before = std::mem::replace(&mut self.name, self.member.name.clone());
         let mut asked = Instant::now();
         match self.register_name().await {
             Err(error) if error.kind == Kind::Conflict => {
@@ -65,6 +65,10 @@ impl Session {
             other => other?,
         }
         self.shared.renewer.add_agent(&self.name, asked + self.shared.lease());
+        if before != self.name && before != self.member.name {
+            // Its own name is free again: what it was called meanwhile leaves the team, at the latest with the node.
+            let _ = self.write(End { name: before, node: self.shared.node.clone() }).await;
+        }
         Ok(())
     }
 

@@ -9,15 +9,19 @@
 //!        └─ quorate/task-7 ─ attempt 1 ─ attempt 2 ─ merge of main, in the worktree
 //! ```
 //!
-//! The merge is made on the task's branch, where a conflict hurts nobody: it is given back to an agent as the reason to
-//! try again. The branch of the project only ever moves forward to a commit that is there already. How git is run lives in
-//! `git`.
+//! The merge is made on the task's branch, where a conflict hurts nobody: it stays open in the worktree, with the conflicts
+//! marked in the files, and is the reason to try again; whoever comes next only edits files, and `keep` ends the merge. The
+//! branch of the project only ever moves forward to a commit that is there already, and, where the work was checked, to the
+//! very commit that was. How git is run lives in `git`, when a worktree of a task that is over is put away in `worktrees`.
 
 use crate::git::Git;
 use quorate_model::{Error, Kind, Result, TaskId};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The folder of all worktrees, in the project's folder of state.
@@ -26,6 +30,12 @@ const FOLDER: &str = "worktrees";
 const LINK_MAX: u64 = 8 * 1024;
 /// Files with conflicts that are named.
 const CONFLICTS_MAX: usize = 20;
+/// How much of a file is looked through for conflict markers.
+const MARKED_MAX: u64 = 64 * 1024 * 1024;
+/// The shortest conflict marker: so many arrows, and a space.
+const MARKER_LEAST: usize = 7;
+/// Who commits what is left of a task that is over.
+const KEEPER: &str = "quorate";
 /// How often it is looked whether it is one's turn to make or merge a worktree.
 const TURN_EVERY: Duration = Duration::from_millis(20);
 /// How many commands of the longest kind one waits for.
@@ -60,6 +70,8 @@ pub(crate) struct Workspace {
     branch: String,
     /// The branch it came from and goes back to.
     base: String,
+    /// Keeps the worktree from being put away meanwhile.
+    _in_use: Arc<File>,
 }
 
 /// How a merge ended.
@@ -67,20 +79,25 @@ pub(crate) struct Workspace {
 pub(crate) enum Merged {
     /// It is in the branch it came from.
     Done,
+    /// What was merged meanwhile is in the task's branch now, and that has to be checked before it goes back.
+    Moved,
     /// It and the branch it came from changed the same: an agent must see to it.
     Conflict(String),
-    /// Something of a person's stands in the way.
+    /// Something of a person's stands in the way, which no waiting mends.
     Blocked(String),
+    /// A person is in the midst of something there: it goes on when they are through.
+    NotNow(String),
 }
 
 impl Workspace {
     /// Opens a task's worktree; makes one, with a branch of its own, if there is none.
     ///
     /// # Errors
-    /// `Invalid` where the project is in no git repository or on no branch, `Conflict` where the branch is of another task,
-    /// `Failed` with git's own words: that may be otherwise the next time.
+    /// `Invalid` where the project is in no git repository or has no commit, `Conflict` where the branch is of another task,
+    /// `Unavailable` while a person is in the midst of something there, `Failed` with git's own words: that may be otherwise
+    /// the next time.
     pub(crate) fn open(git: &Git, project: &Path, state: &Path, of: Of) -> Result<Workspace> {
-        let top = git.run(project, &["rev-parse", "--show-toplevel"]).map_err(|_| no_repository(project))?;
+        let top = top_of(git, project)?;
         let (root, branch) = (place(state, of.task), branch(of.task));
         make_folder(&root)?;
         let _turn = turn(git, &root)?;
@@ -98,8 +115,9 @@ impl Workspace {
         if !root.join(".git").exists() {
             make(git, project, &root, (&branch, is_there), of)?;
         }
+        let in_use = in_use(&root)?;
         Note::Of(of.attempt).write(&root)?;
-        Workspace::at(git, project, &top, root, branch)
+        Workspace::at(git, project, &top, (root, branch), in_use)
     }
 
     /// Finds the worktree in which an attempt worked; `None` if it did not work in one.
@@ -114,18 +132,64 @@ impl Workspace {
             // Made by an earlier build, which left no note.
             None => root.join(".git").exists(),
         };
-        if is_its_own { Workspace::open(git, project, state, of).map(Some) } else { Ok(None) }
+        if !is_its_own {
+            return Ok(None);
+        }
+        let workspace = Workspace::open(git, project, state, of)?;
+        if workspace.is_merging() {
+            // A check whose outcome nobody heard, because the node ended: what an attempt left is committed before.
+            workspace.run(&["merge", "--abort"])?;
+        }
+        Ok(Some(workspace))
+    }
+
+    /// Takes away the worktree of a task that is over, once all that is in it is on the task's branch, from which another
+    /// attempt would go on. Answers whether it is gone: it stays while somebody uses it, where it is not that task's for
+    /// certain, and where its work could not be brought to its branch.
+    ///
+    /// # Errors
+    /// As [`keep`](Workspace::keep).
+    pub(crate) fn put_away(git: &Git, project: &Path, state: &Path, of: Of) -> Result<bool> {
+        let (root, branch) = (place(state, of.task), branch(of.task));
+        // With the turn nobody opens it meanwhile, and alone nobody works in it.
+        let Some(_turn) = turn_now(&root)? else { return Ok(false) };
+        let Some(alone) = alone(&root)? else { return Ok(false) };
+        if git.run(project, &["config", &key(&branch, ADDED)]).ok() != Some(of.added_ms.to_string()) {
+            return Ok(false);
+        }
+        let base = git.run(project, &["config", &key(&branch, BASE)])?;
+        match Note::read(&root) {
+            Some(Note::Of(_)) if root.join(".git").exists() => {
+                let top = top_of(git, project)?;
+                let workspace = Workspace::at(git, project, &top, (root.clone(), branch.clone()), alone)?;
+                workspace.keep(&format!("What was left of task {}", of.task), KEEPER, &[])?;
+                if !workspace.is_on_its_branch() {
+                    return Ok(false);
+                }
+            }
+            Some(Note::Making) => {}
+            Some(Note::Of(_)) | None => return Ok(false),
+        }
+        remove(git, project, &root)?;
+        delete_merged(git, project, &branch, &base);
+        Ok(true)
     }
 
     /// Describes the worktree at `root`, of a project in the repository at `top`.
-    fn at(git: &Git, project: &Path, top: &str, root: PathBuf, branch: String) -> Result<Workspace> {
+    fn at(
+        git: &Git,
+        project: &Path,
+        top: &str,
+        (root, branch): (PathBuf, String),
+        in_use: File,
+    ) -> Result<Workspace> {
         let base = git.run(project, &["config", &key(&branch, BASE)]).map_err(|_| of_nowhere(&branch))?;
         let dir = root.join(inner(project, Path::new(top)));
         let common = git.run(project, &["rev-parse", "--git-common-dir"])?;
         let kept_in = project.join(common).join("worktrees");
         let kept_in = kept_in.canonicalize().map_err(|e| replaced(&root, &e.to_string()))?;
-        let workspace =
-            Workspace { git: git.clone(), root, dir, project: project.to_owned(), kept_in, branch, base };
+        let (git, project, _in_use) = (git.clone(), project.to_owned(), Arc::new(in_use));
+        let workspace = Workspace { git, root, dir, project, kept_in, branch, base, _in_use };
         workspace.check_link()?;
         Ok(workspace)
     }
@@ -153,13 +217,30 @@ impl Workspace {
         &self.dir
     }
 
-    /// Commits whatever an attempt left, so that nothing is lost; of what git ignores only the files that were promised.
+    /// Returns the branch that it goes back to.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Returns the commit that the work is at.
     ///
     /// # Errors
     /// `Failed` with git's own words.
-    pub(crate) fn keep(&self, words: &str, agent: &str, promised: &[String]) -> Result<()> {
+    pub(crate) fn head(&self) -> Result<String> {
+        self.run(&["rev-parse", "--verify", "HEAD"])
+    }
+
+    /// Commits whatever an attempt left, so that nothing is lost; of what git ignores only the files that were promised.
+    /// Answers with what an agent has to do before it is done.
+    ///
+    /// # Errors
+    /// `Failed` with git's own words.
+    pub(crate) fn keep(&self, words: &str, agent: &str, promised: &[String]) -> Result<Option<String>> {
         self.check_link()?;
-        // A merge that the agent began and did not end is no state to go on from; what it resolved is kept all the same.
+        // Asked for now: once it is committed, nothing tells any more what was open.
+        let (begun, mut open) = (self.under_way()?, self.unmerged()?);
+        open.extend(self.unresolved());
+        // A merge that was begun and not ended is no state to go on from; what is resolved is kept all the same.
         self.run(&["add", "--all"])?;
         self.add_promised(promised)?;
         // A repository within counts by its commit: to look for more would be to do as its configuration says.
@@ -167,8 +248,42 @@ impl Workspace {
         if !changed.is_empty() || self.is_merging() {
             self.run_as(agent, &["commit", "--no-verify", "--allow-empty", "--quiet", "-m", words])?;
         }
-        // What keeps it from coming back is told when it is to be merged.
-        self.come_back(agent).map(drop)
+        open.retain(|file| is_marked(&self.root.join(file)));
+        self.note_unresolved(&open)?;
+        let picked = begun.filter(|what| matches!(*what, "cherry-pick" | "revert"));
+        if let Some(what) = picked {
+            // The commit ended this step of it; what is left of the others would keep an agent from beginning anew.
+            let _ = self.run(&[what, "--quit"]);
+        }
+        let back = self.come_back(agent)?;
+        let marked = (!open.is_empty()).then(|| left_marked(&open));
+        Ok(marked.or_else(|| picked.map(left_picked)).or(back))
+    }
+
+    /// Returns the files of which a merge, or a step like one, is not resolved in git's eyes.
+    fn unmerged(&self) -> Result<BTreeSet<String>> {
+        // Asked of the index alone: to compare with the files would be to do as their filters say.
+        let list = self.run(&["ls-files", "--unmerged", "-z"])?;
+        let file = |entry: &str| entry.split_once('\t').map(|(_, file)| file.to_owned());
+        Ok(list.split('\0').filter_map(file).collect())
+    }
+
+    /// Returns the files in which conflicts were marked, as it was noted last. Once they are committed, git does not know.
+    fn unresolved(&self) -> BTreeSet<String> {
+        let list = std::fs::read_to_string(unresolved_file(&self.root)).unwrap_or_default();
+        list.split('\0').filter(|file| !file.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn note_unresolved(&self, files: &BTreeSet<String>) -> Result<()> {
+        let (note, list) = (unresolved_file(&self.root), files.iter().cloned().collect::<Vec<_>>());
+        let done = match list.is_empty() {
+            true => std::fs::remove_file(&note).or_else(|e| match e.kind() {
+                ErrorKind::NotFound => Ok(()),
+                _ => Err(e),
+            }),
+            false => std::fs::write(&note, list.join("\0")),
+        };
+        done.map_err(|e| Error::failed(format!("cannot write {}: {e}", note.display())))
     }
 
     /// Adds the promised files that git ignores: they would go with the worktree, and whoever needs them would not find them.
@@ -186,6 +301,32 @@ impl Workspace {
         Ok(())
     }
 
+    /// Notes that the work at this commit is done, with its result, and only could not be merged.
+    ///
+    /// # Errors
+    /// `Failed` when it cannot be written.
+    pub(crate) fn note_finished(&self, result: Option<&Value>) -> Result<()> {
+        let (note, head) = (finished_file(&self.root), self.head()?);
+        let text = format!("{head}\n{}", result.map(Value::to_string).unwrap_or_default());
+        std::fs::write(&note, text)
+            .map_err(|e| Error::failed(format!("cannot write {}: {e}", note.display())))
+    }
+
+    /// Returns the result of work that was done and could not be merged, if it is here as it was then. It is told once: what
+    /// is wrong with it still, an agent has to mend.
+    pub(crate) fn take_finished(&self) -> Option<Option<Value>> {
+        let note = finished_file(&self.root);
+        let text = std::fs::read_to_string(&note).ok()?;
+        std::fs::remove_file(note).ok()?;
+        let (at, result) = text.split_once('\n')?;
+        let changed =
+            self.run(&["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty"]).ok()?;
+        if self.head().ok()? != at || !changed.is_empty() || !self.is_on_its_branch() {
+            return None;
+        }
+        if result.is_empty() { Some(None) } else { serde_json::from_str(result).ok().map(Some) }
+    }
+
     /// Puts the task's branch where the work is: an agent may have gone to another branch, or to none. Answers with what an
     /// agent has to do first.
     fn come_back(&self, agent: &str) -> Result<Option<String>> {
@@ -194,7 +335,7 @@ impl Workspace {
                 "a `git {what}` is under way here: end it (--continue or --abort), and finish again"
             )));
         }
-        if self.run(&["symbolic-ref", "--quiet", "--short", "HEAD"]).is_ok_and(|on| on == self.branch) {
+        if self.is_on_its_branch() {
             return Ok(None);
         }
         let is_there =
@@ -203,13 +344,18 @@ impl Workspace {
             // What earlier attempts left there is not to be lost.
             let words = format!("Merge {}", self.branch);
             if let Err(error) = self.merge_in(agent, &self.branch, &words) {
-                return self.conflict(error, &self.branch).map(Some);
+                let what = format!("what is committed here conflicts with earlier work on {}", self.branch);
+                return self.conflict(error, &what).map(Some);
             }
         }
         self.run(&["switch", "--quiet", "-C", &self.branch])?;
         // Git forgets it with a branch that is deleted.
         self.run(&["config", &key(&self.branch, BASE), &self.base])?;
         Ok(None)
+    }
+
+    fn is_on_its_branch(&self) -> bool {
+        self.run(&["symbolic-ref", "--quiet", "--short", "HEAD"]).is_ok_and(|on| on == self.branch)
     }
 
     /// Returns what of several steps an agent has begun and not ended.
@@ -228,11 +374,12 @@ impl Workspace {
         Ok(None)
     }
 
-    /// Merges the task's work into the branch it came from, after all that was merged before.
+    /// Merges the task's work into the branch it came from, after all that was merged before. Where the work was `checked`
+    /// at a commit, only that commit: with what was merged meanwhile it is something else.
     ///
     /// # Errors
     /// `Failed` with git's own words.
-    pub(crate) fn merge(&self, agent: &str) -> Result<Merged> {
+    pub(crate) fn merge(&self, agent: &str, checked: Option<&str>) -> Result<Merged> {
         let _turn = turn(&self.git, &self.root)?;
         if let Some(why) = self.come_back(agent)? {
             return Ok(Merged::Conflict(why));
@@ -241,14 +388,25 @@ impl Workspace {
         let mut pauses = AGAIN_AFTER_MS.into_iter();
         loop {
             if let Err(error) = self.merge_in(agent, &self.base, &words) {
-                return self.conflict(error, &self.base).map(Merged::Conflict);
+                let what = format!(
+                    "the work is done on branch {}, but it conflicts with {}",
+                    self.branch, self.base
+                );
+                return self.conflict(error, &what).map(Merged::Conflict);
+            }
+            if let Some(checked) = checked
+                && self.head()? != checked
+            {
+                return Ok(Merged::Moved);
             }
             let Err(error) = self.forward() else { break };
             if self.git.is_halted() {
                 return Err(error);
             }
-            let pause = pauses.next().filter(|_| !is_in_the_way(&error));
-            let Some(pause) = pause else { return Ok(self.blocked(&error)) };
+            if is_in_the_way(&error) {
+                return Ok(self.blocked(&error));
+            }
+            let Some(pause) = pauses.next() else { return Ok(self.not_now(&error)) };
             std::thread::sleep(Duration::from_millis(pause));
         }
         self.clear_away();
@@ -263,6 +421,20 @@ impl Workspace {
         ))
     }
 
+    fn not_now(&self, error: &Error) -> Merged {
+        let why = match is_somebody_s(error) {
+            true => format!(
+                "a person is in the midst of something with it (a rebase, a bisect): {}",
+                error.message
+            ),
+            false => error.message.clone(),
+        };
+        Merged::NotNow(format!(
+            "done on branch {}, but {} cannot move on to it now: {why}; it goes on by itself when that is over",
+            self.branch, self.base
+        ))
+    }
+
     /// Merges a branch into the worktree. What a person has set for their own merges is not meant for this one.
     fn merge_in(&self, agent: &str, other: &str, words: &str) -> Result<()> {
         let merge =
@@ -270,19 +442,18 @@ impl Workspace {
         self.run_as(agent, &merge).map(drop)
     }
 
-    /// Leaves the branch as it was before a merge that met a conflict; answers with what an agent is to do.
-    fn conflict(&self, error: Error, other: &str) -> Result<String> {
-        let files = self.run(&["diff", "--name-only", "--diff-filter=U"])?;
+    /// Leaves a merge that met a conflict open in the worktree, where it hurts nobody: an agent that is confined to the files
+    /// could not begin it, but it can edit them, and [`keep`](Workspace::keep) ends it. Answers with what it is to do.
+    fn conflict(&self, error: Error, what: &str) -> Result<String> {
+        let files = self.unmerged()?;
         if files.is_empty() {
             return Err(error);
         }
-        self.run(&["merge", "--abort"])?;
-        let named: Vec<&str> = files.lines().take(CONFLICTS_MAX).collect();
+        self.note_unresolved(&files)?;
         Ok(format!(
-            "the work is done on branch {}, but it conflicts with {other} in {}: run `git merge {other}` here, resolve the \
-             conflicts, commit, and finish again",
-            self.branch,
-            named.join(", "),
+            "{what}: the merge is begun here, and the conflicts are marked in {}: edit these files so that both changes \
+             are in and no marker is left, and finish again; the merge is ended for you",
+            named(&files)
         ))
     }
 
@@ -317,12 +488,10 @@ impl Workspace {
         Ok(None)
     }
 
-    /// Removes what is merged. What git keeps from being removed is left to be looked at.
+    /// Removes what is merged, and with it what a check left there. What cannot be removed now is put away later.
     fn clear_away(&self) {
-        let removed = self.git.run(&self.project, &["worktree", "remove", &self.root.display().to_string()]);
-        let deleted = self.git.run(&self.project, &["branch", "-d", &self.branch]);
-        if removed.is_ok() && deleted.is_ok() {
-            let _ = std::fs::remove_file(Note::file(&self.root));
+        if remove(&self.git, &self.project, &self.root).is_ok() {
+            delete_merged(&self.git, &self.project, &self.branch, &self.base);
         }
     }
 
@@ -381,12 +550,13 @@ fn make(git: &Git, project: &Path, root: &Path, (branch, is_there): (&str, bool)
     let path = root.display().to_string();
     if is_there {
         Note::Making.write(root)?;
-        return git.run(project, &["worktree", "add", &path, branch]).map(drop);
+        let added = git.run(project, &["worktree", "add", &path, branch]);
+        return added
+            .map(drop)
+            .map_err(|error| if is_somebody_s(&error) { looked_at(branch, &error) } else { error });
     }
-    let base = git.run(project, &["symbolic-ref", "--short", "HEAD"]).map_err(|_| {
-        Error::invalid("the project is on no branch that a task's work could go back to")
-            .hint("git switch BRANCH")
-    })?;
+    let base = git.run(project, &["symbolic-ref", "--short", "HEAD"]).map_err(|_| on_no_branch())?;
+    must_be_born(git, project, &base)?;
     Note::Making.write(root)?;
     // First what is known of the branch: without it a branch would be there that nobody could go on from.
     git.run(project, &["config", &key(branch, BASE), &base])?;
@@ -408,6 +578,29 @@ fn undo(git: &Git, project: &Path, root: &Path) -> Result<()> {
     }
 }
 
+/// Removes a worktree of which nothing is left to be kept.
+fn remove(git: &Git, project: &Path, root: &Path) -> Result<()> {
+    // Should this be broken off, what is left must not be taken for the work: what is missing would be kept as deleted.
+    Note::Making.write(root)?;
+    undo(git, project, root)?;
+    for beside in [Note::file(root), use_file(root)] {
+        let _ = std::fs::remove_file(beside);
+    }
+    Ok(())
+}
+
+/// Deletes a branch of which all is in the branch it came from.
+fn delete_merged(git: &Git, project: &Path, branch: &str, base: &str) {
+    if git.run(project, &["merge-base", "--is-ancestor", branch, base]).is_ok() {
+        let _ = git.run(project, &["branch", "-D", branch]);
+    }
+}
+
+/// Tells whether git refuses because somebody has the branch in a folder of theirs, or is rebasing or bisecting it.
+fn is_somebody_s(error: &Error) -> bool {
+    ["checked out at", "already used by worktree"].iter().any(|words| error.message.contains(words))
+}
+
 /// Tells whether a person's own changes keep a branch from moving on, which no waiting mends.
 fn is_in_the_way(error: &Error) -> bool {
     error.message.contains("would be overwritten by")
@@ -415,28 +608,169 @@ fn is_in_the_way(error: &Error) -> bool {
 
 /// Waits until nobody else makes or merges a worktree of this project: git gives up where two of it meet.
 fn turn(git: &Git, root: &Path) -> Result<File> {
-    let file = root.with_file_name("lock");
-    let failed =
-        |why: &dyn std::fmt::Display| Error::failed(format!("cannot lock {}: {why}", file.display()));
-    let opened =
-        OpenOptions::new().create(true).write(true).truncate(false).open(&file).map_err(|e| failed(&e))?;
     let until = Instant::now() + git.limit() * TURNS_MAX;
     loop {
-        match opened.try_lock() {
-            Ok(()) => return Ok(opened),
-            Err(TryLockError::Error(e)) => return Err(failed(&e)),
-            Err(TryLockError::WouldBlock) if git.is_halted() => return Err(failed(&"its node stops")),
-            Err(TryLockError::WouldBlock) if Instant::now() >= until => {
-                return Err(failed(&"another merge has not ended for long"));
-            }
-            Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_EVERY),
+        if let Some(turn) = turn_now(root)? {
+            return Ok(turn);
         }
+        if git.is_halted() {
+            return Err(not_locked(&turn_file(root), &"its node stops"));
+        }
+        if Instant::now() >= until {
+            return Err(not_locked(&turn_file(root), &"another merge has not ended for long"));
+        }
+        std::thread::sleep(TURN_EVERY);
     }
 }
 
-/// Tells whether a project is in a git repository.
-pub fn is_repository(project: &Path) -> bool {
-    Git::default().run(project, &["rev-parse", "--git-dir"]).is_ok()
+/// Takes the turn if it is nobody's.
+fn turn_now(root: &Path) -> Result<Option<File>> {
+    locked(&turn_file(root), File::try_lock)
+}
+
+/// Says that a worktree is worked in, for as long as the file is open. Whoever says so has the turn.
+fn in_use(root: &Path) -> Result<File> {
+    let file = use_file(root);
+    locked(&file, File::try_lock_shared)?.ok_or_else(|| not_locked(&file, &"it is being put away"))
+}
+
+/// Takes a worktree that nobody works in.
+fn alone(root: &Path) -> Result<Option<File>> {
+    locked(&use_file(root), File::try_lock)
+}
+
+fn locked(file: &Path, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<Option<File>> {
+    let opened = OpenOptions::new().create(true).write(true).truncate(false).open(file);
+    let opened = opened.map_err(|e| not_locked(file, &e))?;
+    match lock(&opened) {
+        Ok(()) => Ok(Some(opened)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(not_locked(file, &e)),
+    }
+}
+
+fn not_locked(file: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::failed(format!("cannot lock {}: {why}", file.display()))
+}
+
+fn turn_file(root: &Path) -> PathBuf {
+    root.with_file_name("lock")
+}
+
+fn use_file(root: &Path) -> PathBuf {
+    root.with_extension("use")
+}
+
+fn finished_file(root: &Path) -> PathBuf {
+    root.with_extension("finished")
+}
+
+fn unresolved_file(root: &Path) -> PathBuf {
+    root.with_extension("unresolved")
+}
+
+/// Tells whether a conflict is marked in a file. One that an agent has made a pipe or a link is not read.
+fn is_marked(file: &Path) -> bool {
+    let is_file = file.symlink_metadata().is_ok_and(|facts| facts.is_file());
+    is_file
+        && File::open(file).is_ok_and(|file| {
+            let lines = BufReader::new(file.take(MARKED_MAX)).split(b'\n');
+            lines.map_while(Result::ok).any(|line| is_marker(&line))
+        })
+}
+
+fn is_marker(line: &[u8]) -> bool {
+    let arrows = line.iter().take_while(|byte| **byte == b'<').count();
+    arrows >= MARKER_LEAST && line.get(arrows) == Some(&b' ')
+}
+
+/// Names files, but not any number of them.
+fn named(files: &BTreeSet<String>) -> String {
+    let named = files.iter().take(CONFLICTS_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match files.len().saturating_sub(CONFLICTS_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+fn left_marked(files: &BTreeSet<String>) -> String {
+    format!(
+        "conflict markers are left in {}: edit these files so that none is left, and finish again",
+        named(files)
+    )
+}
+
+fn left_picked(what: &str) -> String {
+    format!(
+        "a `git {what}` was under way here, and what it had brought is committed as it was: see that all of it is there, \
+         and finish again"
+    )
+}
+
+/// Lists the tasks that have a worktree.
+pub(crate) fn all(state: &Path) -> Vec<TaskId> {
+    let entries = std::fs::read_dir(state.join(FOLDER)).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut tasks: Vec<TaskId> =
+        folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok().map(TaskId)).collect();
+    tasks.sort_unstable();
+    tasks
+}
+
+/// Refuses a project in which no worktree could be made, with what mends it.
+///
+/// # Errors
+/// `Invalid` where it is in no git repository, or has no commit yet; `Failed` with git's own words.
+pub fn check_repository(project: &Path) -> Result<()> {
+    let git = Git::default();
+    top_of(&git, project)?;
+    match git.run(project, &["symbolic-ref", "--quiet", "--short", "HEAD"]) {
+        Ok(base) => must_be_born(&git, project, &base),
+        // On no branch, where a person who is through goes back to one.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Refuses a branch without a commit: nothing could branch off.
+fn must_be_born(git: &Git, project: &Path, base: &str) -> Result<()> {
+    match git.run(project, &["for-each-ref", &format!("refs/heads/{base}")])?.is_empty() {
+        true => Err(unborn(base)),
+        false => Ok(()),
+    }
+}
+
+/// Returns the folder of the project's repository.
+fn top_of(git: &Git, project: &Path) -> Result<String> {
+    git.run(project, &["rev-parse", "--show-toplevel"]).map_err(|error| not_found(project, error))
+}
+
+/// Tells why git does not know the project: mostly it is in no repository, else git's own words say it.
+fn not_found(project: &Path, error: Error) -> Error {
+    let has = |words: &str| error.message.contains(words);
+    if has("not a git repository") {
+        return no_repository(project);
+    }
+    if has("dubious ownership") {
+        let mend = format!("git config --global --add safe.directory {}", project.display());
+        return Error::invalid(error.message).hint(mend);
+    }
+    if has("cannot run git") { error.hint("install git") } else { error }
+}
+
+fn on_no_branch() -> Error {
+    let message = "the project is on no branch that a task's work could go back to (a rebase, a bisect, a detached HEAD)";
+    Error::unavailable(message).hint("end what you are at, or git switch BRANCH: it goes on by itself")
+}
+
+fn unborn(base: &str) -> Error {
+    let message =
+        format!("the project's branch {base} has no commit yet, from which a task's branch could begin");
+    Error::invalid(message).hint("git add --all && git commit")
+}
+
+fn looked_at(branch: &str, error: &Error) -> Error {
+    let message = format!("the branch {branch} is in use elsewhere: {}", error.message);
+    Error::unavailable(message).hint("git switch to another branch there: it goes on by itself")
 }
 
 fn no_repository(project: &Path) -> Error {
@@ -622,7 +956,7 @@ mod tests {
         assert_eq!(project.read("a.txt"), "", "nothing is seen before it is merged");
         for workspace in [&second, &first] {
             workspace.keep("work", "ada", &[]).unwrap();
-            assert_eq!(workspace.merge("ada").unwrap(), Merged::Done);
+            assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
         }
         assert_eq!((project.read("a.txt"), project.read("b.txt")), ("a\n".into(), "b\n".into()));
         assert!(!first.dir().exists() && !second.dir().exists());
@@ -630,26 +964,216 @@ mod tests {
         assert_eq!(project.git(&["status", "--porcelain"]), "");
     }
 
+    /// Commits what the project's folder holds, as a person does.
+    fn commit(project: &Project, words: &str) {
+        project.git(&["add", "--all"]);
+        Git::default().run_as("ann", project.path(), &["commit", "--quiet", "-m", words]).unwrap();
+    }
+
+    /// A task whose work conflicts with main in two files, and the reason for which its attempt failed.
+    fn in_conflict(project: &Project) -> (Workspace, String) {
+        let workspace = project.open(2);
+        for file in ["shared.txt", "other.txt"] {
+            write(&workspace, file, "one\nzwei\nthree\n");
+            project.write(file, "one\nTWO\nthree\n");
+        }
+        commit(project, "meanwhile");
+        assert_eq!(workspace.keep("work", "bob", &[]).unwrap(), None);
+        let Merged::Conflict(why) = workspace.merge("bob", None).unwrap() else { panic!("it conflicts") };
+        (workspace, why)
+    }
+
     #[test]
-    fn a_conflict_is_told_and_the_next_attempt_goes_on_from_the_same_branch() {
+    fn a_conflict_is_marked_in_the_files_and_the_next_attempt_only_edits_them() {
         let project = Project::new();
-        let (first, second) = (project.open(1), project.open(2));
-        write(&first, "shared.txt", "one\nTWO\nthree\n");
-        write(&second, "shared.txt", "one\nzwei\nthree\n");
-        first.keep("work", "ada", &[]).unwrap();
-        second.keep("work", "bob", &[]).unwrap();
-        assert_eq!(first.merge("ada").unwrap(), Merged::Done);
-        let Merged::Conflict(why) = second.merge("bob").unwrap() else { panic!("it conflicts") };
-        assert!(why.contains("conflicts with main in shared.txt") && why.contains("git merge main"), "{why}");
+        let (_, why) = in_conflict(&project);
+        assert!(why.contains("conflicts with main") && why.contains("other.txt, shared.txt"), "{why}");
         assert_eq!(project.read("shared.txt"), "one\nTWO\nthree\n", "the project is as it was");
         let again = project.open(2);
-        assert_eq!(std::fs::read_to_string(again.dir().join("shared.txt")).unwrap(), "one\nzwei\nthree\n");
-        let refused = Git::default().run_as("bob", again.dir(), &["merge", "main"]).unwrap_err();
-        assert!(refused.message.contains("Merge conflict in shared.txt"), "{refused}");
-        write(&again, "shared.txt", "one\nTWO zwei\nthree\n");
-        again.keep("resolved", "bob", &[]).unwrap();
-        assert_eq!(again.merge("bob").unwrap(), Merged::Done);
+        let marked = std::fs::read_to_string(again.dir().join("shared.txt")).unwrap();
+        assert!(marked.contains("<<<<<<< ") && marked.contains("zwei") && marked.contains("TWO"), "{marked}");
+        for file in ["shared.txt", "other.txt"] {
+            write(&again, file, "one\nTWO zwei\nthree\n");
+        }
+        assert_eq!(again.keep("resolved", "bob", &[]).unwrap(), None);
+        assert_eq!(again.merge("bob", None).unwrap(), Merged::Done);
         assert_eq!(project.read("shared.txt"), "one\nTWO zwei\nthree\n");
+        assert!(!unresolved_file(&again.root).exists());
+    }
+
+    #[test]
+    fn what_is_half_resolved_is_kept_but_not_done_however_often_it_is_said() {
+        let project = Project::new();
+        let (workspace, _) = in_conflict(&project);
+        write(&workspace, "shared.txt", "one\nTWO zwei\nthree\n");
+        for _ in 0..2 {
+            let why = workspace.keep("half", "bob", &[]).unwrap().expect("it is not done");
+            assert!(why.contains("other.txt") && !why.contains("shared.txt"), "{why}");
+        }
+        let branch = project.git(&["show", "quorate/task-2:shared.txt"]);
+        assert_eq!(branch, "one\nTWO zwei\nthree", "what is resolved is kept");
+        write(&workspace, "other.txt", "one\nTWO zwei\nthree\n");
+        assert_eq!(workspace.keep("whole", "bob", &[]).unwrap(), None);
+        assert_eq!(workspace.merge("bob", None).unwrap(), Merged::Done);
+    }
+
+    #[test]
+    fn a_merge_that_an_agent_began_and_staged_as_it_was_is_not_done() {
+        let project = Project::new();
+        let workspace = project.open(2);
+        write(&workspace, "shared.txt", "one\nzwei\nthree\n");
+        assert_eq!(workspace.keep("work", "bob", &[]).unwrap(), None);
+        project.write("shared.txt", "one\nTWO\nthree\n");
+        commit(&project, "meanwhile");
+        Git::default().run_as("bob", workspace.dir(), &["merge", "main"]).unwrap_err();
+        let why = workspace.keep("half", "bob", &[]).unwrap().expect("it is not done");
+        assert!(why.contains("conflict markers are left in shared.txt"), "{why}");
+    }
+
+    #[test]
+    fn an_open_pick_or_revert_is_kept_but_not_done() {
+        for what in ["cherry-pick", "revert"] {
+            let project = Project::new();
+            let workspace = project.open(2);
+            write(&workspace, "shared.txt", "one\nzwei\nthree\n");
+            workspace.keep("work", "bob", &[]).unwrap();
+            write(&workspace, "shared.txt", "one\ndeux\nthree\n");
+            workspace.keep("more", "bob", &[]).unwrap();
+            project.write("shared.txt", "one\nTWO\nthree\n");
+            commit(&project, "meanwhile");
+            let of = if what == "revert" { "HEAD~1" } else { "main" };
+            Git::default().run_as("bob", workspace.dir(), &[what, of]).unwrap_err();
+            write(&workspace, "shared.txt", "one\nresolved\nthree\n");
+            let why = workspace.keep("half", "bob", &[]).unwrap().expect("it is not done");
+            assert!(why.contains(&format!("`git {what}` was under way")), "{why}");
+            assert_eq!(workspace.keep("looked at", "bob", &[]).unwrap(), None, "it is told once");
+        }
+    }
+
+    #[test]
+    fn a_merge_that_was_broken_off_is_begun_anew_when_its_check_is() {
+        let project = Project::new();
+        let (workspace, _) = in_conflict(&project);
+        assert!(workspace.is_merging());
+        let found = project.find(2, 1).unwrap();
+        assert!(!found.is_merging());
+        assert_eq!(std::fs::read_to_string(found.dir().join("shared.txt")).unwrap(), "one\nzwei\nthree\n");
+    }
+
+    #[test]
+    fn what_was_checked_goes_back_only_as_it_was_checked() {
+        let project = Project::new();
+        let workspace = project.open(3);
+        write(&workspace, "a.txt", "a\n");
+        workspace.keep("work", "ada", &[]).unwrap();
+        let checked = workspace.head().unwrap();
+        project.write("b.txt", "b\n");
+        commit(&project, "meanwhile");
+        assert_eq!(workspace.merge("ada", Some(&checked)).unwrap(), Merged::Moved);
+        assert_eq!(project.read("a.txt"), "", "main is as it was");
+        assert!(workspace.dir().join("b.txt").exists(), "what is to be checked is both");
+        let both = workspace.head().unwrap();
+        assert_eq!(workspace.merge("ada", Some(&both)).unwrap(), Merged::Done);
+        assert_eq!((project.read("a.txt"), project.read("b.txt")), ("a\n".into(), "b\n".into()));
+    }
+
+    #[test]
+    fn a_person_who_is_in_the_midst_of_something_is_waited_for() {
+        let project = Project::new();
+        let (workspace, other) = (project.open(4), project.open(5));
+        write(&workspace, "a.txt", "a\n");
+        workspace.keep("work", "ada", &[]).unwrap();
+        project.write("b.txt", "b\n");
+        commit(&project, "meanwhile");
+        let edit = ["-c", "sequence.editor=sed -i s/^pick/edit/", "rebase", "--quiet", "-i", "HEAD~1"];
+        Git::default().run_as("ann", project.path(), &edit).unwrap();
+        let error = project.try_open(6).unwrap_err();
+        assert_eq!(error.kind, Kind::Unavailable, "{error}");
+        let Merged::NotNow(why) = workspace.merge("ada", None).unwrap() else {
+            panic!("it is being rebased")
+        };
+        assert!(why.contains("quorate/task-4") && why.contains("a rebase"), "{why}");
+        Git::default().run_as("ann", project.path(), &["rebase", "--continue"]).unwrap();
+        assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
+        write(&other, "c.txt", "c\n");
+        other.keep("work", "ada", &[]).unwrap();
+        std::fs::remove_dir_all(&other.root).unwrap();
+        project.git(&["worktree", "prune"]);
+        project.git(&["switch", "--quiet", "quorate/task-5"]);
+        let error = project.try_open(5).unwrap_err();
+        assert!(error.kind == Kind::Unavailable && error.message.contains("in use elsewhere"), "{error}");
+        project.git(&["switch", "--quiet", "main"]);
+        assert!(project.open(5).dir().join("c.txt").exists());
+    }
+
+    #[test]
+    fn why_git_does_not_know_a_project_is_told_as_it_is() {
+        let here = Path::new("/somewhere");
+        let check = |words: &str, kind: Kind, part: &str, hint: &str| {
+            let error = not_found(here, Error::failed(words));
+            assert_eq!(error.kind, kind, "{error}");
+            assert!(
+                error.message.contains(part) && error.hint.clone().unwrap_or_default().contains(hint),
+                "{error:?}"
+            );
+        };
+        let none = "git rev-parse: fatal: not a git repository (or any of the parent directories): .git";
+        check(none, Kind::Invalid, "in no git repository", "git init");
+        let owner = "git rev-parse: fatal: detected dubious ownership in repository at '/somewhere'";
+        check(owner, Kind::Invalid, "dubious ownership", "safe.directory /somewhere");
+        check("cannot run git: No such file or directory", Kind::Failed, "cannot run git", "install git");
+        check("git rev-parse: fatal: out of memory", Kind::Failed, "out of memory", "");
+        let project = Project { folder: tempfile::tempdir().unwrap() };
+        project.git(&["init", "--quiet", "--initial-branch=main"]);
+        let error = project.try_open(1).unwrap_err();
+        assert!(error.message.contains("main has no commit yet") && error.kind == Kind::Invalid, "{error}");
+        assert!(error.hint.unwrap().contains("git commit"));
+    }
+
+    #[test]
+    fn work_that_only_could_not_be_merged_is_known_as_done_for_as_long_as_it_is_as_it_was() {
+        let project = Project::new();
+        let workspace = project.open(4);
+        write(&workspace, "a.txt", "a\n");
+        workspace.keep("work", "ada", &[]).unwrap();
+        assert_eq!(workspace.take_finished(), None);
+        let result = serde_json::json!({ "lines": "1\n2" });
+        workspace.note_finished(Some(&result)).unwrap();
+        assert_eq!(project.open(4).take_finished(), Some(Some(result)));
+        assert_eq!(project.open(4).take_finished(), None, "it is told once");
+        workspace.note_finished(None).unwrap();
+        assert_eq!(workspace.take_finished(), Some(None));
+        workspace.note_finished(None).unwrap();
+        write(&workspace, "a.txt", "other\n");
+        assert_eq!(workspace.take_finished(), None);
+        workspace.note_finished(None).unwrap();
+        workspace.keep("more", "ada", &[]).unwrap();
+        assert_eq!(workspace.take_finished(), None);
+    }
+
+    #[test]
+    fn what_a_check_left_beside_the_work_goes_with_the_worktree() {
+        let project = Project::new();
+        let workspace = project.open(4);
+        write(&workspace, "a.txt", "a\n");
+        workspace.keep("work", "ada", &[]).unwrap();
+        write(&workspace, "report.txt", "of the check\n");
+        assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
+        assert!(!workspace.root.exists() && !Note::file(&workspace.root).exists());
+        assert_eq!(project.git(&["branch", "--list", "quorate/*"]), "");
+    }
+
+    #[test]
+    fn a_worktree_that_was_half_put_away_is_made_anew_from_its_branch() {
+        let project = Project::new();
+        let workspace = project.open(4);
+        write(&workspace, "a.txt", "a\n");
+        workspace.keep("work", "ada", &[]).unwrap();
+        // As a kill in the midst of it leaves it.
+        Note::Making.write(&workspace.root).unwrap();
+        std::fs::remove_file(workspace.dir().join("a.txt")).unwrap();
+        drop(workspace);
+        assert!(project.open(4).dir().join("a.txt").exists());
     }
 
     #[test]
@@ -672,11 +1196,11 @@ mod tests {
         write(&workspace, "shared.txt", "agent\n");
         workspace.keep("work", "ada", &[]).unwrap();
         project.write("shared.txt", "mine\n");
-        let Merged::Blocked(why) = workspace.merge("ada").unwrap() else { panic!("it is blocked") };
+        let Merged::Blocked(why) = workspace.merge("ada", None).unwrap() else { panic!("it is blocked") };
         assert!(why.contains("quorate/task-4") && why.contains("commit or stash"), "{why}");
         assert_eq!(project.read("shared.txt"), "mine\n");
         project.git(&["checkout", "--quiet", "shared.txt"]);
-        assert_eq!(project.open(4).merge("ada").unwrap(), Merged::Done);
+        assert_eq!(project.open(4).merge("ada", None).unwrap(), Merged::Done);
         assert_eq!(project.read("shared.txt"), "agent\n");
     }
 
@@ -687,7 +1211,7 @@ mod tests {
         write(&workspace, "a.txt", "a\n");
         project.git(&["switch", "--quiet", "-c", "other"]);
         workspace.keep("work", "ada", &[]).unwrap();
-        assert_eq!(workspace.merge("ada").unwrap(), Merged::Done);
+        assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
         assert_eq!(project.read("a.txt"), "");
         assert_eq!(project.git(&["show", "main:a.txt"]), "a");
     }
@@ -723,6 +1247,7 @@ mod tests {
         project.git(&["checkout", "--quiet", "--detach"]);
         let error = project.try_open(1).unwrap_err();
         assert!(error.message.contains("no branch") && error.hint.unwrap().contains("git switch"));
+        assert_eq!(error.kind, Kind::Unavailable, "a person will be through with it");
     }
 
     #[test]
@@ -741,7 +1266,7 @@ mod tests {
             agent_s_git(&workspace, &["commit", "--quiet", "-m", "own"]);
             write(&workspace, "left.txt", "left\n");
             workspace.keep("attempt 2", "ada", &[]).unwrap();
-            assert_eq!(workspace.merge("ada").unwrap(), Merged::Done);
+            assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
             for (file, text) in [("first.txt", "1\n"), ("own.txt", "own\n"), ("left.txt", "left\n")] {
                 assert_eq!(project.read(file), text, "{file} after {leave:?}");
             }
@@ -757,7 +1282,7 @@ mod tests {
         agent_s_git(&workspace, &["switch", "--quiet", "-c", "feat", "main"]);
         write(&workspace, "own.txt", "own\n");
         workspace.keep("attempt 2", "ada", &[]).unwrap();
-        assert_eq!(workspace.merge("ada").unwrap(), Merged::Done);
+        assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
         assert_eq!((project.read("first.txt"), project.read("own.txt")), ("1\n".into(), "own\n".into()));
     }
 
@@ -772,7 +1297,7 @@ mod tests {
             .run_as("ann", project.path(), &["commit", "--quiet", "--all", "-m", "meanwhile"])
             .unwrap();
         Git::default().run_as("ada", workspace.dir(), &["rebase", "main"]).unwrap_err();
-        let Merged::Conflict(why) = workspace.merge("ada").unwrap() else { panic!("it is not ended") };
+        let Merged::Conflict(why) = workspace.merge("ada", None).unwrap() else { panic!("it is not ended") };
         assert!(why.contains("`git rebase` is under way"), "{why}");
         agent_s_git(&workspace, &["rebase", "--abort"]);
         assert!(workspace.dir().join("shared.txt").exists(), "the worktree is left to the next attempt");
@@ -788,7 +1313,7 @@ mod tests {
         write(&workspace, "dist/other.txt", "other\n");
         let promised = ["dist/app[1].txt", "dist/not-there", "../outside"].map(String::from);
         workspace.keep("work", "ada", &promised).unwrap();
-        assert_eq!(workspace.merge("ada").unwrap(), Merged::Done);
+        assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
         assert_eq!(
             (project.read("dist/app[1].txt"), project.read("dist/other.txt")),
             ("app\n".into(), String::new())
@@ -860,7 +1385,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(300));
             std::fs::remove_file(lock).unwrap();
         });
-        assert_eq!(workspace.merge("ada").unwrap(), Merged::Done);
+        assert_eq!(workspace.merge("ada", None).unwrap(), Merged::Done);
         other.join().unwrap();
         assert_eq!((project.read("a.txt"), project.read("b.txt")), ("a\n".into(), "b\n".into()));
     }

@@ -7,7 +7,7 @@ use quorate_service::SCHEMA;
 use quorate_service::agent::{Tell, Word};
 use quorate_service::event::{After, Filter, PAGE_MAX};
 use quorate_service::run::Start;
-use quorate_service::task::{Cancel, NewTask, Reassign, Unpark, Work};
+use quorate_service::task::{Cancel, NewTask, Reassign, Retry, Unpark, Work};
 use quorate_service::view::{RunShow, RunStory, Story, TaskStory};
 use quorate_store::{Options, Store, Url};
 use quorate_testkit::postgres::Schema;
@@ -503,12 +503,127 @@ async fn work_that_no_waiting_mends_ends_the_task_though_it_passed_its_check(wor
     let node = world.node(&in_worktrees()).await;
     // Somebody's own file of that name, which git does not know.
     std::fs::write(world.folder.path().join("work.txt"), "mine\n").expect("written");
-    let work = NewTask { verify: Some("true".into()), ..command("work", "echo done > work.txt") };
+    let work = command(
+        "work",
+        "echo x >> ../begun; echo done > work.txt; echo '{\"quorate\":\"result\",\"value\":7}'",
+    );
+    let work = NewTask { verify: Some("test $QUORATE_RESULT = 7".into()), ..work };
     let (_, tasks) = world.start(vec![work]).await.expect("started");
     let story = world.task_in(tasks[0], TaskState::Failed).await;
     let reason = story.attempts[0].reason.clone().unwrap_or_default();
     assert!(story.attempts.len() == 1 && reason.contains("commit or stash"), "{:?}", story.attempts);
     assert_eq!(world.read("work.txt"), "mine\n");
+    std::fs::remove_file(world.folder.path().join("work.txt")).expect("removed");
+    world.store.write(Retry { id: tasks[0] }).await.expect("it has failed");
+    let story = world.task_in(tasks[0], TaskState::Completed).await;
+    assert_eq!((world.read("work.txt"), story.task.result.as_deref()), ("done\n".into(), Some("7")));
+    assert_eq!(world.read(".quorate/worktrees/begun"), "x\n", "it was only to be merged, not done again");
+    stop(node).await;
+}
+
+/// Two pieces of work of which each is right alone, and main would be broken by both.
+async fn what_passed_its_check_alone_is_checked_with_what_was_merged_meanwhile(world: World) {
+    make_repository(&world);
+    let node = world.node(&in_worktrees().replace("command =", "count = 2\ncommand =")).await;
+    let work = |own: &str, other: &str| {
+        let both = format!("touch ../{own}-begun; while [ ! -e ../{other}-begun ]; do sleep 0.05; done");
+        NewTask {
+            verify: Some("sleep 0.5; ! { test -e a && test -e b; }".into()),
+            max_attempts: 1,
+            ..command(own, &format!("{both}; touch {own}"))
+        }
+    };
+    let (id, _) = world.start(vec![work("a", "b"), work("b", "a")]).await.expect("started");
+    let story = world.run_over(id).await;
+    let failed: Vec<_> = story.tasks.iter().filter(|task| task.state == TaskState::Failed).collect();
+    assert_eq!(failed.len(), 1, "{:?}", story.tasks);
+    let reason = failed[0].reason.clone().unwrap_or_default();
+    assert!(reason.contains("it passed before main was merged into it"), "{reason}");
+    let there = ["a", "b"].map(|file| world.folder.path().join(file).exists());
+    assert!(there[0] != there[1], "main holds what was checked: {there:?}");
+    stop(node).await;
+}
+
+async fn a_person_who_is_on_no_branch_is_waited_for(world: World) {
+    make_repository(&world);
+    git(world.folder.path(), &["checkout", "--quiet", "--detach"]);
+    let node = world.node(&in_worktrees()).await;
+    let next = NewTask { needs_new: vec![0], ..command("next", "true") };
+    let (id, tasks) =
+        world.start(vec![command("work", "echo done > work.txt"), next]).await.expect("started");
+    let story = world.task_in(tasks[0], TaskState::Parked).await;
+    let reason = story.task.reason.clone().unwrap_or_default();
+    assert!(reason.contains("on no branch") && reason.contains("git switch"), "{reason}");
+    assert!(
+        story.task.failures == 0 && story.task.due_at.is_some(),
+        "it goes on by itself: {:?}",
+        story.task
+    );
+    git(world.folder.path(), &["switch", "--quiet", "main"]);
+    world.store.write(Unpark { id: tasks[0] }).await.expect("it was parked");
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    assert_eq!(world.read("work.txt"), "done\n");
+    stop(node).await;
+}
+
+async fn work_that_is_done_waits_for_a_person_s_rebase(world: World) {
+    make_repository(&world);
+    git(world.folder.path(), &["commit", "--quiet", "--allow-empty", "-m", "more"]);
+    let node = world.node(&in_worktrees()).await;
+    let work = "echo x >> ../begun; while [ ! -e ../go ]; do sleep 0.05; done; echo done > work.txt";
+    let (id, tasks) = world.start(vec![command("work", work)]).await.expect("started");
+    world.until(|| async { (!world.read(".quorate/worktrees/begun").is_empty()).then_some(()) }).await;
+    let edit = "sequence.editor=sed -i s/^pick/edit/";
+    git(world.folder.path(), &["-c", edit, "rebase", "--quiet", "--keep-empty", "-i", "HEAD~1"]);
+    std::fs::write(world.folder.path().join(".quorate/worktrees/go"), "").expect("written");
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let story = world.task(tasks[0]).await;
+    assert_eq!(story.task.state, TaskState::Running, "{:?}", story.task.reason);
+    git(world.folder.path(), &["rebase", "--continue"]);
+    assert_eq!(world.run_over(id).await.run.state, "completed");
+    assert_eq!((world.task(tasks[0]).await.attempts.len(), world.read("work.txt")), (1, "done\n".into()));
+    stop(node).await;
+}
+
+async fn a_merge_that_an_agent_half_resolved_brings_no_conflict_markers_to_main(world: World) {
+    let write = |text: &str| {
+        for file in ["one.txt", "two.txt"] {
+            std::fs::write(world.folder.path().join(file), text).expect("written");
+        }
+    };
+    write("at first\n");
+    make_repository(&world);
+    let node = world.node(&in_worktrees()).await;
+    let own = "echo own > one.txt; echo own > two.txt; git commit --quiet --all -m own; touch ../begun";
+    let wait = "while [ ! -e ../go ]; do sleep 0.05; done";
+    let half = format!("{own}; {wait}; git merge main; echo both > one.txt; exit 0");
+    let half = NewTask { max_attempts: 1, ..command("half", &half) };
+    let (_, tasks) = world.start(vec![half]).await.expect("started");
+    let worktrees = world.folder.path().join(".quorate/worktrees");
+    world.until(|| async { worktrees.join("begun").exists().then_some(()) }).await;
+    write("meanwhile\n");
+    git(world.folder.path(), &["commit", "--quiet", "--all", "-m", "meanwhile"]);
+    std::fs::write(worktrees.join("go"), "").expect("written");
+    let story = world.run_over(RunId(1)).await;
+    let reason = story.tasks[0].reason.clone().unwrap_or_default();
+    assert_eq!(world.read("two.txt"), "meanwhile\n");
+    assert!(reason.contains("conflict markers are left in two.txt"), "{reason}");
+    git(world.folder.path(), &["show", &format!("quorate/task-{}:one.txt", tasks[0])]);
+    stop(node).await;
+}
+
+async fn the_worktree_of_a_task_that_failed_goes_with_the_next_node(world: World) {
+    make_repository(&world);
+    let node = world.node(&in_worktrees()).await;
+    let work = NewTask { max_attempts: 1, ..command("work", "echo half > half.txt; exit 1") };
+    let (_, tasks) = world.start(vec![work]).await.expect("started");
+    world.task_in(tasks[0], TaskState::Failed).await;
+    stop(node).await;
+    let worktree = world.folder.path().join(format!(".quorate/worktrees/{}", tasks[0]));
+    assert!(worktree.exists());
+    let node = world.node(&in_worktrees()).await;
+    world.until(|| async { (!worktree.exists()).then_some(()) }).await;
+    git(world.folder.path(), &["show", &format!("quorate/task-{}:half.txt", tasks[0])]);
     stop(node).await;
 }
 
@@ -552,4 +667,9 @@ stamp!(
     a_check_keeps_its_lease_until_its_work_is_merged,
     a_node_that_stops_does_not_wait_for_others_merges,
     work_that_no_waiting_mends_ends_the_task_though_it_passed_its_check,
+    what_passed_its_check_alone_is_checked_with_what_was_merged_meanwhile,
+    a_person_who_is_on_no_branch_is_waited_for,
+    work_that_is_done_waits_for_a_person_s_rebase,
+    the_worktree_of_a_task_that_failed_goes_with_the_next_node,
+    a_merge_that_an_agent_half_resolved_brings_no_conflict_markers_to_main,
 );

@@ -11,17 +11,18 @@ pub use memory::{Consolidating, Recalled};
 pub use usage::ModelUsage;
 
 use quorate_drivers::api::embeddings::Embedder;
-use quorate_model::config::{Config, millis};
+use quorate_model::config::{Config, Driver, millis};
 use quorate_model::diagnostic::quote;
 use quorate_model::resource::Resource;
 use quorate_model::{AgentState, Error, Kind, Result, TaskState, nearest};
 use quorate_service::claim::{self, Claim, Grant, Leave};
 use quorate_service::health::Check;
 use quorate_service::message::{Fetch, INBOX_MAX, Message};
-use quorate_service::run::Settle;
+use quorate_service::run::{self, Settle};
 use quorate_service::task::{Cancel, Done, DoneAnswer, Fail, Has, Take, TakeAnswer, Taken};
 use quorate_service::token::{self, Token};
-use quorate_service::view::{AgentView, Agents, Attempt};
+use quorate_service::usage::is_budget;
+use quorate_service::view::{AgentView, Agents, Attempt, RunShow, RunStory};
 use quorate_service::{agent, log, wire};
 use quorate_store::{Boxed, Changes, Store};
 use serde_json::Value;
@@ -191,9 +192,24 @@ impl Desk {
         let Some((_, config)) = members.into_iter().find(|(member, _)| member == name) else {
             return Ok(false);
         };
-        let (driver, capabilities) = (config.driver.as_str().to_owned(), config.capabilities.clone());
+        let (driver, capabilities) =
+            (Some(config.driver.as_str().to_owned()), Some(config.capabilities.clone()));
         self.store.write(agent::Add { name: name.to_owned(), driver, capabilities }).await?;
         Ok(true)
+    }
+
+    /// Gives an agent a person's word; one that stands in `quorate.toml` need not have been started. A run whose last open task
+    /// fails by it ends.
+    ///
+    /// # Errors
+    /// Those of [`agent::Tell`].
+    pub async fn tell(&self, name: &str, word: agent::Word) -> Result<Vec<agent::Stopped>> {
+        self.add_configured(name).await?;
+        let stopped = self.store.write(agent::Tell { name: name.to_owned(), word }).await?;
+        if stopped.iter().any(|task| task.state == TaskState::Failed) {
+            self.check().await?;
+        }
+        Ok(stopped)
     }
 
     /// Finds an agent.
@@ -205,14 +221,41 @@ impl Desk {
             return Ok(view);
         }
         let team = self.store.read(Agents::default()).await?;
-        let hint = match nearest(name, team.iter().map(|view| view.agent.name.as_str())) {
-            Some(near) => format!("did you mean `{near}`? `quorate agent list` shows the team"),
-            _ if self.config.agents().iter().any(|(member, _)| member == name) => {
-                "it stands in quorate.toml and joins when it is started: quorate up".into()
+        let near = nearest(name, team.iter().map(|view| view.agent.name.as_str()));
+        let configured = self.config.agents().into_iter().find(|(member, _)| member == name);
+        let hint = match (configured.map(|(_, table)| table.driver), near) {
+            (Some(Driver::External | Driver::Human), _) => format!(
+                "it stands in quorate.toml and joins when it takes its work: quorate task next --agent {name}"
+            ),
+            (Some(_), _) => "it stands in quorate.toml and joins when it is started: quorate up".into(),
+            (None, Some(near)) => format!("did you mean `{near}`? `quorate agent list` shows the team"),
+            (None, None) => {
+                format!("add it with `quorate agent add {name}`; `quorate agent list` shows the team")
             }
-            None => format!("add it with `quorate agent add {name}`; `quorate agent list` shows the team"),
         };
         Err(Error::not_found(format!("no agent {}", quote(name))).hint(hint))
+    }
+
+    /// Says why an agent that asked for a task in vain takes none, whatever is ready: it has reached its budget, is paused, or
+    /// has failed too often.
+    ///
+    /// # Errors
+    /// `NotFound` for a stranger.
+    pub async fn takes_nothing(&self, name: &str) -> Result<Option<Error>> {
+        // Asked again: it may have been paused while it waited.
+        let agent = self.agent(name).await?.agent;
+        if let Some(reason) = agent.reason.as_ref().filter(|why| agent.paused && is_budget(why)) {
+            let error = Error::new(Kind::Refused, format!("{name} takes nothing more: {reason}"));
+            return Ok(Some(error.hint(format!(
+                "`quorate agent resume {name}` grants the same again; its `budget` in quorate.toml changes it"
+            ))));
+        }
+        if !agent.paused && agent.state != "failed" {
+            return Ok(None);
+        }
+        let why = if agent.paused { "is paused" } else { "has failed too often" };
+        let error = Error::new(Kind::Nothing, format!("{name} {why}: it takes nothing more"));
+        Ok(Some(error.hint(format!("let it go on with `quorate agent resume {name}`"))))
     }
 
     /// Takes a task for an agent that pulls its work. One whom a node gives its tasks is shown that which it has, and no
@@ -315,15 +358,23 @@ impl Desk {
         Ok(answer)
     }
 
-    /// Calls a task off, and ends its run if it was the last open one.
+    /// Calls a task off, and ends the runs whose last open tasks were called off with it: those that need it may be of others.
     ///
     /// # Errors
     /// Those of the ledger.
     pub async fn cancel(&self, cancel: Cancel) -> Result<()> {
-        if let Some(run) = self.store.write(cancel).await?.run_id {
-            self.store.write(Settle { id: run }).await?;
-        }
-        Ok(())
+        self.store.write(cancel).await?;
+        self.check().await.map(drop)
+    }
+
+    /// Calls a run off, and ends others as [`cancel`](Desk::cancel) does; tells the run as it is then.
+    ///
+    /// # Errors
+    /// Those of the ledger.
+    pub async fn cancel_run(&self, cancel: run::Cancel) -> Result<RunStory> {
+        let id = self.store.write(cancel).await?.id;
+        self.check().await?;
+        self.store.read(RunShow { id }).await
     }
 
     /// Takes all unread messages of an agent, however many there are.

@@ -23,6 +23,7 @@ use crate::openapi::{Document, schema_of};
 use crate::problem::Failure;
 use crate::tail::Tail;
 use axum::body::Bytes;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{Extension, RawPathParams, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -176,7 +177,8 @@ async fn nothing_here() -> Failure {
     error.into()
 }
 
-async fn no_method(method: Method) -> Failure {
+/// Refuses a method that an address does not take.
+pub(crate) async fn no_method(method: Method) -> Failure {
     let error = Error::invalid(format!("this address does not take {method}"));
     Failure::with(StatusCode::METHOD_NOT_ALLOWED, error)
 }
@@ -202,15 +204,16 @@ async fn handle(
     operation: Operation,
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    path: RawPathParams,
+    path: Result<RawPathParams, RawPathParamsRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
     let query = query.as_deref().unwrap_or_default();
-    let texts = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let texts = texts.chain(pairs(query)).collect();
     let answer = async {
+        let path = path.map_err(|_| Error::invalid("a part of the address is no UTF-8"))?;
+        let texts = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let texts = texts.chain(pairs(query)).collect();
         if !operation.reads {
             must_be_bare(query)?;
         }

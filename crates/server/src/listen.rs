@@ -143,12 +143,13 @@ impl Server {
 fn router(app: App, mcp: Router, guard: Guard) -> Router {
     let desk = app.desk.clone();
     let health = || async { "ok\n" };
+    let monitor = Router::new().route("/health", get(health)).merge(metrics::routes(desk.clone()));
     http::router(app)
         .merge(mcp)
         .layer(from_fn(body::read))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(from_fn_with_state((guard, desk.store().clone()), guard::check))
-        .merge(Router::new().route("/health", get(health)).merge(metrics::routes(desk)))
+        .merge(monitor.method_not_allowed_fallback(http::no_method))
 }
 
 async fn bind(listen: SocketAddr, is_set: bool) -> Result<(TcpListener, bool)> {

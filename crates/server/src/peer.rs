@@ -3,7 +3,7 @@
 //! Here lives the question to the kernel. A port of this machine is open to all its users; a request without a token is
 //! this user's own word only if it comes from a process of this user. What follows from the answer is `guard`'s business.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use tokio::net::TcpStream;
 
 /// The two ends of a connection.
@@ -24,11 +24,32 @@ impl Peer {
         asked.is_some_and(|uid| uid == 0 || uid == nix::unistd::geteuid().as_raw())
     }
 
-    /// Asks the kernel's list of sockets, which has both ends.
+    /// Asks the kernel's lists of sockets, which have both ends. Which list has an address of IPv4 is the choice of who
+    /// opened the socket: a JVM's and .NET's are of IPv6 for both.
     fn uid(self) -> Option<u32> {
-        let table = if self.theirs.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-        uid_in(&std::fs::read_to_string(table).ok()?, self)
+        let asked = |table: &str, peer| uid_in(&std::fs::read_to_string(table).ok()?, peer);
+        let narrow = self.each(canonical);
+        let among_narrow = narrow.theirs.is_ipv4().then(|| asked("/proc/net/tcp", narrow)).flatten();
+        among_narrow.or_else(|| asked("/proc/net/tcp6", self.each(mapped)))
     }
+
+    fn each(self, change: fn(SocketAddr) -> SocketAddr) -> Peer {
+        Peer { ours: change(self.ours), theirs: change(self.theirs) }
+    }
+}
+
+/// An address of IPv4 as such, also where it came as one of IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Any address as one of IPv6.
+fn mapped(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    SocketAddr::new(ip.into(), address.port())
 }
 
 /// Finds the user of the other end in a list as in `proc_pid_net(5)`: `sl local_address rem_address st … uid …`.
@@ -74,6 +95,16 @@ mod tests {
             let (_there, here) = pair(listen).await;
             assert!(Peer::of(&here).expect("two ends").is_ours().await, "{listen}");
         }
+    }
+
+    /// As a JVM and .NET open theirs, also to 127.0.0.1.
+    #[tokio::test]
+    async fn a_socket_for_both_families_is_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let to = mapped(listener.local_addr().expect("an address"));
+        let socket = tokio::net::TcpSocket::new_v6().expect("a socket");
+        let (_there, here) = tokio::join!(socket.connect(to), listener.accept());
+        assert!(Peer::of(&here.expect("accepted").0).expect("two ends").is_ours().await);
     }
 
     #[tokio::test]

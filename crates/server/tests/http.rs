@@ -5,7 +5,8 @@ mod door;
 use door::{Door, PATIENCE, read};
 use quorate_model::{Result, TaskState};
 use quorate_service::SCHEMA;
-use quorate_service::task::{NewTask, Work};
+use quorate_service::goal::APPROVAL;
+use quorate_service::task::{NewTask, Park, Work};
 use quorate_service::view::Tasks;
 use quorate_store::{Options, Store, Url};
 use quorate_testkit::ledger::{Backend, TestLedger};
@@ -176,11 +177,40 @@ async fn a_run_is_stored_called_off_and_resumed(ledger: TestLedger) -> Result<()
     assert_eq!((status, kind.as_str()), (400, "invalid"));
     assert!(said.contains("plan.json"), "{said}");
     let cancelled = door.post(&format!("/runs/{id}/cancel"), json!({ "reason": "enough" })).await.done();
-    assert_eq!(cancelled["state"], "cancelled");
+    assert_eq!(
+        (&cancelled["state"], &cancelled["tasks"][1]["state"]),
+        (&json!("cancelled"), &json!("cancelled"))
+    );
     let resumed = door.post(&format!("/runs/{id}/resume"), json!({})).await.done();
     assert_eq!((&resumed["id"], &resumed["state"]), (&json!(id), &json!("running")));
+    assert_eq!(resumed["tasks"], door.get(&format!("/runs/{id}")).await.done()["tasks"], "the whole run");
     assert_eq!(door.get("/runs").await.done()[0]["counts"], json!({ "ready": 1, "waiting": 1 }));
     assert_eq!(door.post("/runs/99/resume", json!({})).await.problem().0, 404);
+    Ok(())
+}
+
+async fn an_approved_run_is_told_as_a_whole(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let (run, tasks) = ledger.start(vec![command("one")]).await?;
+    let park = Park { id: tasks[0], term: None, reason: APPROVAL.into(), until: None };
+    ledger.store.write(park).await?;
+    let approved = door.post(&format!("/runs/{run}/approve"), json!({})).await.done();
+    assert_eq!((&approved["id"], &approved["tasks"][0]["state"]), (&json!(run.0), &json!("ready")));
+    Ok(())
+}
+
+async fn who_is_added_again_keeps_what_is_not_said(ledger: TestLedger) -> Result<()> {
+    let door = Door::open(&ledger).await;
+    let add = async |more: Value| {
+        let mut body = json!({ "name": "maria" });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let agent = door.post("/agents", body).await.done();
+        json!([agent["driver"], agent["capabilities"]])
+    };
+    assert_eq!(add(json!({})).await, json!(["external", []]));
+    assert_eq!(add(json!({ "driver": "human", "capabilities": ["docs"] })).await, json!(["human", ["docs"]]));
+    assert_eq!(add(json!({})).await, json!(["human", ["docs"]]));
+    assert_eq!(add(json!({ "capabilities": [] })).await, json!(["human", []]));
     Ok(())
 }
 
@@ -355,7 +385,11 @@ async fn what_is_wrong_is_named_and_changes_nothing(ledger: TestLedger) -> Resul
     {
         assert_eq!(door.get(path).await.problem().0, status, "{path}");
     }
-    assert_eq!(door.send("PUT /api/v1/tasks", None).await.problem().0, 405);
+    for request in ["PUT /api/v1/tasks", "POST /health", "POST /ready", "DELETE /metrics"] {
+        assert_eq!(door.send(request, None).await.problem().0, 405, "{request}");
+    }
+    let (status, kind, said) = door.get("/agents/%FF").await.problem();
+    assert!(status == 400 && kind == "invalid" && said.contains("no UTF-8"), "{said}");
     assert_eq!(door.get("/tasks").await.done(), json!([]));
     Ok(())
 }
@@ -666,6 +700,8 @@ on_every_backend!(
     what_reaches_its_agents_budget_is_given_to_others_and_refused,
     a_task_goes_through_its_life,
     a_run_is_stored_called_off_and_resumed,
+    an_approved_run_is_told_as_a_whole,
+    who_is_added_again_keeps_what_is_not_said,
     an_agent_begins_runs_but_none_that_run_commands,
     who_is_removed_while_he_waits_does_not_come_back,
     claims_and_messages_are_whose_they_are,

@@ -3,8 +3,8 @@
 mod door;
 
 use door::Door;
-use quorate_model::Result;
-use quorate_service::agent::Begin;
+use quorate_model::{Result, TaskId, TaskState};
+use quorate_service::agent::{Begin, Crash, End};
 use quorate_service::task::Take;
 use quorate_service::token::Token;
 use quorate_service::view::Claims;
@@ -322,7 +322,14 @@ async fn whom_a_node_gives_its_tasks_cannot_pull_more(ledger: TestLedger) -> Res
     assert_eq!(taken.task.id, one);
     let own = ada.call("next_task", json!({})).await;
     assert!(own.starts_with(&format!("task {one}: one")), "its own it may be shown: {own}");
-    ada.call("finish", json!({ "id": one.0, "term": 1 })).await;
+    let early = ada.fails("finish", json!({ "id": one.0, "term": 1 })).await;
+    assert!(early.contains("it ends with your process") && early.contains("exit with 0"), "{early}");
+    let bearer = format!("Bearer {}", token.reveal());
+    let head = [("Host", "localhost"), ("Content-Type", "application/json"), ("Authorization", &bearer)];
+    let over_http = door.raw(&format!("POST /api/v1/tasks/{}/done", one.0), &head, r#"{"term":1}"#).await;
+    assert_eq!(over_http.problem().0, 403, "its node ends it");
+    assert_eq!(ledger.state(one).await?, TaskState::Running);
+    ledger.done(&taken).await?;
     let refused = ada.fails("next_task", json!({})).await;
     assert!(refused.starts_with("refused: a node gives ada its tasks"), "{refused}");
     let next = client.call("next_task", json!({ "agent": "eve" })).await;
@@ -351,6 +358,41 @@ async fn what_is_wrong_is_named_and_changes_nothing(ledger: TestLedger) -> Resul
     assert_eq!(ledger.count("task.added").await, 0);
     let error = client.send("tools/call", json!({ "name": "no_such_tool", "arguments": {} })).await;
     assert!(error["error"]["message"].as_str().is_some_and(|text| text.contains("no_such_tool")), "{error}");
+    Ok(())
+}
+
+async fn who_takes_nothing_is_told_why(ledger: TestLedger) -> Result<()> {
+    let config = "[agents.ada]\ndriver = 'external'\nbudget = { tokens = 100 }\n";
+    let door = Door::configured(&ledger, config).await;
+    let client = Client::new(&door, "2026-07-28");
+    ledger.add(command("one")).await?;
+    client.call("next_task", json!({ "agent": "ada" })).await;
+    let used = json!([{ "model": "m", "output_tokens": 100 }]);
+    client.call("finish", json!({ "id": 1, "term": 1, "result": "x", "usage": used })).await;
+    for title in ["two", "three"] {
+        ledger.add(command(title)).await?;
+    }
+    let over = client.fails("next_task", json!({ "agent": "ada" })).await;
+    assert!(
+        over.starts_with("refused: ada takes nothing more: budget: agent ada has used 100 of 100"),
+        "{over}"
+    );
+    ledger.join("bob").await?;
+    door.post("/agents/bob/pause", json!({})).await.done();
+    ledger.store.write(begin("eve", "1")).await?;
+    let crash = Crash {
+        name: "eve".into(),
+        task: TaskId(2),
+        reason: "exit 139".into(),
+        spawn: true,
+        max_respawns: 0,
+    };
+    ledger.store.write(crash).await?;
+    ledger.store.write(End { name: "eve".into(), node: "1".into() }).await?;
+    for (agent, why) in [("bob", "bob is paused"), ("eve", "eve has failed too often")] {
+        let told = client.call("next_task", json!({ "agent": agent, "wait": "100ms" })).await;
+        assert_eq!(told, format!("{why}: it takes nothing more; stop here, a person lets it go on"));
+    }
     Ok(())
 }
 
@@ -418,6 +460,7 @@ on_every_backend!(
     what_one_found_out_another_is_told,
     an_agent_with_a_token_is_itself_alone,
     whom_a_node_gives_its_tasks_cannot_pull_more,
+    who_takes_nothing_is_told_why,
     what_is_wrong_is_named_and_changes_nothing,
     who_comes_from_elsewhere_is_kept_out,
     a_whole_task_is_short_whatever_is_around_it,

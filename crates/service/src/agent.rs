@@ -9,7 +9,7 @@ use crate::task::{self, Kinds, Task};
 use crate::token;
 use quorate_model::agent::abilities;
 use quorate_model::name::member;
-use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, Term, nearest};
+use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState, Term, nearest};
 use quorate_store::{Boxed, Row, Sql, Tx, Write, args};
 
 /// A member of the team as it is stored.
@@ -120,15 +120,35 @@ pub(crate) async fn unknown(tx: &mut Tx, name: &str) -> Result<Error> {
     Ok(Error::not_found(format!("no agent `{name}`")).hint(hint))
 }
 
-/// Adds a member, or brings driver and capabilities up to date.
+/// Adds a member, or brings driver and capabilities up to date: of one that is there, what is not said stays as it is.
 #[derive(Debug, Clone)]
 pub struct Add {
     /// Its name.
     pub name: String,
-    /// How it is run.
-    pub driver: String,
-    /// What it can do; `["*"]` is everything.
-    pub capabilities: Vec<String>,
+    /// How it is run; a new one of which it is not said is external.
+    pub driver: Option<String>,
+    /// What it can do; `["*"]` is everything. Of a new one of which it is not said, nothing is known.
+    pub capabilities: Option<Vec<String>>,
+}
+
+/// How a member is run of which nobody has said it.
+const EXTERNAL: &str = "external";
+const ADD: &str = "insert into agents (name, driver, capabilities, created_at)
+     values ($1, coalesce(cast($2 as text), 'external'), coalesce(cast($3 as text), '[]'), now_ms())
+     on conflict (name) do update set
+        driver = case when agents.removed = 1 then excluded.driver else coalesce(cast($2 as text), agents.driver) end,
+        capabilities = case when agents.removed = 1 then excluded.capabilities
+                            else coalesce(cast($3 as text), agents.capabilities) end,
+        paused = case when agents.removed = 1 then 0 else agents.paused end,
+        state = case when agents.removed = 1 then 'idle' else agents.state end,
+        reason = case when agents.removed = 1 then null else agents.reason end, removed = 0";
+
+impl Add {
+    /// Tells whether a member is as this says.
+    fn holds_of(&self, agent: &Agent) -> bool {
+        self.driver.as_ref().is_none_or(|driver| agent.driver == *driver)
+            && self.capabilities.as_ref().is_none_or(|own| agent.capabilities == *own)
+    }
 }
 
 impl Write for Add {
@@ -136,24 +156,15 @@ impl Write for Add {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, ()> {
         Box::pin(async move {
-            let capabilities = serde_json::Value::from(self.capabilities.as_slice()).to_string();
-            let known = find(tx, &self.name).await?;
-            if known
-                .as_ref()
-                .is_some_and(|a| !a.removed && a.driver == self.driver && a.capabilities == self.capabilities)
-            {
+            let known = find(tx, &self.name).await?.filter(|agent| !agent.removed);
+            if known.as_ref().is_some_and(|agent| self.holds_of(agent)) {
                 return Ok(());
             }
-            tx.later(
-                "insert into agents (name, driver, capabilities, created_at) values ($1, $2, $3, now_ms())
-                 on conflict (name) do update set driver = excluded.driver, capabilities = excluded.capabilities,
-                    paused = case when agents.removed = 1 then 0 else agents.paused end,
-                    state = case when agents.removed = 1 then 'idle' else agents.state end,
-                    reason = case when agents.removed = 1 then null else agents.reason end, removed = 0",
-                args![&self.name, &self.driver, &capabilities],
-            );
-            if known.is_none_or(|agent| agent.removed) {
-                tx.record(added(&self.name, &self.driver));
+            let stored = |own: &Vec<String>| serde_json::Value::from(own.as_slice()).to_string();
+            let capabilities = self.capabilities.as_ref().map(stored);
+            tx.later(ADD, args![&self.name, &self.driver, &capabilities]);
+            if known.is_none() {
+                tx.record(added(&self.name, self.driver.as_deref().unwrap_or(EXTERNAL)));
             }
             Ok(())
         })
@@ -198,7 +209,7 @@ impl Write for Seen {
                             state = 'idle', reason = null, removed = 0, heartbeat_at = now_ms() returning ",
                         columns!()
                     );
-                    tx.record(added(&self.name, "external"));
+                    tx.record(added(&self.name, EXTERNAL));
                     Ok(tx
                         .one(sql, args![&self.name], Agent::from_row)
                         .await?
@@ -401,8 +412,11 @@ impl Write for Crash {
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, AfterCrash> {
         Box::pin(async move {
             let agent = lock(tx, &self.name).await?;
-            let sql = "select coalesce(last_crash, 0) as task from agents where name = $1";
-            let last = tx.one(sql, args![&self.name], |row| row.int("task")).await?.unwrap_or(0);
+            let sql =
+                "select coalesce(last_crash, 0) as task, (select run_id from tasks where id = $2) as run_id
+                         from agents where name = $1";
+            let read = |row: &Row<'_>| Ok((row.int("task")?, row.opt_int("run_id")?.map(RunId)));
+            let (last, run) = tx.one(sql, args![&self.name, self.task], read).await?.unwrap_or_default();
             // One task that always kills its agent is the task's fault: its attempts bound it, not the agent's brake.
             let counts = self.spawn || last != self.task.0;
             if counts && agent.respawns >= self.max_respawns {
@@ -413,7 +427,7 @@ impl Write for Crash {
                     args![&self.name, &reason],
                 );
                 let event = Event::new(EventKind::AgentFailed, format!("{} failed: {reason}", self.name));
-                tx.record(event.agent(&self.name).task(self.task));
+                tx.record(event.agent(&self.name).task(self.task).run(run));
                 release_of_agent(tx, &self.name).await?;
                 return Ok(AfterCrash::Failed);
             }
@@ -424,9 +438,8 @@ impl Write for Crash {
             );
             let event =
                 Event::new(EventKind::AgentRespawned, format!("{} respawned: {}", self.name, self.reason));
-            tx.record(
-                event.agent(&self.name).task(self.task).data(serde_json::json!({ "respawns": respawns })),
-            );
+            let event = event.agent(&self.name).task(self.task).run(run);
+            tx.record(event.data(serde_json::json!({ "respawns": respawns })));
             Ok(AfterCrash::Respawned(respawns))
         })
     }
@@ -445,7 +458,7 @@ pub enum Word {
     Remove,
 }
 
-/// Gives an agent a person's word.
+/// Gives an agent a person's word; answers with the tasks that were taken from it.
 #[derive(Debug, Clone)]
 pub struct Tell {
     /// The agent.
@@ -454,16 +467,26 @@ pub struct Tell {
     pub word: Word,
 }
 
-impl Write for Tell {
-    type Answer = Agent;
+/// A task that was taken from an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stopped {
+    /// As people call it.
+    pub task: String,
+    /// What became of it: it is tried again, or has failed.
+    pub state: TaskState,
+}
 
-    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Agent> {
+impl Write for Tell {
+    type Answer = Vec<Stopped>;
+
+    fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Stopped>> {
         Box::pin(async move {
             let agent = lock(tx, &self.name).await?;
+            let mut stopped = Vec::new();
             match self.word {
                 Word::Pause => tx.later("update agents set paused = 1 where name = $1", args![&self.name]),
                 Word::Resume => resume(tx, &agent).await?,
-                Word::Kill => kill(tx, &self.name).await?,
+                Word::Kill => stopped = kill(tx, &self.name).await?,
                 Word::Remove => remove(tx, &agent).await?,
             }
             let (kind, done) = match self.word {
@@ -473,7 +496,7 @@ impl Write for Tell {
                 Word::Remove => (EventKind::AgentRemoved, "left the team"),
             };
             tx.record(Event::new(kind, format!("{} {done}", self.name)).agent(&self.name));
-            Ok(agent)
+            Ok(stopped)
         })
     }
 }
@@ -517,7 +540,8 @@ pub(crate) async fn pause_for_budget(tx: &mut Tx, name: &str, reason: &str) -> R
 }
 
 /// Takes the agent's task away: the term rises, and whoever supervises it stops the child.
-async fn kill(tx: &mut Tx, name: &str) -> Result<()> {
+async fn kill(tx: &mut Tx, name: &str) -> Result<Vec<Stopped>> {
+    let mut stopped = Vec::new();
     for task in running(tx, name).await? {
         let failed = task::Failed {
             failure: quorate_model::retry::Failure::Lapsed,
@@ -526,9 +550,10 @@ async fn kill(tx: &mut Tx, name: &str) -> Result<()> {
             tail: None,
             retry_after_ms: 0,
         };
-        task::fail_attempt(tx, &task, &failed).await?;
+        let state = task::fail_attempt(tx, &task, &failed).await?;
+        stopped.push(Stopped { task: task.named(), state });
     }
-    Ok(())
+    Ok(stopped)
 }
 
 async fn running(tx: &mut Tx, name: &str) -> Result<Vec<Task>> {
@@ -548,6 +573,7 @@ async fn running(tx: &mut Tx, name: &str) -> Result<Vec<Task>> {
 }
 
 async fn remove(tx: &mut Tx, agent: &Agent) -> Result<()> {
+    must_not_live(tx, agent).await?;
     if !running(tx, &agent.name).await?.is_empty() {
         return Err(Error::new(Kind::Conflict, format!("agent `{}` has a task", agent.name))
             .hint(format!("quorate agent kill {}, then remove it", agent.name)));
@@ -558,4 +584,17 @@ async fn remove(tx: &mut Tx, agent: &Agent) -> Result<()> {
     );
     token::forget(tx, &agent.name);
     release_of_agent(tx, &agent.name).await
+}
+
+/// Refuses to take out an agent whose session is alive: its node would begin the session anew, and have it back.
+async fn must_not_live(tx: &mut Tx, agent: &Agent) -> Result<()> {
+    let Some((node, until)) = agent.node.as_ref().zip(agent.lease_until) else { return Ok(()) };
+    if until < tx.now().await? {
+        return Ok(());
+    }
+    let (name, host) = (&agent.name, agent.host.as_deref().unwrap_or("?"));
+    let message = format!("agent `{name}` is run by node {node} on {host}, which would have it back");
+    Err(Error::new(Kind::Conflict, message).hint(format!(
+        "quorate agent pause {name}: it takes nothing more; remove it once that node has ended"
+    )))
 }

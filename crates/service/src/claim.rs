@@ -14,9 +14,9 @@
 
 use crate::task::{self, Task};
 use quorate_model::resource::{Mode, Resource, conflict};
-use quorate_model::{Error, Event, EventKind, Kind, Result, TaskId, TaskState, Term};
+use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};
 use quorate_store::{Boxed, Dialect, Read, Row, Tx, Write, args};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Resources in one request at most.
 pub const RESOURCES_MAX: usize = 256;
@@ -59,14 +59,20 @@ impl Claim {
         })
     }
 
-    fn event(&self, kind: EventKind, message: String) -> Event {
+    /// Says what became of it; `run` is that of its task.
+    fn event(&self, kind: EventKind, run: Option<RunId>, message: String) -> Event {
         let data = serde_json::json!({ "term": self.term.0, "mode": self.mode.as_str(), "expires_at_ms": self.expires_at });
         let event = Event::new(kind, message).agent(&self.agent).resource(&self.resource).data(data);
         match self.task {
-            Some(task) => event.task(task),
+            Some(task) => event.task(task).run(run),
             None => event,
         }
     }
+}
+
+/// Reads a claim of which something is to be told, and the run of its task.
+fn with_run(row: &Row<'_>) -> Result<(Claim, Option<RunId>)> {
+    Ok((Claim::from_row(row)?, row.opt_int("run_id")?.map(RunId)))
 }
 
 fn mode(text: &str) -> Mode {
@@ -86,6 +92,14 @@ macro_rules! columns {
     };
 }
 pub(crate) use {columns, live};
+
+/// What a statement that changes claims answers with: also the run of the task, which the log is to say.
+macro_rules! returning {
+    () => {
+        " returning id, resource, agent, task_id, mode, taken_at, expires_at,
+                    (select run_id from tasks where tasks.id = claims.task_id) as run_id"
+    };
+}
 
 /// What is wanted.
 pub(crate) struct Wish<'a> {
@@ -331,13 +345,16 @@ async fn lock_claims(tx: &mut Tx) -> Result<()> {
 }
 
 async fn insert(tx: &mut Tx, wish: &Wish<'_>, resource: &Resource) -> Result<Claim> {
-    let sql = "insert into claims (resource, agent, task_id, mode, taken_at, ttl_ms, expires_at)
-               values ($1, $2, $3, $4, now_ms(), $5, now_ms() + $6)
-               returning id, resource, agent, task_id, mode, taken_at, expires_at";
+    let sql = concat!(
+        "insert into claims (resource, agent, task_id, mode, taken_at, ttl_ms, expires_at)
+         values ($1, $2, $3, $4, now_ms(), $5, now_ms() + $6)",
+        returning!()
+    );
     let ttl_ms = if matches!(wish.place, Place::Task { .. }) { None } else { Some(wish.ttl_ms) };
     let args = args![resource.as_str(), wish.agent, wish.task, wish.mode.as_str(), ttl_ms, wish.ttl_ms];
-    let claim = tx.one(sql, args, Claim::from_row).await?.expect("an insert returns its row");
-    tx.record(claim.event(EventKind::ClaimTaken, format!("{} claimed by {}", claim.resource, claim.agent)));
+    let (claim, run) = tx.one(sql, args, with_run).await?.expect("an insert returns its row");
+    let message = format!("{} claimed by {}", claim.resource, claim.agent);
+    tx.record(claim.event(EventKind::ClaimTaken, run, message));
     Ok(claim)
 }
 
@@ -366,11 +383,10 @@ pub(crate) async fn take_from(tx: &mut Tx, task: &Task) -> Result<()> {
 
 /// Gives up what was left to a supervisor whose child is gone now.
 pub(crate) async fn release_left(tx: &mut Tx, task: TaskId, term: Term) -> Result<()> {
-    let sql = "delete from claims where task_id = $1 and left_term = $2
-               returning id, resource, agent, task_id, mode, taken_at, expires_at";
-    for claim in tx.all(sql, args![task, term], Claim::from_row).await? {
+    let sql = concat!("delete from claims where task_id = $1 and left_term = $2", returning!());
+    for (claim, run) in tx.all(sql, args![task, term], with_run).await? {
         let message = format!("{} released: the child that used it has ended", claim.resource);
-        tx.record(claim.event(EventKind::ClaimReleased, message));
+        tx.record(claim.event(EventKind::ClaimReleased, run, message));
     }
     Ok(())
 }
@@ -380,7 +396,7 @@ pub(crate) async fn release_of_task(tx: &mut Tx, task: &Task) -> Result<()> {
     let sql = "delete from claims where task_id = $1 and left_term is null returning id, resource, agent, task_id, mode, taken_at, expires_at";
     for claim in tx.all(sql, args![task.id], Claim::from_row).await? {
         let message = format!("{} released: task {} goes on without it", claim.resource, task.named());
-        tx.record(claim.event(EventKind::ClaimReleased, message));
+        tx.record(claim.event(EventKind::ClaimReleased, task.run_id, message));
     }
     Ok(())
 }
@@ -391,7 +407,7 @@ pub(crate) async fn release_of_agent(tx: &mut Tx, agent: &str) -> Result<()> {
                returning id, resource, agent, task_id, mode, taken_at, expires_at";
     for claim in tx.all(sql, args![agent], Claim::from_row).await? {
         let message = format!("{} released: {agent} is gone", claim.resource);
-        tx.record(claim.event(EventKind::ClaimReleased, message));
+        tx.record(claim.event(EventKind::ClaimReleased, None, message));
     }
     Ok(())
 }
@@ -680,17 +696,20 @@ impl Write for Release {
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, Vec<Claim>> {
         Box::pin(async move {
             lock_claims(tx).await?;
-            let mut released = Vec::new();
+            let (mut released, mut runs) = (Vec::new(), BTreeMap::new());
             let resources: BTreeSet<&String> = self.resources.iter().collect();
             for resource in resources {
                 let sql = concat!(
                     "select ",
                     columns!(),
-                    " from claims c where c.resource = $1 and ",
+                    ", (select run_id from tasks t where t.id = c.task_id) as run_id
+                       from claims c where c.resource = $1 and ",
                     live!(),
                     " order by c.id"
                 );
-                let live = tx.all(sql, args![resource], Claim::from_row).await?;
+                let (live, of_runs): (Vec<Claim>, Vec<Option<RunId>>) =
+                    tx.all(sql, args![resource], with_run).await?.into_iter().unzip();
+                runs.extend(live.iter().map(|claim| claim.term.0).zip(of_runs));
                 released.extend(self.choose(resource, live)?);
             }
             for claim in &released {
@@ -701,7 +720,8 @@ impl Write for Release {
                         format!("{} taken from {} by force: {reason}", claim.resource, claim.agent)
                     }
                 };
-                tx.record(claim.event(EventKind::ClaimReleased, message));
+                let run = runs.get(&claim.term.0).copied().flatten();
+                tx.record(claim.event(EventKind::ClaimReleased, run, message));
             }
             Ok(released)
         })
@@ -783,12 +803,13 @@ pub(crate) async fn expire(tx: &mut Tx, limit: i64) -> Result<usize> {
     let sql = concat!(
         "delete from claims where id in (select c.id from claims c where c.expires_at <= now_ms() and not ",
         live!(),
-        " order by c.id limit $1) returning id, resource, agent, task_id, mode, taken_at, expires_at"
+        " order by c.id limit $1)",
+        returning!()
     );
-    let expired = tx.all(sql, args![limit], Claim::from_row).await?;
-    for claim in &expired {
+    let expired = tx.all(sql, args![limit], with_run).await?;
+    for (claim, run) in &expired {
         let message = format!("{} of {} expired", claim.resource, claim.agent);
-        tx.record(claim.event(EventKind::ClaimExpired, message));
+        tx.record(claim.event(EventKind::ClaimExpired, *run, message));
     }
     tx.later(
         "delete from claim_waits where deadline < now_ms() or seen_at < now_ms() - $1",

@@ -92,7 +92,8 @@ impl Write for Approve {
 
     fn apply<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, usize> {
         Box::pin(async move {
-            run::must_be_open(tx, self.id).await?;
+            run::must_be_open(tx, self.id, &format!("`quorate runs show {}` tells how it ended", self.id))
+                .await?;
             let sql = Sql::Each {
                 lite: concat!(
                     "select ",
@@ -178,13 +179,32 @@ async fn must_be_undone(tx: &mut Tx, task: &Task) -> Result<()> {
 fn parked(task: &Task) -> Error {
     let id = task.id;
     let why = task.reason.as_deref().unwrap_or("a person parked it");
-    let lets_go_on = match task.run_id.filter(|_| why == APPROVAL) {
-        Some(run) => format!("quorate runs approve {run}"),
-        None => format!("quorate task unpark {id}"),
-    };
     let message = format!("task {} cannot be decomposed: it is parked: {why}", task.named());
     Error::new(Kind::Conflict, message)
-        .hint(format!("{lets_go_on} lets it go on; then quorate run --task {id}"))
+        .hint(format!("{} lets it go on; then quorate run --task {id}", lets_go_on(task)))
+}
+
+/// Returns the command by which a person lets a parked task go on.
+fn lets_go_on(task: &Task) -> String {
+    match task.run_id.filter(|_| task.reason.as_deref() == Some(APPROVAL)) {
+        Some(run) => format!("quorate runs approve {run}"),
+        None => format!("quorate task unpark {}", task.id),
+    }
+}
+
+/// Says what moves a parked task: a person's word, or the run that does its work.
+pub fn moves(task: &Task) -> String {
+    let reason = task.reason.as_ref().filter(|_| is_decomposed(task));
+    match reason.and_then(|reason| reason.split(' ').find_map(|word| word.parse::<i64>().ok())) {
+        Some(run) => format!("`quorate runs show {run}` tells how far that is"),
+        None => format!("let it go on with `{}`", lets_go_on(task)),
+    }
+}
+
+/// Tells whether a task waits for a run that does its work.
+pub fn is_decomposed(task: &Task) -> bool {
+    let waits = |reason: &String| reason.starts_with(DECOMPOSED);
+    task.state == TaskState::Parked && task.reason.as_ref().is_some_and(waits)
 }
 
 /// How the source of a run begins that does the work of a task.
@@ -209,7 +229,7 @@ fn done_by_another(task: &Task) -> Option<String> {
         (TaskState::Running | TaskState::Verifying | TaskState::Completed, _) => {
             Some(format!("it is {}", task.state))
         }
-        (TaskState::Parked, Some(reason)) if reason.starts_with(DECOMPOSED) => Some(reason.clone()),
+        (_, Some(reason)) if is_decomposed(task) => Some(reason.clone()),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 //! it was shown.
 
 use crate::agent;
-use quorate_model::{Error, Event, EventKind, MessageId, Result, TaskId};
+use quorate_model::{Error, Event, EventKind, MessageId, Result, RunId, TaskId};
 use quorate_store::{Boxed, Read, Row, Sql, Tx, Write, args};
 
 /// The longest text of a message, in bytes.
@@ -128,15 +128,19 @@ impl Write for Send {
                 .hint("put it into a file and send its path"));
             }
             agent::must_exist(tx, Some(&self.to)).await?;
+            let mut run = None;
             if let Some(task) = self.task {
-                let found =
-                    tx.one("select id from tasks where id = $1", args![task], |row| row.int("id")).await?;
-                found.ok_or_else(|| crate::task::unknown(task))?;
+                let sql = "select run_id from tasks where id = $1";
+                let found = tx.one(sql, args![task], |row| Ok(row.opt_int("run_id")?.map(RunId))).await?;
+                run = found.ok_or_else(|| crate::task::unknown(task))?;
             }
             if let Some(id) = self.reply_to {
                 let found =
                     tx.one("select id from messages where id = $1", args![id], |row| row.int("id")).await?;
-                found.ok_or_else(|| Error::not_found(format!("no message {id} to reply to")))?;
+                found.ok_or_else(|| {
+                    Error::not_found(format!("no message {id} to reply to"))
+                        .hint(format!("`quorate inbox {} --all` shows what can be replied to", self.from))
+                })?;
             }
             let sql = "insert into messages (sender, recipient, kind, text, task_id, reply_to, created_at)
                        values ($1, $2, $3, $4, $5, $6, now_ms()) returning id";
@@ -147,7 +151,7 @@ impl Write for Send {
             let event = Event::new(EventKind::MessageSent, message).agent(&self.from);
             let data = serde_json::json!({ "id": id.0, "to": self.to, "kind": self.kind.as_str() });
             tx.record(match self.task {
-                Some(task) => event.task(task).data(data),
+                Some(task) => event.task(task).run(run).data(data),
                 None => event.data(data),
             });
             Ok(id)

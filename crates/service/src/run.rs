@@ -130,16 +130,16 @@ impl Write for Start {
     }
 }
 
-/// Refuses a run that is unknown or over. It cannot end before this transaction does; others may look at the same moment.
-pub(crate) async fn must_be_open(tx: &mut Tx, id: RunId) -> Result<()> {
+/// Refuses a run that is unknown or over, and says what to do instead. It cannot end before this transaction does; others
+/// may look at the same moment.
+pub(crate) async fn must_be_open(tx: &mut Tx, id: RunId, instead: &str) -> Result<()> {
     let sql = Sql::Each {
         lite: concat!("select ", run_columns!(), " from runs where id = $1"),
         pg: concat!("select ", run_columns!(), " from runs where id = $1 for share"),
     };
     let run = tx.one(sql, args![id], Run::from_row).await?.ok_or_else(|| unknown(id))?;
     if run.is_over() {
-        return Err(Error::new(Kind::Conflict, format!("run {id} is {} already", run.state))
-            .hint("leave out --in, or begin a new run with `quorate run`"));
+        return Err(Error::new(Kind::Conflict, format!("run {id} is {} already", run.state)).hint(instead));
     }
     Ok(())
 }
@@ -247,7 +247,8 @@ impl Write for Cancel {
         Box::pin(async move {
             let run = lock(tx, self.id).await?;
             if run.is_over() {
-                return Err(Error::new(Kind::Conflict, format!("run {} is {} already", self.id, run.state)));
+                return Err(Error::new(Kind::Conflict, format!("run {} is {} already", self.id, run.state))
+                    .hint(format!("quorate runs show {} tells how it ended", self.id)));
             }
             cancel(tx, run.id, &self.reason).await
         })

@@ -22,7 +22,7 @@ pub use take::{Has, Kinds, NeedResult, PastAttempt, Take, TakeAnswer, TakeCheck,
 
 pub(crate) use add::add_tasks;
 pub(crate) use finish::{Failed, end_for, fail_attempt};
-pub(crate) use person::{cancel_all, reopen_all, set_aside, unpark};
+pub(crate) use person::{CHECK_GIVEN_BACK, cancel_all, reopen_all, set_aside, unpark};
 pub(crate) use take::need_results;
 
 use quorate_model::{Error, Event, EventKind, Kind, Result, RunId, TaskId, TaskState, Term};

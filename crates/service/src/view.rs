@@ -431,7 +431,7 @@ impl Read for Pulse {
 pub struct Stalled {
     /// The run.
     pub id: RunId,
-    /// The node whose agents work at it; agents that pull their work may, too.
+    /// The node whose agents work at it; a person may, too, and agents that pull their work and were heard of just now.
     pub node: String,
 }
 
@@ -440,7 +440,9 @@ impl Read for Stalled {
 
     fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, bool> {
         Box::pin(async move {
-            Ok(tx.one(STALLED, args![self.id, &self.node], |row| row.flag("stalled")).await?.unwrap_or(false))
+            let heard_since = tx.now().await? - EXTERNAL_ALIVE_MS;
+            let args = args![self.id, &self.node, heard_since];
+            Ok(tx.one(STALLED, args, |row| row.flag("stalled")).await?.unwrap_or(false))
         })
     }
 }
@@ -455,7 +457,8 @@ macro_rules! stalled {
                          or (t.state = 'waiting' and t.unmet = 0)
                          or (t.state = 'ready' and exists (
                              select 1 from agents a
-                              where (a.node = $2 or a.driver in ('external', 'human'))
+                              where (a.node = $2 or a.driver = 'human'
+                                     or (a.driver = 'external' and a.heartbeat_at > $3))
                                 and a.paused = 0 and a.removed = 0 and a.state <> 'failed'
                                 and (a.takes = 'any' or (a.takes = 'run') = (t.run is not null))
                                 and (t.agent = a.name

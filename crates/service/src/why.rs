@@ -2,6 +2,7 @@
 //!
 //! Here lives the reading of a [`TaskStory`]: pure, no question to the ledger.
 
+use crate::task::CHECK_GIVEN_BACK;
 use crate::view::{AgentView, TaskStory};
 use quorate_model::{AgentState, TaskState};
 
@@ -22,7 +23,9 @@ pub fn why(story: &TaskStory) -> Option<String> {
         }
         TaskState::Parked => Some(parked(story)),
         TaskState::Failed | TaskState::Cancelled => task.reason.clone(),
-        TaskState::Running | TaskState::Verifying | TaskState::Completed => None,
+        // A node has it. One that gave it back may have taken it again, and waits for the same as before.
+        TaskState::Verifying => task.reason.clone().filter(|why| why.starts_with(CHECK_GIVEN_BACK)),
+        TaskState::Running | TaskState::Completed => None,
     }
 }
 
@@ -49,7 +52,7 @@ fn parked(story: &TaskStory) -> String {
     let reason = story.task.reason.as_deref().unwrap_or("a person parked it");
     match story.task.due_at {
         Some(until) => format!("parked until {}: {reason}", crate::time::rfc3339(until)),
-        None => format!("parked: {reason} (let it go on with `quorate task unpark {}`)", story.task.id),
+        None => format!("parked: {reason} ({})", crate::goal::moves(&story.task)),
     }
 }
 

@@ -2,9 +2,10 @@
 
 use quorate_model::agent::AgentState;
 use quorate_model::{Kind, Result, TaskId, TaskState, Term};
-use quorate_service::agent::{Add, AfterCrash, Crash, End, Seen, Tell, Word};
+use quorate_service::agent::{Add, AfterCrash, Crash, End, Seen, Stopped, Tell, Word};
 use quorate_service::context::{BUDGET_DEFAULT, Context};
 use quorate_service::doctor::Ask;
+use quorate_service::event::Logged;
 use quorate_service::node::{self, Bury, Gone, Lead, List, Noted, Orphan, Orphans};
 use quorate_service::retention::Prune;
 use quorate_service::task::{Held, NewTask, Park, Renew, Started, Take, TakeCheck, Task, Unpark};
@@ -210,7 +211,7 @@ async fn who_was_called_after_its_node_stays_for_as_long_as_it_has_a_task(ledger
 async fn an_unknown_name_is_answered_with_the_nearest(ledger: TestLedger) -> Result<()> {
     ledger
         .store
-        .write(Add { name: "validation".into(), driver: "command".into(), capabilities: vec![] })
+        .write(Add { name: "validation".into(), driver: Some("command".into()), capabilities: None })
         .await?;
     let error = ledger.store.write(tell("validaton", Word::Pause)).await.expect_err("unknown");
     assert_eq!(error.kind, Kind::NotFound);
@@ -230,10 +231,83 @@ async fn a_name_first_seen_registers_itself_unless_names_are_strict(ledger: Test
     assert_eq!(state(&ledger, "alpha").await?, AgentState::Ready);
     ledger.advance(LEASE_MS).await;
     assert_eq!(state(&ledger, "alpha").await?, AgentState::Idle, "no sign of life for a while");
-    let add = Add { name: "alpha".into(), driver: "command".into(), capabilities: texts(&["docs"]) };
+    let add = added("alpha", Some("command"), Some(&["docs"]));
     ledger.store.write(add.clone()).await?;
     ledger.store.write(add).await?;
     assert_eq!(ledger.count("agent.added").await, 1, "known already: brought up to date");
+    Ok(())
+}
+
+fn added(name: &str, driver: Option<&str>, capabilities: Option<&[&str]>) -> Add {
+    Add { name: name.into(), driver: driver.map(Into::into), capabilities: capabilities.map(texts) }
+}
+
+async fn what_is_not_said_of_a_member_stays_as_it_is(ledger: TestLedger) -> Result<()> {
+    let is = async |name: &str| {
+        let agent = ledger.store.read(Agents { name: Some(name.into()) }).await?.remove(0).agent;
+        Result::<_>::Ok((agent.driver, agent.capabilities.join(",")))
+    };
+    let external = ("external".to_owned(), String::new());
+    ledger.store.write(added("alpha", None, None)).await?;
+    assert_eq!(is("alpha").await?, external);
+    ledger.store.write(added("alpha", Some("human"), Some(&["docs", "review"]))).await?;
+    ledger.store.write(added("alpha", None, None)).await?;
+    assert_eq!(is("alpha").await?, ("human".into(), "docs,review".into()));
+    ledger.store.write(added("alpha", None, Some(&["docs"]))).await?;
+    assert_eq!(is("alpha").await?, ("human".into(), "docs".into()));
+    ledger.store.write(added("alpha", Some("external"), None)).await?;
+    assert_eq!(is("alpha").await?, ("external".into(), "docs".into()));
+    ledger.store.write(added("alpha", None, Some(&[]))).await?;
+    assert_eq!(is("alpha").await?, external, "nothing is something, too");
+    ledger.store.write(added("alpha", Some("human"), Some(&["docs"]))).await?;
+    ledger.store.write(tell("alpha", Word::Remove)).await?;
+    ledger.store.write(added("alpha", None, None)).await?;
+    assert_eq!(is("alpha").await?, external, "who comes back is a newcomer");
+    assert_eq!(ledger.count("agent.added").await, 2);
+    Ok(())
+}
+
+async fn whom_a_node_runs_is_not_removed_while_its_session_lives(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "7")).await?;
+    let refused =
+        ledger.store.write(tell("alpha", Word::Remove)).await.expect_err("it would be back at once");
+    assert_eq!(refused.kind, Kind::Conflict);
+    assert!(refused.message.contains("node 7 on here"), "{refused:?}");
+    assert!(refused.hint.is_some_and(|hint| hint.contains("quorate agent pause alpha")));
+    assert_eq!(ledger.count("agent.removed").await, 0);
+    ledger.advance(LEASE_MS + 1).await;
+    ledger.store.write(tell("alpha", Word::Remove)).await?;
+    ledger.store.write(begin("beta", "7")).await?;
+    ledger.store.write(End { name: "beta".into(), node: "7".into() }).await?;
+    ledger.store.write(tell("beta", Word::Remove)).await?;
+    assert!(ledger.store.read(Agents::default()).await?.is_empty());
+    Ok(())
+}
+
+async fn who_is_killed_loses_what_it_has_and_what_becomes_of_it_is_told(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    let kill = tell("alpha", Word::Kill);
+    assert_eq!(ledger.store.write(kill.clone()).await?, [], "it has nothing");
+    let id = ledger.add(NewTask { max_attempts: 2, ..command("one") }).await?;
+    for state in [TaskState::Ready, TaskState::Failed] {
+        ledger.advance(3_000).await;
+        ledger.must_take("alpha").await?;
+        assert_eq!(ledger.store.write(kill.clone()).await?, [Stopped { task: id.to_string(), state }]);
+    }
+    Ok(())
+}
+
+async fn what_is_told_of_a_crash_names_the_run_of_its_task(ledger: TestLedger) -> Result<()> {
+    ledger.store.write(begin("alpha", "1")).await?;
+    let (run, tasks) = ledger.start(vec![command("x")]).await?;
+    for _ in 0..=3 {
+        ledger.store.write(crash(tasks[0].0, true)).await?;
+    }
+    let of_run = |kind: &str, events: &[Logged]| {
+        events.iter().filter(|event| event.kind == kind && event.run == Some(run)).count()
+    };
+    let events = ledger.events().await;
+    assert_eq!((of_run("agent.respawned", &events), of_run("agent.failed", &events)), (3, 1));
     Ok(())
 }
 
@@ -439,6 +513,10 @@ on_every_backend!(
     who_was_called_after_its_node_stays_for_as_long_as_it_has_a_task,
     an_unknown_name_is_answered_with_the_nearest,
     a_name_first_seen_registers_itself_unless_names_are_strict,
+    what_is_not_said_of_a_member_stays_as_it_is,
+    whom_a_node_runs_is_not_removed_while_its_session_lives,
+    who_is_killed_loses_what_it_has_and_what_becomes_of_it_is_told,
+    what_is_told_of_a_crash_names_the_run_of_its_task,
     different_tasks_that_crash_an_agent_trip_its_brake,
     one_poison_task_does_not_trip_the_brake_and_spawn_failures_do,
     a_completed_task_sets_the_count_of_respawns_back,

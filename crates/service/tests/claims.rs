@@ -533,7 +533,38 @@ async fn a_taker_that_holds_a_task_gets_it_back(ledger: TestLedger) -> Result<()
     Ok(())
 }
 
+async fn what_is_told_of_a_tasks_claims_names_its_run(ledger: TestLedger) -> Result<()> {
+    let ends = |title, claims: &[&str]| NewTask { max_attempts: 1, ..claiming(title, claims) };
+    let (run, ids) = ledger.start(vec![ends("one", &["src"]), ends("two", &["docs"])]).await?;
+    let taken = ledger.must_take("alpha").await?;
+    let bound = |resource| claim::Take {
+        task: Some((ids[0], taken.task.term)),
+        ttl_ms: 5_000,
+        ..want("alpha", &[resource])
+    };
+    ledger.store.write(bound("port:1")).await?;
+    ledger.store.write(bound("port:2")).await?;
+    ledger.store.write(release("port:1", holder("alpha", None))).await?;
+    ledger.advance(5_000).await;
+    assert_eq!(ledger.check().await?.claims, 1);
+    ledger.done(&taken).await?;
+    let supervised = Take { node: Some("1".into()), ..next_of("beta") };
+    let left = ledger.store.write(supervised).await?.task().expect("it is ready").task;
+    ledger.store.write(Cancel { id: left.id, reason: "not wanted".into() }).await?;
+    ledger.store.write(Gone { task: left.id, attempt: left.attempt, term: left.term }).await?;
+    ledger.claim("alpha", &["apart"]).await?;
+    let told = ledger.events().await.into_iter().filter(|event| event.kind.starts_with("claim."));
+    let told: Vec<String> = told
+        .map(|event| format!("{} {}", event.kind, event.run.map_or("-".into(), |run| run.to_string())))
+        .collect();
+    let of_run = |kind: &str| told.iter().filter(|line| **line == format!("claim.{kind} {run}")).count();
+    assert_eq!([of_run("taken"), of_run("released"), of_run("expired")], [4, 3, 1], "{told:?}");
+    assert_eq!((told.len(), told.last().map(String::as_str)), (9, Some("claim.taken -")), "{told:?}");
+    Ok(())
+}
+
 on_every_backend!(
+    what_is_told_of_a_tasks_claims_names_its_run,
     who_leaves_the_queue_keeps_nobody_out,
     what_is_taken_away_stays_held_until_its_child_is_gone,
     what_is_taken_away_from_a_silent_supervisor_is_free_when_its_lease_ends,

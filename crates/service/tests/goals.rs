@@ -9,6 +9,7 @@ use quorate_service::task::{
     self, Done, DoneAnswer, NewTask, Park, Release, Retry, SettleCheck, Take, TakeCheck, Taken, Unpark, Work,
 };
 use quorate_service::view::{RunShow, RunStory};
+use quorate_service::why::why;
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
 use quorate_testkit::verbs::{LEASE_MS, command, failure, next_of};
@@ -416,6 +417,12 @@ async fn a_task_is_decomposed_once_and_not_before_what_it_needs(ledger: TestLedg
     let refused = begin_for(&ledger, deploy).await.expect_err("twice");
     assert_eq!(refused.kind, Kind::Conflict);
     assert!(refused.message.ends_with(&format!("run {run} does it")), "{refused:?}");
+    let said =
+        format!("parked: decomposed: run {run} does it (`quorate runs show {run}` tells how far that is)");
+    assert_eq!(why(&ledger.story(deploy).await?), Some(said));
+    ledger.store.write(cancel(run)).await?;
+    let over = ledger.store.write(Approve { id: run }).await.expect_err("it is over");
+    assert_eq!(over.hint, Some(format!("`quorate runs show {run}` tells how it ended")));
     Ok(())
 }
 
@@ -428,6 +435,8 @@ async fn a_parked_task_is_not_decomposed(ledger: TestLedger) -> Result<()> {
     let refused = begin_for(&ledger, unapproved.id).await.expect_err("nobody has approved it");
     let hint = format!("quorate runs approve {run} lets it go on; then quorate run --task {}", unapproved.id);
     assert_eq!((refused.kind, refused.hint), (Kind::Conflict, Some(hint)));
+    let approve = format!("(let it go on with `quorate runs approve {run}`)");
+    assert!(why(&ledger.story(unapproved.id).await?).is_some_and(|words| words.ends_with(&approve)));
 
     let limited = ledger.add(command("limited")).await?;
     let until = Some(ledger.story(limited).await?.now + DAY_MS);

@@ -1,9 +1,10 @@
 //! What messages do, on both databases: unread until shown, replies, unknown names, limits.
 
-use quorate_model::{Kind, MessageId, Result};
+use quorate_model::{Kind, MessageId, Result, TaskId};
 use quorate_service::message::{Fetch, INBOX_MAX, Inbox, MessageKind, Send, TEXT_MAX, Unread};
 use quorate_testkit::ledger::TestLedger;
 use quorate_testkit::on_every_backend;
+use quorate_testkit::verbs::command;
 
 fn note(to: &str, text: &str) -> Send {
     Send {
@@ -67,8 +68,24 @@ async fn a_reply_names_what_it_answers_and_the_kind_is_kept(ledger: TestLedger) 
     let got = ledger.store.write(fetch("alpha")).await?;
     assert_eq!((got[0].from.as_str(), got[0].reply_to, got[0].kind), ("beta", Some(id), MessageKind::Reply));
     let nothing = Send { reply_to: Some(MessageId(99)), ..reply };
-    assert_eq!(ledger.store.write(nothing).await.expect_err("no such message").kind, Kind::NotFound);
+    let refused = ledger.store.write(nothing).await.expect_err("no such message");
+    assert_eq!(refused.kind, Kind::NotFound);
+    assert!(refused.hint.is_some_and(|hint| hint.contains("quorate inbox beta --all")));
     assert_eq!(ledger.count("message.sent").await, 2);
+    Ok(())
+}
+
+async fn what_is_told_of_a_message_about_a_task_names_its_run(ledger: TestLedger) -> Result<()> {
+    ledger.join("beta").await?;
+    let (run, tasks) = ledger.start(vec![command("one")]).await?;
+    for task in [Some(tasks[0]), Some(ledger.add(command("of no run")).await?), None] {
+        ledger.store.write(Send { task, ..note("beta", "look") }).await?;
+    }
+    let events = ledger.events().await;
+    let sent = events.iter().filter(|event| event.kind == "message.sent");
+    assert_eq!(sent.map(|event| event.run).collect::<Vec<_>>(), [Some(run), None, None]);
+    let nowhere = Send { task: Some(TaskId(99)), ..note("beta", "look") };
+    assert_eq!(ledger.store.write(nowhere).await.expect_err("no such task").kind, Kind::NotFound);
     Ok(())
 }
 
@@ -121,6 +138,7 @@ on_every_backend!(
     unread_survives_a_restart_and_is_shown_once_in_order,
     an_unknown_target_is_answered_with_the_nearest_name,
     a_reply_names_what_it_answers_and_the_kind_is_kept,
+    what_is_told_of_a_message_about_a_task_names_its_run,
     a_text_is_bounded_and_an_inbox_is_fetched_in_parts_and_seen_whole,
     an_inbox_is_shown_within_so_many_bytes_but_for_the_first,
     two_who_read_the_same_inbox_share_it,

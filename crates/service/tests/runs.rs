@@ -70,7 +70,9 @@ async fn a_cancelled_run_stops_what_runs_and_frees_what_it_held(ledger: TestLedg
     assert_eq!(ledger.done(&taken).await.expect_err("its term is over").kind, Kind::Stale);
     assert_eq!(ledger.count("task.cancelled").await, 3);
     let again = ledger.store.write(Cancel { id, reason: "again".into() }).await;
-    assert_eq!(again.expect_err("over").kind, Kind::Conflict);
+    let again = again.expect_err("over");
+    assert_eq!(again.kind, Kind::Conflict);
+    assert_eq!(again.hint, Some(format!("quorate runs show {id} tells how it ended")));
     let late = Add { run: Some(id), tasks: vec![once("late", &[])], by: None };
     assert_eq!(ledger.store.write(late).await.expect_err("over").kind, Kind::Conflict);
     Ok(())

@@ -111,7 +111,7 @@ async fn an_agent_that_is_known_keeps_its_name(ledger: TestLedger) -> Result<()>
     let refused = ledger.store.write(Open { strict: true, ..open("b", 8) }).await.expect_err("a stranger");
     assert_eq!(refused.kind, Kind::Refused);
     assert!(ledger.store.read(Find::Name("b".into())).await?.is_none(), "nothing is left of it");
-    ledger.store.write(Add { name: "ada".into(), driver: "external".into(), capabilities: vec![] }).await?;
+    ledger.store.write(Add { name: "ada".into(), driver: None, capabilities: None }).await?;
     assert_eq!(ledger.store.write(Open { strict: true, ..mine }).await?.agent, "ada");
     Ok(())
 }

@@ -41,7 +41,7 @@ async fn open(hosts: &str, options: &str, connections: usize) -> quorate_model::
 }
 
 fn add(name: &str) -> Add {
-    Add { name: name.into(), driver: "external".into(), capabilities: Vec::new() }
+    Add { name: name.into(), driver: None, capabilities: None }
 }
 
 #[tokio::test]

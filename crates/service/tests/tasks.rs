@@ -7,9 +7,9 @@ use quorate_model::{Kind, Result, TaskState, Term};
 use quorate_service::agent::{Begin, Tell, Word};
 use quorate_service::run;
 use quorate_service::task::{
-    Aside, Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, REASON_MAX, Reassign, Renew,
-    Retry, SetAside, SettleCheck, StillRests, Take, TakeAnswer, TakeCheck, Taken, Task, Unpark, WORD_MAX,
-    Work,
+    Aside, Cancel, Done, DoneAnswer, Fail, Has, Held, Kinds, NewTask, Progress, REASON_MAX, Reassign,
+    Release, Renew, Retry, SetAside, SettleCheck, StillRests, Take, TakeAnswer, TakeCheck, Taken, Task,
+    Unpark, WORD_MAX, Work,
 };
 use quorate_service::why::why;
 use quorate_service::wire;
@@ -76,7 +76,7 @@ async fn an_agent_rests_until_its_task_or_itself_is_let_go_on(ledger: TestLedger
         let limited = Parked { reason: "limit".into(), after_ms: Some(3_600_000), until_ms: None };
         let why = Aside::Agent(limited);
         ledger.store.write(SetAside { id, term, why, tail: None }).await?;
-        Result::<_>::Ok(StillRests { id, attempt, term: Term(term.0 + 1), agent: "alpha".into() })
+        Result::<_>::Ok(StillRests { id, attempt, agent: "alpha".into() })
     };
     let rests = async |asked: &StillRests| ledger.store.read(asked.clone()).await;
     let one = parked().await?;
@@ -92,6 +92,11 @@ async fn an_agent_rests_until_its_task_or_itself_is_let_go_on(ledger: TestLedger
     ledger.store.write(resume).await?;
     assert!(!rests(&two).await?);
     assert_eq!(ledger.state(two.id).await?, TaskState::Parked);
+    ledger.store.write(Cancel { id: two.id, reason: "not wanted".into() }).await?;
+    ledger.advance(1_000).await;
+    let three = parked().await?;
+    ledger.store.write(Cancel { id: three.id, reason: "not wanted".into() }).await?;
+    assert!(rests(&three).await?, "its limit is what it was");
     Ok(())
 }
 
@@ -182,10 +187,17 @@ async fn a_lapsed_lease_whose_term_has_not_changed_may_still_write(ledger: TestL
 async fn done_said_twice_is_no_error_but_another_result_is(ledger: TestLedger) -> Result<()> {
     ledger.add(command("one")).await?;
     let taken = ledger.must_take("alpha").await?;
-    ledger.store.write(done(&taken)).await?;
-    ledger.store.write(done(&taken)).await?;
-    let other = Done { result: Some("2".into()), ..done(&taken) };
-    assert_eq!(ledger.store.write(other).await.expect_err("another result").kind, Kind::Stale);
+    let said = Done { result: Some("{\"n\":1,\"m\":2}".into()), ..done(&taken) };
+    ledger.store.write(said.clone()).await?;
+    ledger.store.write(said.clone()).await?;
+    let written_otherwise = Done { result: Some("{ \"m\": 2, \"n\": 1 }".into()), ..said.clone() };
+    ledger.store.write(written_otherwise).await?;
+    for result in [Some("2".into()), Some("{\"n\":1}".into()), None] {
+        let other = Done { result, ..done(&taken) };
+        assert_eq!(ledger.store.write(other).await.expect_err("another result").kind, Kind::Stale);
+    }
+    let kept = ledger.story(taken.task.id).await?.task.result;
+    assert_eq!(kept, said.result, "it is kept as it was said first");
     assert_eq!(ledger.count("task.completed").await, 1);
     Ok(())
 }
@@ -207,6 +219,27 @@ async fn only_who_can_may_take(ledger: TestLedger) -> Result<()> {
     assert!(ledger.store.write(pull(Some(vec!["docs".into()]), Kinds::Any)).await?.task().is_none());
     assert!(ledger.store.write(pull(None, Kinds::Prompt)).await?.task().is_none());
     assert!(ledger.store.write(pull(Some(vec!["gpu".into()]), Kinds::Run)).await?.task().is_some());
+    Ok(())
+}
+
+async fn why_the_work_failed_is_told_however_often_it_was_given_back_since(ledger: TestLedger) -> Result<()> {
+    ledger.add(command("flaky")).await?;
+    ledger.store.write(fail(&ledger.must_take("alpha").await?, "boom")).await?;
+    ledger.advance(10_000).await;
+    ledger.check().await?;
+    for _ in 0..12 {
+        let taken = ledger.must_take("beta").await?;
+        let release = Release { id: taken.task.id, term: taken.task.term, reason: "its node stops".into() };
+        ledger.store.write(release).await?;
+    }
+    let past = ledger.must_take("beta").await?.previous;
+    let numbers: Vec<i64> = past.iter().map(|past| past.number).collect();
+    assert_eq!(
+        numbers,
+        [1, 5, 6, 7, 8, 9, 10, 11, 12, 13],
+        "the failure and the latest of the others, in order"
+    );
+    assert_eq!(past[0].reason.as_deref(), Some("boom"));
     Ok(())
 }
 
@@ -431,6 +464,7 @@ on_every_backend!(
     what_is_for_one_agent_alone_is_not_left_to_others,
     an_agent_is_shown_what_it_has_wherever_it_was_taken,
     a_task_has_one_owner_and_its_result_is_kept,
+    why_the_work_failed_is_told_however_often_it_was_given_back_since,
     results_of_needed_tasks_of_one_name_are_all_told,
     an_agent_rests_until_its_task_or_itself_is_let_go_on,
     who_a_task_is_for_must_also_take_what_it_is,

@@ -30,11 +30,11 @@ pub(crate) enum Agent {
     #[command(after_help = "Examples:
   quorate agent resume alpha")]
     Resume(AgentName),
-    /// Stops the task an agent has now; it is tried again
+    /// Stops the task an agent has now; it is tried again, unless its attempts are used up
     #[command(after_help = "Examples:
   quorate agent kill alpha")]
     Kill(AgentName),
-    /// Takes an agent out of the team
+    /// Takes an agent out of the team; one that a node runs only once that node has ended
     #[command(after_help = "Examples:
   quorate agent remove alpha")]
     Remove(AgentName),
@@ -62,7 +62,7 @@ pub(crate) struct AgentName {
     pub(crate) name: String,
 }
 
-/// Adds an agent to the team, or brings its driver and capabilities up to date
+/// Adds an agent to the team, or brings its driver and capabilities up to date; what is not said stays as it is
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate agent add reviewer --capability review,docs
@@ -71,10 +71,10 @@ pub(crate) struct AgentAdd {
     /// Its name
     #[arg(value_parser = value::new_agent)]
     pub(crate) name: String,
-    /// How it is run; an external agent pulls its work by itself
-    #[arg(long, value_name = "D", default_value = "external", value_parser = value::driver)]
-    pub(crate) driver: Driver,
-    /// What it can do; without any, an external agent takes whatever is not kept for another
+    /// How it is run; a new one is external if not said: it pulls its work by itself
+    #[arg(long, value_name = "D", value_parser = value::driver)]
+    pub(crate) driver: Option<Driver>,
+    /// What it can do; without any, a new external agent takes whatever is not kept for another
     #[arg(long, value_name = "C,…", value_delimiter = ',', value_parser = value::capability)]
     pub(crate) capability: Vec<String>,
 }

@@ -134,7 +134,7 @@ pub(crate) struct TaskList {
   quorate task next --agent me
   quorate task next --agent me --capability review,docs --lease 30m --wait 1m --json
 
-Exit codes: 6 the agent's budget is reached, 7 nothing to do. Whoever takes a task renews its lease with \
+Exit codes: 6 the agent's budget is reached, or a node gives it its tasks, 7 nothing to do. Whoever takes a task renews its lease with \
 `quorate task progress`.")]
 pub(crate) struct TaskNext {
     /// Who takes it; a name first seen joins the team

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 on_both!(
     an_agent_puts_memories_together_and_is_told_what_was_wrong,
     nobody_is_asked_where_nothing_new_is_alike,
+    an_archive_that_cannot_be_written_is_not_tried_without_end,
 );
 
 const DISK: [&str; 3] = [
@@ -76,4 +77,26 @@ fn nobody_is_asked_where_nothing_new_is_alike(door: Door) {
     door.ok(&["remember", "--agent", "ada", "no space left: the disk of the runner is full"]);
     let error = door.fails(3, &["consolidate", "--agent", "ada"]);
     assert!(word(&error["message"]).contains("task 1 consolidates already"), "{error}");
+}
+
+fn an_archive_that_cannot_be_written_is_not_tried_without_end(door: Door) {
+    team(&door);
+    let node = door.start(&["up"]);
+    door.eventually("the judge is there", |door| {
+        let agents = door.json(&["agent", "list"]);
+        agents.as_array()?.iter().any(|agent| agent["name"] == "judge").then_some(())
+    });
+    let archive = door.path().join(".quorate/archive");
+    std::fs::write(&archive, "a file stands in the way").expect("written");
+    let task = number(&door.json(&["consolidate"])["task_id"]);
+    door.events("task.released", 1);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let rounds = lines(&door.ok(&["events", "--kind", "task.released", "--json"])).len();
+    assert!(rounds < 5, "{rounds} rounds in 3 s");
+    let shown = door.ok(&["task", "show", &task]);
+    assert!(shown.contains("cannot write the archive"), "it says why it waits: {shown}");
+    std::fs::remove_file(&archive).expect("removed");
+    door.events("memory.merged", 1);
+    assert_eq!(word(&door.json(&["task", "show", &task])["state"]), "completed");
+    drop(node);
 }

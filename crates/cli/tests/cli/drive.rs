@@ -96,28 +96,29 @@ fn a_model_s_api_works_at_a_task_with_its_commands(door: Door) {
     assert_eq!(model.end().len(), 2);
 }
 
+fn git(door: &Door, words: &[&str]) -> String {
+    let who = ["-c", "user.name=ann", "-c", "user.email=ann"];
+    let output = std::process::Command::new("git").arg("-C").arg(door.path()).args(who).args(words).output();
+    let output = output.expect("git runs");
+    assert!(output.status.success(), "git {words:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 /// Two agents change the same line, each in a worktree of its own: both pieces of work arrive, one after the other.
 fn work_in_worktrees_is_merged_and_a_conflict_is_an_agent_s_to_resolve(door: Door) {
-    let git = |words: &[&str]| {
-        let who = ["-c", "user.name=ann", "-c", "user.email=ann"];
-        let output =
-            std::process::Command::new("git").arg("-C").arg(door.path()).args(who).args(words).output();
-        let output = output.expect("git runs");
-        assert!(output.status.success(), "git {words:?}: {output:?}");
-        String::from_utf8(output.stdout).expect("text")
-    };
+    let git = |words: &[&str]| git(&door, words);
     door.write(
         "quorate.toml",
         "[health]\nretry_after = \"100ms\"\n[agents.coder]\ndriver = \"codex\"\ncount = 2\nworkspace = \"worktree\"\n\
          command = [\"./agent.sh\"]\nenv = { OPENAI_API_KEY = \"key-of-a-test\" }\n",
     );
-    // Both have begun before either is done, so the second to end meets a conflict; told of it, it merges both.
+    // Both have begun before either is done, so the second to end meets a conflict; told of it, it only edits the file.
     agent(
         &door,
         r#"told=$(cat); own=$QUORATE_TASK_ID; both=$(git rev-parse --git-common-dir)
            case $told in
-               *"it conflicts with main"*) git merge main > merge.log; printf 'both\n' > shared.txt; rm merge.log
-                   git add shared.txt; git commit --quiet --no-edit;;
+               *"it conflicts with main: the merge is begun here"*"marked in shared.txt"*)
+                   grep -q '^<<<<<<< ' shared.txt && printf 'both\n' > shared.txt;;
                *) echo "by $own" > shared.txt; touch "$both/began-$own"
                    while [ ! -e "$both/began-1" ] || [ ! -e "$both/began-2" ]; do sleep 0.05; done;;
            esac
@@ -145,7 +146,50 @@ fn work_in_worktrees_is_merged_and_a_conflict_is_an_agent_s_to_resolve(door: Doo
     assert_eq!(git(&["status", "--porcelain"]), "");
 }
 
+/// Its word by the tool `finish` is heard by its driver; the task ends when its process has, with its work on main.
+fn an_agent_that_calls_finish_is_brought_home_by_its_node(door: Door) {
+    door.write(
+        "quorate.toml",
+        "[agents.coder]\ndriver = \"codex\"\nworkspace = \"worktree\"\ncommand = [\"./agent.sh\"]\n\
+         env = { OPENAI_API_KEY = \"key-of-a-test\" }\n",
+    );
+    let script = r#"cat > ../told.txt
+           said() { printf '{"jsonrpc":"2.0",%s}\n' "$1"; }
+           with="\"id\":$QUORATE_TASK_ID,\"term\":$QUORATE_TERM,\"result\":\"by the tool\""
+           used='"usage":[{"model":"a name of its own","input_tokens":900}]'
+           {
+               said '"id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}'
+               said '"method":"notifications/initialized"'
+               said "\"id\":2,\"method\":\"tools/call\",\"params\":{\"name\":\"finish\",\"arguments\":{$with,$used}}"
+               sleep 1
+           } | BINARY mcp > ../answers.txt
+           echo "{\"type\":\"item.started\",\"item\":{\"type\":\"mcp_tool_call\",\"server\":\"quorate\",\"tool\":\"finish\",\"arguments\":{$with}}}"
+           sleep 1; echo late > late.txt
+           echo '{"type":"item.completed","item":{"type":"agent_message","text":"I have said it."}}'
+           echo '{"type":"turn.completed","usage":{"input_tokens":9,"output_tokens":1}}'"#;
+    agent(&door, &script.replace("BINARY", env!("CARGO_BIN_EXE_quorate")));
+    door.write(".gitignore", ".quorate/\nplan.toml\n");
+    git(&door, &["init", "--quiet", "--initial-branch=main"]);
+    git(&door, &["add", "--all"]);
+    git(&door, &["commit", "--quiet", "-m", "begin"]);
+    door.write(
+        "plan.toml",
+        "goal = \"g\"\n[[task]]\nkey = \"a\"\nprompt = \"a\"\n[[task]]\nkey = \"b\"\nneeds = [\"a\"]\n\
+         prompt = \"b\"\nverify = \"test -s late.txt\"\n",
+    );
+    let report = door.ok(&["run", "plan.toml"]);
+    assert!(report.contains("2 completed"), "{report}");
+    let answers =
+        std::fs::read_to_string(door.path().join(".quorate/worktrees/answers.txt")).expect("it asked");
+    assert!(answers.contains("ends so, with you"), "{answers}");
+    assert_eq!(git(&door, &["show", "main:late.txt"]), "late\n", "what came after its word is merged, too");
+    assert_eq!(word(&door.json(&["task", "show", "1"])["result"]), "by the tool");
+    let used = door.json(&["task", "show", "1"])["usage"].to_string();
+    assert!(!used.contains("a name of its own"), "its driver counts: {used}");
+}
+
 on_both!(
+    an_agent_that_calls_finish_is_brought_home_by_its_node,
     work_in_worktrees_is_merged_and_a_conflict_is_an_agent_s_to_resolve,
     an_agent_is_told_its_role_its_task_what_it_needs_and_what_others_hold,
     the_next_attempt_is_told_why_the_last_one_failed,
@@ -185,6 +229,12 @@ fn worktrees_want_a_git_repository() {
     let error = door.fails(2, &["run", "plan.toml"]);
     assert!(
         word(&error["message"]).contains("no git repository") && word(&error["hint"]).contains("git init"),
+        "{error}"
+    );
+    git(&door, &["init", "--quiet", "--initial-branch=main"]);
+    let error = door.fails(2, &["run", "plan.toml"]);
+    assert!(
+        word(&error["message"]).contains("main has no commit") && word(&error["hint"]).contains("git commit"),
         "{error}"
     );
 }

@@ -65,7 +65,10 @@ fn a_plan_waits_for_approval_where_nobody_can_be_asked(door: Door) {
     assert_eq!(output.status.code(), Some(6), "{output:?}");
     let tasks = door.json(&["task", "list"]);
     assert_eq!(word(&tasks[1]["state"]), "parked", "{tasks}");
-    door.ok(&["runs", "approve", "1"]);
+    assert!(word(&door.json(&["task", "show", "2"])["why"]).contains("`quorate runs approve 1`"));
+    let approved = door.json(&["runs", "approve", "1"]);
+    assert_eq!((&approved["id"], &approved["begun"]), (&Value::from(1), &Value::from(1)));
+    assert_eq!(approved["tasks"], door.json(&["runs", "show", "1"])["tasks"], "the whole run");
     assert_eq!(door.fails(3, &["runs", "approve", "1"])["kind"], "conflict");
     let out = door.ok(&["runs", "resume", "1"]);
     assert!(out.contains("The answer is 42."), "{out}");

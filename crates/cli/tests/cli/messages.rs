@@ -28,7 +28,8 @@ fn a_reply_names_what_it_answers(door: Door) {
     let id = number(&door.json(&["send", "--from", "me", "--to", "alpha", "--kind", "help", "how?"])["id"]);
     door.ok(&["send", "--from", "alpha", "--to", "me", "--kind", "reply", "--reply-to", &id, "so"]);
     assert_eq!(door.json(&["inbox", "me"])[0]["reply_to"], json!(1));
-    door.fails(5, &["send", "--from", "alpha", "--to", "me", "--reply-to", "99", "so"]);
+    let refused = door.fails(5, &["send", "--from", "alpha", "--to", "me", "--reply-to", "99", "so"]);
+    assert!(word(&refused["hint"]).contains("quorate inbox alpha --all"), "{refused}");
     door.fails(2, &["send", "--from", "alpha", "--to", "me", "--kind", "nte", "so"]);
 }
 

@@ -40,6 +40,12 @@ fn a_configuration_of_another_user_above_is_not_obeyed() {
         chown(door.path().join("quorate.toml"), Some(65_534), None).expect("given away");
     }
     let status = || door.command(["-C", "inner", "status", "--json"]).output().expect("runs");
+    let mode = |mode| {
+        std::fs::set_permissions(door.path(), std::fs::Permissions::from_mode(mode)).expect("changed");
+    };
+    // In a shared checkout, others than its owner write the files, too.
+    assert_eq!(status().status.code(), Some(0), "only who may write here has put it there");
+    mode(0o1777);
     let (code, said) = (status().status.code(), String::from_utf8_lossy(&status().stderr).into_owned());
     assert_eq!(code, Some(if is_root { 2 } else { 0 }), "{said}");
     assert_eq!(said.contains("belongs to another user"), is_root, "{said}");
@@ -48,6 +54,22 @@ fn a_configuration_of_another_user_above_is_not_obeyed() {
         chown(&inner, Some(65_534), None).expect("given away");
         assert_eq!(status().status.code(), Some(0));
     }
+}
+
+#[test]
+fn a_ledger_of_another_user_where_anybody_may_lay_one_is_not_obeyed() {
+    if !nix::unistd::geteuid().is_root() {
+        // Only root can give one away; every other user's own is obeyed, as all other tests show.
+        return;
+    }
+    let door = Door::lite();
+    door.ok(&["task", "add", "a trap", "--run", "true"]);
+    chown(door.path().join(".quorate"), Some(65_534), None).expect("given away");
+    door.ok(&["status"]);
+    let open = std::fs::Permissions::from_mode(0o1777);
+    std::fs::set_permissions(door.path(), open).expect("changed");
+    let error = door.fails(2, &["status"]);
+    assert!(word(&error["message"]).contains("belongs to another user"), "{error}");
 }
 
 #[test]

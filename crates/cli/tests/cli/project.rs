@@ -41,11 +41,17 @@ fn looking_makes_no_ledger() {
         &["release", "x", "--agent", "me"],
         &["logs", "me"],
         &["backup", "copy"],
+        &["run", "--task", "9"],
+        &["runs", "resume", "9"],
     ] {
         assert!(word(&door.fails(5, words)["message"]).contains("no ledger"), "{words:?}");
     }
     assert!(word(&door.fails(7, &["down"])["message"]).contains("no ledger"));
-    assert_eq!(std::fs::read_dir(door.path()).expect("readable").count(), 0, "nothing was made");
+    let count = || std::fs::read_dir(door.path()).expect("readable").count();
+    assert_eq!(count(), 0, "nothing was made");
+    door.write("quorate.toml", "[agents.known]\ncommand = ['true']\n");
+    assert!(word(&door.fails(5, &["agent", "run", "knwon"])["hint"]).contains("`known`"));
+    assert_eq!(count(), 1, "nothing was made");
 }
 
 #[test]

@@ -17,6 +17,8 @@ on_both!(
     a_failed_attempt_is_shown_to_the_next_owner,
     a_person_cancels_retries_and_reassigns,
     what_an_agent_can_do_decides_what_it_gets,
+    who_is_added_again_keeps_what_is_not_said,
+    who_stands_in_quorate_toml_and_has_not_joined_yet_is_told_how,
     strict_teams_take_only_whom_they_know,
     a_done_task_with_a_check_waits_for_a_node,
     show_tells_why,
@@ -47,6 +49,8 @@ fn an_external_agent_lives_by_four_commands(door: Door) {
     let completed = json!({ "id": 1, "state": "completed" });
     assert_eq!(door.json(&done), completed);
     assert_eq!(door.json(&done), completed, "saying it twice is no error");
+    let otherwise = ["task", "done", "1", "--term", &term, "--result", r#"{ "metres":3 }"#];
+    assert_eq!(door.json(&otherwise), completed, "nor in other words of JSON");
     assert_eq!(door.json(&["claims"]), json!([]), "claims end with their task");
     let next = door.json(&["task", "next", "--agent", "me"]);
     assert_eq!((&next["id"], &next["needs"]), (&json!(2), &json!({ "1": { "metres": 3 } })));
@@ -211,8 +215,10 @@ fn a_person_cancels_retries_and_reassigns(door: Door) {
     door.fails(3, &["task", "cancel", "1"]);
     assert_eq!(door.json(&["task", "retry", "1"])["state"], "ready");
     assert_eq!(door.json(&["task", "show", "2"])["state"], "waiting");
-    door.fails(3, &["task", "unpark", "1"]);
-    door.fails(3, &["task", "approve", "1"]);
+    for word_of_a_person in ["unpark", "approve"] {
+        let refused = door.fails(3, &["task", word_of_a_person, "1"]);
+        assert!(word(&refused["hint"]).contains("quorate task show 1"), "{refused}");
+    }
 }
 
 fn what_an_agent_can_do_decides_what_it_gets(door: Door) {
@@ -239,6 +245,28 @@ fn what_an_agent_can_do_decides_what_it_gets(door: Door) {
     door.ok(&["agent", "kill", "stranger"]);
     assert_eq!(door.json(&["agent", "remove", "stranger"])["state"], "removed");
     assert_eq!(door.json(&["agent", "list"]).as_array().map(Vec::len), Some(2));
+}
+
+fn who_is_added_again_keeps_what_is_not_said(door: Door) {
+    let add = |words: &[&str]| {
+        let agent = door.json(&[["agent", "add", "maria"].as_slice(), words].concat());
+        (word(&agent["driver"]).to_owned(), agent["capabilities"].clone())
+    };
+    assert_eq!(add(&["--driver", "human", "--capability", "approve"]), ("human".into(), json!(["approve"])));
+    assert_eq!(add(&[]), ("human".into(), json!(["approve"])));
+    assert_eq!(add(&["--capability", "docs"]), ("human".into(), json!(["docs"])));
+    assert!(door.ok(&["agent", "add", "maria"]).contains("maria is in the team (human)"));
+    door.ok(&["agent", "remove", "maria"]);
+    assert_eq!(add(&[]), ("external".into(), json!([])), "who comes back is a newcomer");
+}
+
+fn who_stands_in_quorate_toml_and_has_not_joined_yet_is_told_how(door: Door) {
+    door.write("quorate.toml", "[agents.maria]\ndriver = 'human'\n[agents.hand]\ncommand = ['true']\n");
+    door.ok(&["agent", "add", "maria2"]);
+    for (name, how) in [("maria", "quorate task next --agent maria"), ("hand", "quorate up")] {
+        let hint = word(&door.fails(5, &["agent", "show", name])["hint"]).to_owned();
+        assert!(hint.contains(how), "{hint}");
+    }
 }
 
 fn strict_teams_take_only_whom_they_know(door: Door) {

@@ -39,7 +39,10 @@ fn help_says_what_exit_codes_mean_and_which_templates_there_are() {
     check(&["run"], "Exit codes: 0 every task is completed, 1 one is not, 6 nothing can go on");
     check(&["down"], "Exit code 7: no node");
     check(&["doctor"], "Exit code 1: something is broken");
-    check(&["task", "next"], "Exit codes: 6 the agent's budget is reached, 7 nothing to do");
+    check(
+        &["task", "next"],
+        "Exit codes: 6 the agent's budget is reached, or a node gives it its tasks, 7 nothing to do",
+    );
     check(&["events"], "one a line");
     let hint = door.fails(5, &["init", "--template", "none"])["hint"].clone();
     let (_, known) = word(&hint).split_once("there are: ").expect("they are named");
@@ -115,6 +118,20 @@ fn people_get_words_and_programs_get_json() {
     assert!(err.starts_with("error: no task 1") && err.contains("\nhint: "), "{err}");
     let error = door.fails(2, &["task", "add", "x", "--frm", "y"]);
     assert!(word(&error["message"]).contains("'--frm'"), "{error}");
+}
+
+#[test]
+fn a_command_that_is_missing_is_told_wherever_json_is_asked_for() {
+    let door = Door::lite();
+    for words in [["--json", "task"].as_slice(), &["--json", "runs"], &["--json", "checkpoint"]] {
+        let output = door.run(words);
+        let (out, err) = texts(&output);
+        assert_eq!((output.status.code(), out.as_str()), (Some(2), ""), "{words:?}");
+        let error: serde_json::Value = serde_json::from_str(&err).expect("JSON");
+        assert_eq!(error["error"]["message"], "a command is missing", "{words:?}");
+        let hint = word(&error["error"]["hint"]);
+        assert!(hint.starts_with(&format!("usage: quorate {}", words[1])), "{hint}");
+    }
 }
 
 #[test]

@@ -242,7 +242,13 @@ fn the_output_of_an_agent_is_found_although_another_took_its_task_over(door: Doo
     for agent in &agents {
         assert_eq!(door.ok(&["logs", agent]).trim(), format!("by {agent}"));
     }
-    door.fails(5, &["logs", agents[1], "--attempt", "1"]);
+    let told = door.fails(5, &["logs", agents[1], "--attempt", "1"]);
+    let anothers = format!("attempt 1 of task 1 (a) was by {}, not by {}", agents[0], agents[1]);
+    assert_eq!(
+        (word(&told["message"]), word(&told["hint"]).contains("logs 1 --attempt 1")),
+        (&*anothers, true)
+    );
+    assert!(word(&door.fails(5, &["logs", agents[1], "--attempt", "9"])["message"]).contains("no attempt 9"));
 }
 
 fn ctrl_c_finishes_what_runs_and_says_what_is_left(door: Door) {
@@ -403,7 +409,40 @@ fn agents_of_a_second_node_work_under_names_of_their_own(door: Door) {
     }
 }
 
+/// Nobody would watch over a second task, and who is taken out while its node runs it would be back at once.
+fn whom_a_node_runs_takes_no_second_task_and_stays_in_the_team(door: Door) {
+    door.write("quorate.toml", "[agents.hand]\ncommand = [\"sh\", \"hand.sh\"]\n");
+    door.write("hand.sh", "cat > /dev/null\nwhile [ ! -e go ]; do sleep 0.05; done\n");
+    for title in ["one", "two"] {
+        door.ok(&["task", "add", title, "--prompt", "think"]);
+    }
+    let mut node = door.start(&["up"]);
+    let state = |door: &Door, id: &str| word(&door.json(&["task", "show", id])["state"]).to_owned();
+    door.eventually("it has one", |door| (state(door, "1") == "running").then_some(()));
+    assert_eq!(door.json(&["task", "next", "--agent", "hand"])["id"], 1, "that which it has");
+    assert_eq!(state(&door, "2"), "ready");
+    let stays = || {
+        let refused = door.fails(3, &["agent", "remove", "hand"]);
+        let said = (word(&refused["message"]), word(&refused["hint"]));
+        assert!(
+            said.0.contains("is run by node 1 on ") && said.1.contains("quorate agent pause hand"),
+            "{said:?}"
+        );
+    };
+    stays();
+    door.write("go", "");
+    door.eventually("both are done", |door| (state(door, "2") == "completed").then_some(()));
+    let refused = door.fails(6, &["task", "next", "--agent", "hand"]);
+    assert!(word(&refused["message"]).contains("a node gives hand its tasks"), "{refused}");
+    stays();
+    node.interrupt();
+    assert!(node.child().wait().expect("it has ended").success());
+    assert_eq!(door.json(&["agent", "remove", "hand"])["state"], "removed");
+    assert_eq!(door.json(&["agent", "list"]), serde_json::json!([]));
+}
+
 on_both!(
+    whom_a_node_runs_takes_no_second_task_and_stays_in_the_team,
     a_plan_is_done_and_its_report_is_kept,
     a_failed_task_fails_the_run_and_what_needs_it_is_cancelled,
     what_a_child_prints_steers_no_terminal,

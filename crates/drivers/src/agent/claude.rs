@@ -234,8 +234,11 @@ impl Claude {
         if is_told || status == Some(429) {
             return Ending::parked(said, self.until().or_else(|| told_reset(said)));
         }
-        if matches!(status, Some(503 | 529)) {
+        if matches!(status, Some(401..=403 | 503 | 529)) {
             return Ending::parked(said, None);
+        }
+        if is_error && !self.model_spoke && refusal::meets_all(said) {
+            return Ending::Parked(refusal::refused(said));
         }
         if is_error || subtype != "success" {
             let mut errors = event["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -516,9 +519,11 @@ mod tests {
         };
         check(result("error_max_turns", json!({})), "error_max_turns");
         check(result("error_during_execution", json!({ "errors": ["a", "b"] })), "b");
-        check(
-            result("success", json!({ "result": "Invalid API key", "api_error_status": 401 })),
-            "Invalid API key",
+        let refused = result("success", json!({ "result": "Invalid key", "api_error_status": 401 }));
+        assert_eq!(
+            read(Program::Claude, &refused.to_string(), 1).1,
+            Ending::parked("Invalid key", None),
+            "so would every other task"
         );
         assert_eq!(
             read(Program::Claude, "", 143).1,

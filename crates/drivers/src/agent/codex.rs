@@ -2,7 +2,7 @@
 //!
 //! Here live both. It tells what it used only at the end of its turn, and waits in silence when it is refused.
 
-use super::refusal::{is_limit, refused};
+use super::refusal::{is_limit, meets_all, refused};
 use super::{Launch, Means, Stream, more, silent_end, unknown, words};
 use crate::ending::{Ending, LastWords};
 use crate::prompt::Prompt;
@@ -93,7 +93,7 @@ impl Stream for Codex {
 
     fn end(&mut self, code: Option<i32>) -> Ending {
         match self.failed.take() {
-            Some(why) if is_limit(&why) => Ending::Parked(refused(&why)),
+            Some(why) if meets_all(&why) => Ending::Parked(refused(&why)),
             Some(why) => Ending::failed(why),
             None if self.is_done => self.words.ending(),
             None => silent_end("codex", code),
@@ -239,9 +239,16 @@ mod tests {
 
     #[test]
     fn a_turn_that_failed_has_its_reason() {
-        let failed = r#"{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized"}}"#;
+        let failed = r#"{"type":"turn.failed","error":{"message":"the context window is full"}}"#;
         let (_, ending) = read(Program::Codex, failed, 1);
-        assert_eq!(ending, Ending::Failed("unexpected status 401 Unauthorized".into()));
+        assert_eq!(ending, Ending::Failed("the context window is full".into()));
+        let refused = r#"{"type":"turn.failed","error":{"message":"unexpected status 401 Unauthorized"}}"#;
+        let (_, ending) = read(Program::Codex, refused, 1);
+        assert_eq!(
+            ending,
+            Ending::parked("unexpected status 401 Unauthorized", None),
+            "so would every other task"
+        );
         let (_, ending) = read(Program::Codex, "", 2);
         assert_eq!(ending, Ending::Failed("codex exited with code 2 and no result".into()));
     }

@@ -2,7 +2,7 @@
 //!
 //! Here live both. Its words come in pieces that are put together; that it is refused it tells on standard error only.
 
-use super::refusal::{is_limit, refused};
+use super::refusal::{is_limit, meets_all, refused};
 use super::{Home, Launch, Means, Stream, more, silent_end, unknown, words};
 use crate::ending::{Ending, LastWords};
 use crate::prompt::Prompt;
@@ -122,11 +122,11 @@ impl Stream for Gemini {
 
     fn end(&mut self, code: Option<i32>) -> Ending {
         match (self.failed.take(), code) {
-            (Some(why), _) if is_limit(&why) => Ending::Parked(refused(&why)),
+            (Some(why), _) if meets_all(&why) => Ending::Parked(refused(&why)),
             (Some(why), _) => Ending::failed(why),
             (None, _) if self.is_done => self.words.ending(),
             (None, Some(41)) => {
-                Ending::failed("gemini has no way to sign in: set GEMINI_API_KEY, or run `gemini` once")
+                Ending::parked("gemini has no way to sign in: set GEMINI_API_KEY, or run `gemini` once", None)
             }
             (None, Some(53)) => Ending::failed("gemini reached its limit of turns"),
             (None, code) => silent_end("gemini", code),
@@ -279,7 +279,11 @@ mod tests {
             other => panic!("{other:?}"),
         };
         check(r#"{"type":"result","status":"error","error":{"message":"bad request"}}"#, 1, "bad request");
-        check("", 41, "GEMINI_API_KEY");
+        let no_key = read(Program::Gemini, "", 41).1;
+        assert!(
+            matches!(&no_key, Ending::Parked(parked) if parked.reason.contains("GEMINI_API_KEY")),
+            "{no_key:?}"
+        );
         check("", 53, "turns");
         check("", 1, "exited with code 1");
     }

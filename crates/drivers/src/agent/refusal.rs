@@ -1,6 +1,7 @@
 //! How a provider's refusal is told in words, where a stream has no field for it.
 //!
-//! Here lives the reading of such a sentence: whether it is about a limit, for how long, and until when.
+//! Here lives the reading of such a sentence: whether it is about a limit, for how long, and until when; and whether it is
+//! about what would meet every other task alike, such as a key that is not taken.
 
 use crate::ending::parked;
 use crate::say::Parked;
@@ -22,6 +23,29 @@ const TELLING: [&str; 9] = [
     "service unavailable",
     "unavailable_error",
 ];
+/// The statuses of HTTP that tell of an account: who asks is not known, has not paid, or may not.
+pub(crate) const ACCOUNT: [u16; 3] = [401, 402, 403];
+/// Parts of sentences that tell of an account, or of a service that cannot be reached.
+const ELSEWHERE: [&str; 18] = [
+    "invalid api key",
+    "api key not valid",
+    "incorrect api key",
+    "authentication_error",
+    "authentication failed",
+    "unauthorized",
+    "please run /login",
+    "not logged in",
+    "token has expired",
+    "credit balance",
+    "billing",
+    "payment required",
+    "error sending request",
+    "connection error",
+    "connection refused",
+    "could not resolve",
+    "network is unreachable",
+    "enotfound",
+];
 /// Words behind which the time stands at which it goes on.
 const BEFORE_CLOCK: [&str; 4] = ["again at ", "resets at ", "reset at ", "resets "];
 /// Words of such a time that are looked at.
@@ -40,6 +64,14 @@ const WAIT_MAX_MS: i64 = WAIT_MAX_DAYS * 24 * 60 * 60 * 1000;
 pub(crate) fn is_limit(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
     TELLING.iter().any(|part| error.contains(part)) || STATUSES.iter().any(|status| stands_in(&error, status))
+}
+
+/// Tells whether these words, which tell of an error, are about something that would meet every other task alike: a limit, an
+/// account, a service that cannot be reached. Trying the next task at once would only use up the attempts of all.
+pub(crate) fn meets_all(error: &str) -> bool {
+    let lower = error.to_ascii_lowercase();
+    let is_account = || ACCOUNT.iter().any(|status| stands_in(&lower, &status.to_string()));
+    is_limit(error) || ELSEWHERE.iter().any(|part| lower.contains(part)) || is_account()
 }
 
 /// Tells whether a number stands in a text by itself: ids and counts have the same digits within.
@@ -108,7 +140,7 @@ fn date(year: Option<i16>, month: i8, day: i8, today: Date) -> Option<Date> {
         return year.and_then(in_year);
     }
     let earliest = today.checked_sub(HALF_YEAR_DAYS.days()).ok()?;
-    let mut dates = [today.year(), today.year() + 1].into_iter().filter_map(in_year);
+    let mut dates = [today.year() - 1, today.year(), today.year() + 1].into_iter().filter_map(in_year);
     dates.find(|date| *date >= earliest)
 }
 
@@ -189,6 +221,29 @@ mod tests {
     }
 
     #[test]
+    fn what_would_meet_every_task_is_told_in_many_ways() {
+        for error in [
+            "unexpected status 401 Unauthorized, cf-ray: 9a5034-FRA, request id: 7f429a00-5031-4529-8503-0c429",
+            "Invalid API key \u{b7} Please run /login",
+            "API Error: 401 {\"type\":\"error\",\"error\":{\"type\":\"authentication_error\",\"message\":\"OAuth token has expired\"}}",
+            "Credit balance is too low",
+            "stream disconnected before completion: error sending request for url (https://api.example/v1/responses)",
+            "API Error: Connection error.",
+            "Too many requests",
+        ] {
+            assert!(meets_all(error), "{error}");
+        }
+        for error in [
+            "prompt is too long: 214290 tokens > 200000 maximum",
+            "no such file: 4010",
+            "the tests failed",
+            "max turns reached",
+        ] {
+            assert!(!meets_all(error), "{error}");
+        }
+    }
+
+    #[test]
     fn the_time_of_a_clock_is_read() {
         let now: Zoned = "2026-08-07T15:00:00+02:00[Europe/Berlin]".parse().unwrap();
         let check = |error: &str, expected: Option<&str>| {
@@ -230,6 +285,7 @@ mod tests {
         check(eve, "resets Jul 1, 3pm", Some("2027-01-08T15:00:00Z"));
         check("2027-12-31T15:00:00+00:00[UTC]", "resets Feb 29, 3pm", Some("2028-01-08T15:00:00Z"));
         check("2027-01-01T15:00:00+00:00[UTC]", "resets Jan 2, 3pm", Some("2027-01-02T15:00:00Z"));
+        check("2027-01-01T08:00:00+00:00[UTC]", "resets Dec 31, 11pm", None);
     }
 
     #[test]

@@ -79,7 +79,10 @@ fn wrong_end(task: i64, holding: Option<Holding>, event: &Event) -> Option<Strin
 
 /// On PostgreSQL a time is that of the transaction's beginning, and a take may have waited since: by so much its
 /// attempt may seem to begin before the end of the one before it. The order of the log is exact.
-const WAITED_MS: i64 = 3_000;
+///
+/// The server ends a transaction whose client is silent for 5 s, and a lock is waited for 1 s; the rest is a processor
+/// that others have (3.2 and 3.3 s were seen at a load of 18 and of 39 on two).
+const WAITED_MS: i64 = 10_000;
 
 fn overlap(one: &Attempt, next: &Attempt) -> Option<String> {
     let follows = one.task == next.task;
@@ -244,7 +247,9 @@ mod tests {
     #[test]
     fn a_second_owner_beside_the_first_is_found() {
         check(owners_do_not_overlap, "taken while held", |h| h.events[6].kind = "task.ready".into());
-        check(owners_do_not_overlap, "began 4000 ms before", |h| h.attempts[1].started_ms = 2000);
+        check(owners_do_not_overlap, "began 10001 ms before", |h| {
+            h.attempts[1].started_ms = 6_000 - WAITED_MS - 1;
+        });
         check(owners_do_not_overlap, "has no end", |h| h.attempts[0].ended_ms = None);
     }
 

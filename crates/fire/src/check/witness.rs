@@ -2,8 +2,9 @@
 
 use crate::history::{History, Hold};
 
-/// Findings about the log are cut off after so many: one missed page would fill the screen.
-const TOLD_MAX: usize = 5;
+/// Findings about the log are cut off after so many: one missed page would fill the screen. With the line that says how many
+/// more there are they are as many as a report shows, or that would be hidden by it.
+const TOLD_MAX: usize = 4;
 
 /// No process that was started for a task is left.
 pub fn no_orphan_is_left(history: &History) -> Vec<String> {
@@ -74,7 +75,7 @@ mod tests {
     fn many_findings_are_cut_short() {
         let history = History { followed: Vec::new(), ..good() };
         let findings = the_follower_saw_the_log(&history);
-        assert_eq!((findings.len(), findings[5].as_str()), (6, "and 7 more"));
+        assert_eq!((findings.len(), findings[4].as_str()), (5, "and 8 more"));
     }
 
     #[test]

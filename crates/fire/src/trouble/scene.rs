@@ -30,6 +30,8 @@ const RESUME_MAX: Duration = Duration::from_secs(90);
 const DEADLINE: Duration = Duration::from_secs(90);
 /// How long the rest (claims, orphans, the follower) may take to come to rest.
 const REST: Duration = Duration::from_secs(20);
+/// How long the follower may take to come to the log's end: an answer on a silent connection is waited for 60 s.
+const FOLLOWED: Duration = Duration::from_secs(80);
 /// Tasks that must be completed before there is trouble, and after it.
 const ENOUGH: i64 = 5;
 
@@ -208,7 +210,7 @@ impl Scene {
         self.look_for_deserters();
         self.findings.extend(self.party.dismiss());
         let head = include_str!("../../sql/head.sql");
-        self.wait(REST, |scene| {
+        self.wait(FOLLOWED, |scene| {
             let last = scene.ledger.number(head).unwrap_or(-1);
             scene.follower.seen().last() == Some(&last)
         });

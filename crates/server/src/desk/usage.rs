@@ -6,12 +6,13 @@
 
 use super::Desk;
 use crate::caller::Caller;
+use quorate_model::config::Driver;
 use quorate_model::price::priced;
 use quorate_model::usage::{MODELS_MAX, Used};
 use quorate_model::{Error, Kind, Result, TaskId, TaskState, Term};
 use quorate_service::task::{Aside, Progress, Rest, SetAside, Task};
 use quorate_service::usage::{Note, Reached, Said};
-use quorate_service::view::{Story, TaskStory};
+use quorate_service::view::{Agents, Story, TaskStory};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -90,6 +91,17 @@ fn within_bounds(story: &TaskStory, attempt: i64, used: &[Used]) -> Result<()> {
 }
 
 impl Desk {
+    /// Tells whether a driver counts what an attempt uses: what its agent believes of that would come on top.
+    async fn is_counted(&self, task: &Task, agent: &str, term: Term) -> Result<bool> {
+        if task.term == term && task.node.is_none() {
+            return Ok(false);
+        }
+        // Who has left the team since has no driver any more.
+        let team = self.store.read(Agents { name: Some(agent.to_owned()) }).await?;
+        let driver = team.first().map(|view| view.agent.driver.parse::<Driver>()).transpose()?;
+        Ok(driver.is_some_and(Driver::is_driven))
+    }
+
     /// Notes what the attempt of a term has used until now, in place of what was said before of the same models; answers
     /// with the budget that is reached by that. Late words count too: what was spent was spent. An agent takes nothing back.
     ///
@@ -112,6 +124,9 @@ impl Desk {
             return Ok(None);
         };
         by.must_speak_of(&attempt.agent)?;
+        if *by != Caller::Person && self.is_counted(&story.task, &attempt.agent, term).await? {
+            return Ok(None);
+        }
         within_bounds(&story, attempt.number, &used)?;
         // Said again, its last word is no news.
         let is_under_way = story.task.state == TaskState::Running && story.task.term == term;

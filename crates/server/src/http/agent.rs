@@ -8,7 +8,7 @@ use crate::grammar::one_of;
 use axum::http::Method;
 use quorate_model::Result;
 use quorate_model::config::Driver;
-use quorate_service::agent::{self as service, Tell, Word};
+use quorate_service::agent::{self as service, Word};
 use quorate_service::message::Unread;
 use quorate_service::token;
 use quorate_service::view;
@@ -39,12 +39,11 @@ impl Ask for AgentList {
 pub(crate) struct AgentAdd {
     /// Its name
     name: String,
-    /// How it is run; external if not said
+    /// How it is run; if not said, a new one is external, and one that is there stays as it is
     #[schemars(extend("pattern" = one_of(Driver::ALL.map(Driver::as_str))))]
     driver: Option<String>,
-    /// What it can do
-    #[serde(default)]
-    capabilities: Vec<String>,
+    /// What it can do; if not said, nothing is known of a new one, and one that is there stays as it is
+    capabilities: Option<Vec<String>>,
 }
 
 impl Ask for AgentAdd {
@@ -58,8 +57,8 @@ impl Ask for AgentAdd {
         by.must_be_person("add agents")?;
         let name = name_of("name", self.name)?;
         let driver = self.driver.map(|word| super::field("driver", word.parse::<Driver>())).transpose()?;
-        let driver = driver.unwrap_or(Driver::External).as_str().to_owned();
-        for capability in self.capabilities.iter().filter(|name| *name != "*") {
+        let driver = driver.map(|driver| driver.as_str().to_owned());
+        for capability in self.capabilities.iter().flatten().filter(|name| *name != "*") {
             name_of("capabilities", capability.clone())?;
         }
         desk.store()
@@ -121,13 +120,12 @@ macro_rules! words {
 words! {
     AgentPause Pause POST "/agents/{name}/pause" "pauseAgent" "Pauses an agent: it takes nothing more" "pause agents";
     AgentResume Resume POST "/agents/{name}/resume" "resumeAgent" "Lets an agent take work again" "resume agents";
-    AgentKill Kill POST "/agents/{name}/kill" "killAgent" "Stops an agent; what it had is tried again" "stop agents";
-    AgentRemove Remove DELETE "/agents/{name}" "removeAgent" "Removes an agent from the team; answers with null" "remove agents";
+    AgentKill Kill POST "/agents/{name}/kill" "killAgent" "Stops an agent; what it had is tried again, unless its attempts are used up" "stop agents";
+    AgentRemove Remove DELETE "/agents/{name}" "removeAgent" "Removes an agent from the team, unless a node runs it; answers with null" "remove agents";
 }
 
 async fn tell(desk: &Desk, name: String, word: Word) -> Result<Option<wire::Agent>> {
-    desk.add_configured(&name).await?;
-    desk.store().write(Tell { name: name.clone(), word }).await?;
+    desk.tell(&name, word).await?;
     if word == Word::Remove {
         return Ok(None);
     }

@@ -101,8 +101,12 @@ impl Ask for RunShow {
     type Answer = wire::RunStory;
 
     async fn answer(self, desk: &Desk, _: &Caller) -> Result<wire::RunStory> {
-        Ok((&desk.store().read(view::RunShow { id: RunId(self.id) }).await?).into())
+        story(desk, RunId(self.id)).await
     }
+}
+
+async fn story(desk: &Desk, id: RunId) -> Result<wire::RunStory> {
+    Ok((&desk.store().read(view::RunShow { id }).await?).into())
 }
 
 /// Calls a run off
@@ -120,12 +124,12 @@ impl Ask for RunCancel {
     const PATH: &'static str = "/runs/{id}/cancel";
     const NAME: &'static str = "cancelRun";
     const ABOUT: &'static str = "Calls a run off, with all its tasks";
-    type Answer = wire::Run;
+    type Answer = wire::RunStory;
 
-    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Run> {
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::RunStory> {
         by.must_be_person("cancel runs")?;
         let reason = words_of("reason", self.reason.unwrap_or_else(|| "a person cancelled it".into()))?;
-        Ok((&desk.store().write(Cancel { id: RunId(self.id), reason }).await?).into())
+        Ok((&desk.cancel_run(Cancel { id: RunId(self.id), reason }).await?).into())
     }
 }
 
@@ -142,13 +146,13 @@ impl Ask for RunApprove {
     const PATH: &'static str = "/runs/{id}/approve";
     const NAME: &'static str = "approveRun";
     const ABOUT: &'static str = "Lets the tasks of a plan begin that waits for a person's word";
-    type Answer = wire::Run;
+    type Answer = wire::RunStory;
 
-    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Run> {
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::RunStory> {
         by.must_be_person("approve plans")?;
         let id = RunId(self.id);
         desk.store().write(Approve { id }).await?;
-        Ok((&desk.store().read(view::Pulse { id, node: None }).await?.run).into())
+        story(desk, id).await
     }
 }
 
@@ -166,10 +170,12 @@ impl Ask for RunResume {
     const NAME: &'static str = "resumeRun";
     const ABOUT: &'static str =
         "Lets a run go on: what failed or was cancelled is tried anew, by a node; a budget is granted again";
-    type Answer = wire::Run;
+    type Answer = wire::RunStory;
 
-    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::Run> {
+    async fn answer(self, desk: &Desk, by: &Caller) -> Result<wire::RunStory> {
         by.must_be_person("resume runs")?;
-        Ok((&desk.store().write(Resume { id: RunId(self.id) }).await?).into())
+        let id = RunId(self.id);
+        desk.store().write(Resume { id }).await?;
+        story(desk, id).await
     }
 }

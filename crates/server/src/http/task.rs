@@ -9,7 +9,7 @@ use axum::http::Method;
 use quorate_model::agent::abilities;
 use quorate_model::at::At;
 use quorate_model::budget::{Budget, micros};
-use quorate_model::config::Limits;
+use quorate_model::config::{Driver, Limits};
 use quorate_model::name::check_key;
 use quorate_model::plan::{ATTEMPTS_MAX, check_task_budget};
 use quorate_model::priority::Priority;
@@ -342,17 +342,52 @@ impl TaskProgress {
 /// Refuses an agent that reports on another's task. Who has it under that term cannot change; if the term is over, the
 /// write itself says so. One that is still to come is not written under: by then it may be another's.
 pub(crate) async fn own(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<()> {
+    owned(desk, by, id, term).await.map(drop)
+}
+
+/// As [`own`]; answers with an agent's task as it is under that term, if the term is not over.
+async fn owned(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<Option<service::Task>> {
     if *by == Caller::Person {
-        return Ok(());
+        return Ok(None);
     }
     let task = story(desk, id).await?.task;
     match term.cmp(&task.term.0) {
-        Ordering::Less => Ok(()),
-        Ordering::Equal => by.must_own(&task),
+        Ordering::Less => Ok(None),
+        Ordering::Equal => by.must_own(&task).map(|()| Some(task)),
         Ordering::Greater => {
             let message =
                 format!("task {} has not had the term {term}: it is at {}", task.named(), task.term);
             Err(Error::new(Kind::Stale, message).hint("`next_task` gives you a task, with its term"))
+        }
+    }
+}
+
+/// Returns the driver of an agent that speaks of the end of an attempt which a node watches over. Such an attempt ends
+/// with its process: its word alone would complete the task while its work lies in a worktree and it still writes.
+///
+/// # Errors
+/// As [`own`].
+pub(crate) async fn watched(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<Option<Driver>> {
+    let Some(task) = owned(desk, by, id, term).await? else { return Ok(None) };
+    let (TaskState::Running, Some(owner), Some(_)) = (task.state, task.owner, task.node) else {
+        return Ok(None);
+    };
+    desk.agent(&owner).await?.agent.driver.parse().map(Some)
+}
+
+/// Refuses the word of an agent whose attempt ends with its process.
+async fn must_end_by_word(desk: &Desk, by: &Caller, id: i64, term: i64) -> Result<()> {
+    match watched(desk, by, id, term).await? {
+        None => Ok(()),
+        Some(driver) => {
+            let message = format!("a node watches over this attempt at task {id}: it ends with your process");
+            let hint = match driver.is_driven() {
+                true => "say your result in your last message and end",
+                false => {
+                    "print {\"quorate\":\"result\",\"value\":…} and exit with 0, or with 1 if it cannot be done"
+                }
+            };
+            Err(Error::new(Kind::Refused, message).hint(hint))
         }
     }
 }
@@ -402,7 +437,7 @@ impl Ask for TaskDone {
 impl TaskDone {
     /// Says it; answers with the task's state now, and the budget that is reached.
     pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<(TaskState, Option<String>)> {
-        own(desk, by, self.id, self.term).await?;
+        must_end_by_word(desk, by, self.id, self.term).await?;
         let (id, term) = (TaskId(self.id), Term(self.term));
         let reached = desk.spend(by, (id, term), &self.usage, true).await?;
         let result = self.result.map(|result| result.to_string());
@@ -451,7 +486,7 @@ impl TaskFail {
     /// Says it; answers with the task's state now, and the budget that is reached.
     pub(crate) async fn report(self, desk: &Desk, by: &Caller) -> Result<(TaskState, Option<String>)> {
         let error = words_of("error", self.error)?;
-        own(desk, by, self.id, self.term).await?;
+        must_end_by_word(desk, by, self.id, self.term).await?;
         let (id, term) = (TaskId(self.id), Term(self.term));
         let reached = desk.spend(by, (id, term), &self.usage, true).await?;
         let fail = service::Fail {

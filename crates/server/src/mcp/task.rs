@@ -3,9 +3,10 @@
 use super::tool::{Tool, Turn};
 use crate::desk::ModelUsage;
 use crate::http::{self, field, texts_of};
+use quorate_model::config::Driver;
 use quorate_model::diagnostic::quote;
 use quorate_model::memory::MemoryKind;
-use quorate_model::{Error, Result, RunId, TaskId, TaskState, nearest};
+use quorate_model::{Error, Kind, Result, RunId, TaskId, TaskState, nearest};
 use quorate_service::memory::Remember;
 use quorate_service::message::Unread;
 use quorate_service::task as service;
@@ -61,10 +62,18 @@ answers at once.";
             wait: self.wait,
         };
         let taken = asked.take(&turn.desk, &turn.caller, |wait| turn.watch(wait)).await?;
-        Ok(match taken {
-            Some(taken) => told(&taken),
-            None => format!("no task is ready for {agent}; `wait` waits for one, `status` shows the rest"),
-        })
+        if let Some(taken) = taken {
+            return Ok(told(&taken));
+        }
+        match turn.desk.takes_nothing(&agent).await? {
+            Some(why) if why.kind == Kind::Nothing => {
+                Ok(format!("{}; stop here, a person lets it go on", why.message))
+            }
+            Some(why) => Err(why),
+            None => {
+                Ok(format!("no task is ready for {agent}; `wait` waits for one, `status` shows the rest"))
+            }
+        }
     }
 }
 
@@ -94,7 +103,10 @@ fn told(taken: &wire::Taken) -> String {
             &format!("of {} other tasks; `status` with a task_id shows one", taken.needs.len() - NEEDS_MAX),
         );
     }
-    for past in taken.previous_attempts.iter().rev().take(PAST_MAX) {
+    // Those that were broken off tell nothing of what is wrong with the work: only where there is room.
+    let is_set_aside = |past: &&wire::PastAttempt| matches!(past.outcome.as_str(), "parked" | "released");
+    let (set_aside, failed): (Vec<_>, Vec<_>) = taken.previous_attempts.iter().rev().partition(is_set_aside);
+    for past in failed.into_iter().chain(set_aside).take(PAST_MAX) {
         let why = past.reason.as_deref().unwrap_or("no reason was given");
         let what = format!("attempt {} by {} ({})", past.attempt, past.agent, past.outcome);
         say(&what, &cut(why, PAST_CHARS));
@@ -228,6 +240,12 @@ a check, it is run now, by the supervisor and not by you; if that fails the task
         let Finish { id, term, result, error, r#final, usage } = self;
         // Models fill in what they could leave out.
         let error = error.filter(|why| result.is_none() || !why.trim().is_empty());
+        let is_one = result.is_none() || error.is_none();
+        let watched = http::task::watched(&turn.desk, &turn.caller, id, term).await?;
+        if is_one && watched.is_some_and(Driver::is_driven) {
+            // Its driver has heard this call, too, and reports it once the work is brought home.
+            return Ok(format!("noted: task {id} ends so, with you: end now, without another call"));
+        }
         let (said, reached) = match (result, error) {
             (Some(_), Some(_)) => {
                 return Err(Error::invalid("a task ends with a `result` or with an `error`, not with both"));

@@ -157,7 +157,8 @@ impl Write for Add {
                 if !keys.is_empty() {
                     keep_adders_out(tx, run);
                 }
-                crate::run::must_be_open(tx, run).await?;
+                let instead = "leave out --in, or begin a new run with `quorate run`";
+                crate::run::must_be_open(tx, run, instead).await?;
                 refuse_taken_keys(tx, run, &keys).await?;
             }
             for task in &self.tasks {

@@ -95,9 +95,10 @@ impl Write for Retry {
             let task = lock(tx, self.id).await?;
             if !matches!(task.state, TaskState::Failed | TaskState::Cancelled) {
                 let hint = match task.state {
-                    TaskState::Completed => "add a new task to do it again",
-                    TaskState::Parked => "let it go on with `quorate task unpark`",
-                    _ => "it is tried by itself; take it from its owner with `quorate task reassign`",
+                    TaskState::Completed => "add a new task to do it again".into(),
+                    TaskState::Parked => crate::goal::moves(&task),
+                    _ => "it is tried by itself; take it from its owner with `quorate task reassign`"
+                        .to_owned(),
                 };
                 return Err(Error::new(
                     Kind::Conflict,
@@ -259,6 +260,9 @@ fn tell_released(tx: &mut Tx, task: &Task, reason: &str) {
     tx.record(task.event(EventKind::TaskReleased, message));
 }
 
+/// How the reason of a task begins whose check was given back: a node that has taken it again may wait for the same still.
+pub(crate) const CHECK_GIVEN_BACK: &str = "its check was given back: ";
+
 /// The owner gives the task back unfinished: its node stops, say. Not counted as a failure.
 #[derive(Debug, Clone)]
 pub struct Release {
@@ -283,8 +287,8 @@ impl Write for Release {
                 TaskState::Running => release(tx, &task, &self.reason, None).await?,
                 TaskState::Verifying => {
                     tx.later(
-                        "update tasks set term = term + 1, lease_until = null, node = null where id = $1",
-                        args![task.id],
+                        "update tasks set term = term + 1, lease_until = null, node = null, reason = $2 where id = $1",
+                        args![task.id, format!("{CHECK_GIVEN_BACK}{}", self.reason)],
                     );
                     tell_released(tx, &task, &self.reason);
                 }
@@ -365,7 +369,8 @@ impl Write for Unpark {
                 return Err(Error::new(
                     Kind::Conflict,
                     format!("task {} is {}, not parked", task.named(), task.state),
-                ));
+                )
+                .hint(format!("quorate task show {} tells why it is where it is", task.id)));
             }
             for task in crate::usage::grant(tx, task.clone()).await? {
                 unpark(tx, &task, "a person asked for it");

@@ -3,18 +3,17 @@
 //! Here lives the question that a resting session asks of the ledger. How its task was parked lives in `park`; the word of
 //! a person that ends it, in `person` and `agent`.
 
-use quorate_model::{TaskId, Term};
+use quorate_model::TaskId;
 use quorate_store::{Boxed, Read, Tx, args};
 
-/// Asks whether a task is parked still, as its attempt left it, and nobody has told its agent to go on since.
+/// Asks whether nobody has told a parked attempt's task, or its agent, to go on since. A task that is called off or given to
+/// another meanwhile changes nothing about its agent's limit: only such a word ends the rest, or its time.
 #[derive(Debug, Clone)]
 pub struct StillRests {
     /// The task.
     pub id: TaskId,
     /// The attempt that ended as parked.
     pub attempt: i64,
-    /// The term that parking it set.
-    pub term: Term,
     /// The agent.
     pub agent: String,
 }
@@ -24,11 +23,13 @@ impl Read for StillRests {
 
     fn fetch<'a>(&'a self, tx: &'a mut Tx) -> Boxed<'a, bool> {
         Box::pin(async move {
-            let sql = "select id from tasks where id = $1 and term = $2 and state = 'parked' and not exists
-                         (select 1 from events e join attempts a on a.task_id = $1 and a.number = $3
-                           where e.agent = $4 and e.at >= a.ended_at and e.kind = 'agent.resumed')";
-            let args = args![self.id, self.term, self.attempt, &self.agent];
-            Ok(tx.one(sql, args, |row| row.int("id")).await?.is_some())
+            let sql =
+                "select a.number as told from attempts a where a.task_id = $1 and a.number = $2 and exists
+                         (select 1 from events e where e.at >= a.ended_at
+                             and ((e.kind = 'agent.resumed' and e.agent = $3)
+                                  or (e.kind = 'task.unparked' and e.task_id = $1)))";
+            let told = tx.one(sql, args![self.id, self.attempt, &self.agent], |row| row.int("told")).await?;
+            Ok(told.is_none())
         })
     }
 }

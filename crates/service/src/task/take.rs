@@ -729,12 +729,14 @@ fn needs_from_json(text: Option<&str>) -> Result<Vec<NeedResult>> {
     list.iter().map(need).collect()
 }
 
-/// Earlier attempts that the next owner is shown, the latest few.
+/// Earlier attempts that the next owner is shown, the latest few of those that failed; others only where there is room,
+/// or a night of rate limits would leave nothing of why the work failed.
 const PAST_MAX: i64 = 10;
 
 async fn past_attempts(tx: &mut Tx, task: &Task) -> Result<Vec<PastAttempt>> {
     let sql = "select number, agent, outcome, reason, tail from attempts
-                where task_id = $1 and number < $2 and ended_at is not null order by number desc limit $3";
+                where task_id = $1 and number < $2 and ended_at is not null
+                order by case when outcome in ('parked', 'released') then 1 else 0 end, number desc limit $3";
     let mut past = tx
         .all(sql, args![task.id, task.attempt, PAST_MAX], |row| {
             Ok(PastAttempt {
@@ -746,7 +748,7 @@ async fn past_attempts(tx: &mut Tx, task: &Task) -> Result<Vec<PastAttempt>> {
             })
         })
         .await?;
-    past.reverse();
+    past.sort_by_key(|past| past.number);
     Ok(past)
 }
 

@@ -152,7 +152,11 @@ impl Oracle {
     }
 
     fn remove(&mut self, name: &str) -> Answer {
-        if !self.running_of(name).is_empty() {
+        // Its node would have it back.
+        let now = self.now;
+        let lives =
+            |agent: &Agent| agent.node.is_some() && agent.lease_until.is_some_and(|until| until >= now);
+        if self.agents.get(name).is_some_and(lives) || !self.running_of(name).is_empty() {
             return Err(Kind::Conflict);
         }
         let agent = self.member(name)?;

@@ -104,7 +104,9 @@ fn none(pane: Pane, state: &State) -> &'static str {
     match pane {
         _ if !state.lists.filter.is_empty() => "nothing has this word in it",
         Pane::Agents => "no agents yet: `quorate up` starts some",
-        Pane::Running if unattended(state) => "nobody is there to do what is ready: `quorate up` starts a node",
+        Pane::Running if unattended(state) => {
+            "nobody is there to do what is ready: `quorate up` starts a node"
+        }
         Pane::Running => "nothing is running",
         Pane::Concerns => "nothing wants a look",
         Pane::Events => "nothing has happened yet",
@@ -113,7 +115,8 @@ fn none(pane: Pane, state: &State) -> &'static str {
 
 /// Tells whether tasks are ready and no node and no agent is there: nothing goes on by itself.
 fn unattended(state: &State) -> bool {
-    let ready = state.counts.iter().filter(|(name, _)| name == TaskState::Ready.as_str()).map(|(_, n)| n).sum();
+    let ready =
+        state.counts.iter().filter(|(name, _)| name == TaskState::Ready.as_str()).map(|(_, n)| n).sum();
     state.looked.as_ref().is_some_and(|looked| is_unattended(looked.agents.rows.iter(), ready))
 }
 
